@@ -1,0 +1,2 @@
+//! etcd-rescue
+fn main() {}
