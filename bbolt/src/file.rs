@@ -1,0 +1,179 @@
+//! Opening a file on disk: mapped or with `pread`, under the shared lock that a running etcd refuses.
+
+use std::borrow::Cow;
+use std::fs::{File, OpenOptions as FsOpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::db::{Db, OpenError};
+use crate::map::Map;
+use crate::source::{Pread, Source, SourceError};
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Io {
+    /// Mapped into memory: fastest.
+    #[default]
+    Mmap,
+    /// With `pread`: for dying disks, and file systems that cannot map.
+    Pread,
+}
+
+/// Whether a file is locked while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Not at all: for read-only media, file systems without locks, and files no server can have open.
+    None,
+    /// A shared `flock`, which a running etcd's exclusive one keeps out. `timeout` `None` waits for ever.
+    Shared {
+        /// How long to wait for it.
+        timeout: Option<Duration>,
+    },
+}
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// How it is read.
+    pub io: Io,
+    /// Whether it is locked.
+    pub lock: Lock,
+}
+
+impl Default for OpenOptions {
+    /// Mapped, and locked with etcdutl's ten seconds.
+    fn default() -> Self {
+        Self { io: Io::Mmap, lock: Lock::Shared { timeout: Some(Duration::from_secs(10)) } }
+    }
+}
+
+/// Why a file could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Another process, in all likelihood a running etcd, holds the exclusive lock.
+    #[error(
+        "{}: still locked after {waited_s} s: a running etcd holds its database's lock. Stop it, or read a snapshot \
+         of it; --timeout waits longer", path.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// How long was waited, in seconds.
+        waited_s: u64,
+    },
+    /// The file is no readable bbolt database.
+    #[error("{}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
+}
+
+/// How often a held lock is tried again, as bbolt does.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+/// The bytes of a file on disk.
+#[derive(Debug)]
+pub enum FileSource {
+    /// Mapped, with the file kept open for its lock.
+    Map(Map, File),
+    /// Read with `pread`.
+    Pread(Pread),
+}
+
+impl FileSource {
+    /// The bytes of `file`, which `path` names in messages.
+    ///
+    /// # Errors
+    /// When the file cannot be mapped or its length cannot be had.
+    pub fn new(file: File, path: &Path, how: Io) -> io::Result<Self> {
+        match how {
+            // An empty file cannot be mapped; `pread` reads it as the nothing it is.
+            Io::Mmap if file.metadata()?.len() > 0 => Ok(Self::Map(Map::new(&file, path)?, file)),
+            Io::Mmap | Io::Pread => Pread::new(file).map(Self::Pread),
+        }
+    }
+}
+
+impl Source for FileSource {
+    fn len_bytes(&self) -> u64 {
+        match self {
+            Self::Map(map, _) => map.len_bytes(),
+            Self::Pread(pread) => pread.len_bytes(),
+        }
+    }
+
+    fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>, SourceError> {
+        match self {
+            Self::Map(map, _) => map.bytes(offset, len),
+            Self::Pread(pread) => pread.bytes(offset, len),
+        }
+    }
+}
+
+/// Opens the database at `path`, read-only.
+///
+/// # Errors
+/// When the file cannot be opened, stays locked, or is no bbolt database.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Db<FileSource>, FileError> {
+    let io_error = |source| FileError::Io { path: path.to_owned(), source };
+    let file = open_read_only(path).map_err(io_error)?;
+    lock_shared(&file, path, options.lock)?;
+    let source = FileSource::new(file, path, options.io).map_err(io_error)?;
+    Db::from_source(source).map_err(|source| FileError::Open { path: path.to_owned(), source })
+}
+
+/// Opens `path` for reading, without touching its access time where the system allows that.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn open_read_only(path: &Path) -> io::Result<File> {
+    let quiet = i32::try_from(rustix::fs::OFlags::NOATIME.bits()).unwrap_or_default();
+    match FsOpenOptions::new().read(true).custom_flags(quiet).open(path) {
+        // Only a file's owner may ask for that.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        other => other,
+    }
+}
+
+/// Takes the shared lock on `file` as `lock` asks; it lasts as long as the file stays open.
+///
+/// # Errors
+/// When the lock is still held at the end of the timeout, or the file system has no locks.
+pub fn lock_shared(file: &File, path: &Path, lock: Lock) -> Result<(), FileError> {
+    let Lock::Shared { timeout } = lock else { return Ok(()) };
+    let start = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {
+                if timeout.is_some_and(|most| start.elapsed() >= most) {
+                    let waited_s = start.elapsed().as_secs();
+                    return Err(FileError::Locked { path: path.to_owned(), waited_s });
+                }
+                sleep(LOCK_RETRY);
+            }
+            Err(errno) => {
+                let hint = "cannot be locked (--no-lock reads without a lock, for read-only media)";
+                let source = io::Error::new(io::Error::from(errno).kind(), format!("{hint}: {errno}"));
+                return Err(FileError::Io { path: path.to_owned(), source });
+            }
+        }
+    }
+}
