@@ -2,6 +2,8 @@
 
 /// What a long job tells, and asks of, whoever started it. `()` is the watcher that never listens.
 pub trait Watch: Sync {
+    /// A stage of the job starts, `total_bytes` long, called `stage` in front of the user.
+    fn begin(&self, _stage: &'static str, _total_bytes: u64) {}
     /// `bytes` more of the job's input were dealt with.
     fn advance(&self, bytes: u64);
     /// True once the user asked to stop: the job should return soon, leaving nothing behind.
