@@ -214,13 +214,17 @@ impl<'d, S: Source> Cursor<'d, S> {
         let Some((new, index)) = self.stack.last() else { return Ok(()) };
         let Some(old_end) = old.count().checked_sub(1) else { return Ok(()) };
         let (low, high) = match way {
-            Way::Forward => (old.key(old_end), new.key(0)),
+            Way::Forward => (old.key(old_end), new.key(*index)),
             Way::Backward => (new.key(*index), old.key(0)),
         };
         if low < high {
             return Ok(());
         }
-        let kind = FaultKind::KeyOrder { index: *index, key: readable(high), previous: readable(low) };
-        Err(new.element_fault(*index, kind))
+        let (node, index) = match way {
+            Way::Forward => (new, *index),
+            Way::Backward => (old, 0),
+        };
+        let kind = FaultKind::KeyOrder { index, key: readable(high), previous: readable(low) };
+        Err(node.element_fault(index, kind))
     }
 }

@@ -1,5 +1,6 @@
 //! Damage, with an address: what is wrong, on which page, at which bytes of the file.
 
+use crate::meta::MetaFault;
 use crate::page::PageId;
 
 /// Where in the file a statement about bytes is true.
@@ -149,8 +150,8 @@ pub enum FaultKind {
     /// The freelist names a page twice.
     #[error("is listed as free twice")]
     FreedTwice,
-    /// The freelist names a page that a tree uses.
-    #[error("is listed as free, but the tree uses it")]
+    /// The freelist names a page that a tree, or the freelist itself, uses.
+    #[error("is listed as free, but is in use")]
     ReachableFreed,
     /// The freelist names a page outside the file's pages.
     #[error("is listed as free, but lies outside the pages 2..{high_water_mark}")]
@@ -201,6 +202,50 @@ pub enum FaultKind {
     /// A leaf without elements below a branch.
     #[error("is an empty leaf below a branch")]
     EmptyLeaf,
+    /// One meta is not valid; the other is in force.
+    #[error("is no valid meta: {fault}")]
+    OtherMeta {
+        /// Why.
+        fault: MetaFault,
+    },
+    /// A valid meta behind a page header that is not a meta's, which bbolt does not look at.
+    #[error("holds a valid meta, but its header says page {id} with flags {flags:#06x} (expected 0x0004)")]
+    MetaHeader {
+        /// The id in the header.
+        id: u64,
+        /// The header's flags.
+        flags: u16,
+    },
+    /// The meta in force names a page that cannot be.
+    #[error("is the meta in force and names {found} as its {field}, outside the pages 2..{high_water_mark}")]
+    MetaRange {
+        /// What the page is named as.
+        field: &'static str,
+        /// The page named.
+        found: u64,
+        /// The meta's high-water mark, in pages.
+        high_water_mark: u64,
+    },
+    /// The other meta, which is valid, names a page that cannot be.
+    #[error("is the older meta and names {found} as its {field}, outside the pages 2..{high_water_mark}")]
+    OtherMetaRange {
+        /// What the page is named as.
+        field: &'static str,
+        /// The page named.
+        found: u64,
+        /// The meta's high-water mark, in pages.
+        high_water_mark: u64,
+    },
+    /// The file is shorter than the meta in force says.
+    #[error("declares {high_water_mark} pages, {needed_bytes} bytes, but the file has {file_bytes}")]
+    ShortFile {
+        /// The meta's high-water mark, in pages.
+        high_water_mark: u64,
+        /// That mark in bytes.
+        needed_bytes: u64,
+        /// The file's length in bytes.
+        file_bytes: u64,
+    },
 }
 
 impl FaultKind {
@@ -233,6 +278,11 @@ impl FaultKind {
             Self::LoneChild => "BBOLT-LONE-CHILD",
             Self::UnevenDepth { .. } => "BBOLT-UNEVEN-DEPTH",
             Self::EmptyLeaf => "BBOLT-EMPTY-LEAF",
+            Self::OtherMeta { fault } => fault.code(),
+            Self::MetaHeader { .. } => "BBOLT-META-HEADER",
+            Self::MetaRange { .. } => "BBOLT-META-RANGE",
+            Self::OtherMetaRange { .. } => "BBOLT-OLDER-META-RANGE",
+            Self::ShortFile { .. } => "BBOLT-SHORT-FILE",
         }
     }
 }

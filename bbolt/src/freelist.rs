@@ -23,7 +23,7 @@ pub enum Freelist {
 }
 
 /// A count that means "the real count is the first id".
-const COUNT_IN_FIRST_ID: u16 = 0xFFFF;
+pub(crate) const COUNT_IN_FIRST_ID: u16 = 0xFFFF;
 
 impl Freelist {
     pub(crate) fn read<S: Source>(db: &Db<S>) -> Result<Self, Fault> {

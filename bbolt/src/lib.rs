@@ -10,26 +10,31 @@
 #![deny(unsafe_code)]
 
 pub mod bucket;
+pub mod check;
 pub mod cursor;
 pub mod db;
 pub mod fault;
 pub mod file;
 pub mod freelist;
+pub mod graft;
 pub mod map;
 pub mod meta;
 pub mod page;
 pub mod range;
 pub mod source;
+mod tree;
 pub mod watch;
 
 pub use bucket::Bucket;
+pub use check::{Finding, Report, Severity, Statistics, check};
 pub use cursor::{Cursor, Item};
 pub use db::{Db, OpenError};
 pub use fault::{Fault, FaultKind, Span};
 pub use file::{FileSource, Io, Lock, OpenOptions, open};
 pub use freelist::Freelist;
+pub use graft::{Graft, GraftError, Patch};
 pub use meta::{Meta, MetaFault};
 pub use page::{Node, NodeKind, PageHeader, PageId};
 pub use range::LeafRange;
 pub use source::{Source, SourceError};
-pub use watch::Watch;
+pub use watch::{Unmetered, Watch};

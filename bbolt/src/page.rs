@@ -170,6 +170,16 @@ impl<'a> Node<'a> {
         self.bytes.len() as u64
     }
 
+    /// Bytes from the page's start to the end of its last element: what a writer filled.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        let Some(last) = self.count.checked_sub(1) else { return HEADER_BYTES as u64 };
+        match self.kind {
+            NodeKind::Branch => self.key_range(last).end as u64,
+            NodeKind::Leaf => self.value_range(last).end as u64,
+        }
+    }
+
     /// Branch or leaf.
     #[must_use]
     pub fn kind(&self) -> NodeKind {
@@ -198,6 +208,21 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn value(&self, index: u16) -> &[u8] {
         self.part(self.value_range(index))
+    }
+
+    /// All keys and values in one piece, `key₀ value₀ key₁ value₁ …`, when they lie in the page just so, as every known
+    /// writer leaves them: what lets a checksum take a leaf at once.
+    #[must_use]
+    pub fn contiguous_pairs(&self) -> Option<&[u8]> {
+        let start = self.key_range(0).start;
+        let mut end = start;
+        for index in 0..self.count {
+            if self.key_range(index).start != end {
+                return None;
+            }
+            end = self.value_range(index).end;
+        }
+        Some(self.part(start..end))
     }
 
     /// Where the value of element `index` lies within [`Self::bytes`].

@@ -71,8 +71,8 @@ pub(crate) fn split<'d, S: Source>(
     Ok(ranges)
 }
 
-/// Every leaf below `root`, in key order. Of a leaf only the header is read; each page counts once, so the work is
-/// bounded by the file.
+/// Every leaf below `root`, in key order. Of a leaf only the header is read; each page, overflow included, counts
+/// once, so work and memory are bounded by the file.
 fn leaf_pages<S: Source>(db: &Db<S>, root: PageId) -> Result<Vec<PageId>, Fault> {
     let mut seen = PageSet::new(db.page_count());
     let mut leaves = Vec::new();
@@ -85,6 +85,12 @@ fn leaf_pages<S: Source>(db: &Db<S>, root: PageId) -> Result<Vec<PageId>, Fault>
             return Err(db.fault(id, 0, FaultKind::MultipleReferences { first_user: parent }));
         }
         let header = db.header(id)?;
+        let end = id.0.saturating_add(u64::from(header.overflow)).min(db.page_count().saturating_sub(1));
+        for page in (id.0 + 1..=end).map(PageId) {
+            if !seen.insert(page) {
+                return Err(db.fault(page, 0, FaultKind::MultipleReferences { first_user: id }));
+            }
+        }
         if header.flags == FLAG_LEAF {
             leaves.push(id);
             continue;
@@ -113,6 +119,11 @@ impl PageSet {
     pub(crate) fn new(pages: u64) -> Self {
         let words = usize::try_from(pages.div_ceil(64)).unwrap_or_default();
         Self { words: vec![0; words], pages }
+    }
+
+    pub(crate) fn contains(&self, id: PageId) -> bool {
+        let word = usize::try_from(id.0 / 64).ok().and_then(|i| self.words.get(i));
+        word.is_some_and(|word| word & 1u64 << (id.0 % 64) != 0)
     }
 
     /// Adds `id`; false when it is in already. A page outside the file is reported as new, for its reader to refuse.
