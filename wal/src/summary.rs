@@ -6,6 +6,7 @@ use crate::record::Payload;
 use crate::segment::{Fault, FaultKind, SegmentEnd, read_segment};
 use prost::Message;
 
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<EntryHead>() == 40 && size_of::<walpb::Snapshot>() == 136);
 
 /// An entry without its data.
