@@ -1,0 +1,703 @@
+//! Staged output: written under a name that says so, synced, and only then given its own name.
+//!
+//! # Where
+//! An output that does not exist yet is staged beside its place as `<name>.etcd-rescue-partial`; one that is an empty
+//! directory or mount point is staged inside it as `unfinished.etcd-rescue-partial`, and its entries move up one by one,
+//! `member` last. Anything else that exists is refused. A [`Stage`] that is dropped without [`commit`](Stage::commit)
+//! removes what it made; after a SIGKILL the name tells what it is, [`leftovers`] finds it and [`clean`] removes it.
+//!
+//! # Two outputs, one restore
+//! With a log directory of its own (`--wal-dir`, perhaps on another file system) no single rename can publish both, and
+//! each half alone is dangerous to start: etcd given a log without a db replays it onto an *empty store*; given a db
+//! without a log it founds a *new cluster* on the old data, whose consistent index then swallows that cluster's first
+//! entries. So neither order of two renames is safe, and [`commit_pair`] uses three:
+//!
+//! 1. In the staged data dir the db is set aside as `member/snap/db.etcd-rescue-partial`, and `member/snap/db` becomes a
+//!    symbolic link into a directory that does not exist. etcd opens the backend before it looks at the log and cannot
+//!    open (or create) this one, so it stops there, having changed nothing.
+//! 2. The data dir gets its name, and its parent is synced.
+//! 3. The log dir gets its name, and its parent is synced.
+//! 4. The db is renamed over the link: one atomic POSIX rename, on one file system. The directory is synced.
+//!
+//! | cut after | data dir | log dir | etcd |
+//! |---|---|---|---|
+//! | 1 | `….etcd-rescue-partial` | `….etcd-rescue-partial` | finds neither: as before the restore |
+//! | 2 | its name, link in place of the db | `….etcd-rescue-partial` | stops: cannot open the backend |
+//! | 3 | its name, link in place of the db | its name | stops: cannot open the backend |
+//! | 4 | complete | complete | starts |
+//!
+//! The link names the log segment's device and inode, so that [`clean`] after cut 3 removes that log and no other.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::io::Errno;
+
+/// How the name of everything unfinished ends.
+pub const PARTIAL_SUFFIX: &str = ".etcd-rescue-partial";
+/// Mode of directories, as etcd makes them (FORMATS W).
+pub const DIR_MODE: u32 = 0o700;
+/// Mode of the db, of log segments, and of snapshots.
+pub const FILE_MODE: u32 = 0o600;
+/// Mode of `.snap` files; the umask applies.
+pub const SNAP_MODE: u32 = 0o644;
+
+const INSIDE: &str = "unfinished";
+const LINK_DIR: &str = "unfinished.etcd-rescue-partial";
+const DB: &str = "member/snap/db";
+const DB_ASIDE: &str = "member/snap/db.etcd-rescue-partial";
+
+/// What is staged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One file.
+    File,
+    /// A directory with all that is in it.
+    Dir,
+}
+
+/// Who shall own an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group, if it is to change too.
+    pub gid: Option<u32>,
+}
+
+/// Why an output could not be staged or given its name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The system refused.
+    #[error("cannot {doing} {}: {error}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// There is a file of that name.
+    #[error("{} exists already; it is not overwritten", .0.display())]
+    Exists(PathBuf),
+    /// There is something in the directory.
+    #[error("{} is not empty (it holds {found:?}); it is not overwritten", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// One of the names in it.
+        found: OsString,
+    },
+    /// A file was to be written, and there is a directory.
+    #[error("{} is a directory; a file name was expected", .0.display())]
+    Directory(PathBuf),
+    /// A directory was to be written, and there is a file.
+    #[error("{} is a file; a directory name was expected", .0.display())]
+    NotADirectory(PathBuf),
+    /// An earlier run was killed between two renames.
+    #[error("{} holds an unfinished restore that was cut off; etcd cannot start from it; --clean removes it", .0.display())]
+    Unfinished(PathBuf),
+    /// No name to write to: `/`, `..` or an empty path.
+    #[error("{:?} does not name an output", .0)]
+    NoName(PathBuf),
+    /// Something of that name appeared while the output was written.
+    #[error("{} appeared while the output was being written; nothing was overwritten", .0.display())]
+    Overtaken(PathBuf),
+    /// Another process is writing there.
+    #[error("{} is in use by a running process", .0.display())]
+    InUse(PathBuf),
+    /// The log directory lies in the data directory or the reverse, where a pair was asked for.
+    #[error("{} and {} lie within each other", data.display(), wal.display())]
+    Nested {
+        /// The data directory.
+        data: PathBuf,
+        /// The log directory.
+        wal: PathBuf,
+    },
+    /// The caller has not written what makes up a restored member.
+    #[error("{} was not written", .0.display())]
+    Incomplete(PathBuf),
+}
+
+/// Turns an `io::Error` into one that says what was being done to which path.
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
+    let path = path.to_owned();
+    move |error| StageError::Io { doing, path, error }
+}
+
+/// An output in the making. Dropped without [`commit`](Stage::commit) it removes all it made.
+#[derive(Debug)]
+pub struct Stage {
+    final_path: PathBuf,
+    root: PathBuf,
+    kind: Kind,
+    /// Staged within the existing `final_path` instead of beside it.
+    inside: bool,
+    /// Directories made on the way to `final_path`, outermost first.
+    made_parents: Vec<PathBuf>,
+    /// The staged file, or the directory, held open for the lock on it that [`clean`] respects.
+    handle: Option<File>,
+    leftovers: Vec<PathBuf>,
+    /// Names moved up out of the stage so far, when `inside`.
+    moved: Vec<OsString>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Staged,
+    Published,
+    Done,
+}
+
+impl Stage {
+    /// Makes room for an output that will be called `final_path`. Missing parent directories are made, 0700.
+    ///
+    /// # Errors
+    /// [`StageError`]: something is there already, or the system refuses. Nothing is left behind.
+    pub fn new(final_path: &Path, kind: Kind) -> Result<Stage, StageError> {
+        let inside = examine(final_path, kind)?;
+        let left = leftovers(final_path)?;
+        let (parent, name) = if inside {
+            (final_path.to_owned(), OsStr::new(INSIDE))
+        } else {
+            let name = final_path.file_name().ok_or_else(|| StageError::NoName(final_path.to_owned()))?;
+            (parent_of(final_path), name)
+        };
+        let mut stage = Stage {
+            final_path: final_path.to_owned(),
+            root: PathBuf::new(),
+            kind,
+            inside,
+            made_parents: Vec::new(),
+            handle: None,
+            leftovers: left,
+            moved: Vec::new(),
+            state: State::Staged,
+        };
+        make_missing(&parent, &mut stage.made_parents)?;
+        let pid = std::process::id();
+        for attempt in 0..1000u32 {
+            let mut staged = name.to_owned();
+            match attempt {
+                0 => {}
+                1 => staged.push(format!(".{pid}")),
+                n => staged.push(format!(".{pid}.{n}")),
+            }
+            staged.push(PARTIAL_SUFFIX);
+            let root = parent.join(staged);
+            let made = match kind {
+                Kind::Dir => DirBuilder::new().mode(DIR_MODE).create(&root).and_then(|()| File::open(&root)),
+                Kind::File => new_file(&root, FILE_MODE),
+            };
+            match made {
+                Ok(handle) => {
+                    // A file system without locks only loses the protection from an early --clean.
+                    let _locked = rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive);
+                    stage.root = root;
+                    stage.handle = Some(handle);
+                    return Ok(stage);
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(failed("create", &root)(e)),
+            }
+        }
+        Err(StageError::Exists(parent.join(name)))
+    }
+
+    /// Where to write: the directory that will become the output, or the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// What the output will be called.
+    #[must_use]
+    pub fn final_path(&self) -> &Path {
+        &self.final_path
+    }
+
+    /// The file to write to, open for reading and writing; `None` for a directory.
+    #[must_use]
+    pub fn file(&self) -> Option<&File> {
+        self.handle.as_ref().filter(|_| self.kind == Kind::File)
+    }
+
+    /// What earlier runs left for the same output.
+    #[must_use]
+    pub fn leftovers(&self) -> &[PathBuf] {
+        &self.leftovers
+    }
+
+    /// Makes `relative` and the directories above it, 0700.
+    ///
+    /// # Errors
+    /// [`StageError::Io`].
+    pub fn create_dir_all(&self, relative: impl AsRef<Path>) -> Result<PathBuf, StageError> {
+        let path = self.root.join(relative);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(DIR_MODE)
+            .create(&path)
+            .map_err(failed("create directory", &path))?;
+        Ok(path)
+    }
+
+    /// Makes the file `relative`, which must not exist, open for reading and writing. The umask applies to `mode`.
+    ///
+    /// # Errors
+    /// [`StageError::Io`].
+    pub fn create_file(&self, relative: impl AsRef<Path>, mode: u32) -> Result<File, StageError> {
+        let path = self.root.join(relative);
+        new_file(&path, mode).map_err(failed("create", &path))
+    }
+
+    /// Syncs all that was written, hands it to `owner`, and gives it its name; then syncs the directory above.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing is left behind, and what appeared meanwhile under the final name is untouched.
+    pub fn commit(mut self, owner: Option<Owner>) -> Result<(), StageError> {
+        self.seal(owner)?;
+        self.publish()?;
+        self.finish();
+        Ok(())
+    }
+
+    /// Owner and sync for every file and directory, insides first.
+    fn seal(&self, owner: Option<Owner>) -> Result<(), StageError> {
+        for parent in &self.made_parents {
+            set_owner(parent, owner)?;
+        }
+        let mut dirs = Vec::new();
+        let mut open = vec![self.root.clone()];
+        while let Some(path) = open.pop() {
+            let kind = fs::symlink_metadata(&path).map_err(failed("look at", &path))?.file_type();
+            set_owner(&path, owner)?;
+            if kind.is_dir() {
+                for entry in fs::read_dir(&path).map_err(failed("list", &path))? {
+                    open.push(entry.map_err(failed("list", &path))?.path());
+                }
+                dirs.push(path);
+            } else if kind.is_file() {
+                sync(&path)?;
+            }
+        }
+        for dir in dirs.iter().rev() {
+            sync(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the output its name. On an error everything is back in the stage.
+    fn publish(&mut self) -> Result<(), StageError> {
+        let renamed = if self.inside {
+            self.move_up()
+        } else {
+            rename_new(&self.root, &self.final_path)
+        };
+        let synced = renamed.and_then(|()| {
+            self.state = State::Published;
+            let parents = self.made_parents.iter().map(|p| parent_of(p));
+            let above = if self.inside { self.final_path.clone() } else { parent_of(&self.final_path) };
+            parents.chain([above]).try_for_each(|dir| sync(&dir))
+        });
+        if synced.is_err() {
+            self.unpublish();
+        }
+        synced
+    }
+
+    fn move_up(&mut self) -> Result<(), StageError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(failed("list", &self.root))? {
+            names.push(entry.map_err(failed("list", &self.root))?.file_name());
+        }
+        names.sort_by_key(|name| (name == "member", name.clone()));
+        for name in names {
+            rename_new(&self.root.join(&name), &self.final_path.join(&name))?;
+            self.moved.push(name);
+        }
+        Ok(())
+    }
+
+    /// Takes the name away again, as far as the system lets us: what then stays in the stage goes when it is dropped.
+    fn unpublish(&mut self) {
+        if self.inside {
+            for name in self.moved.drain(..).rev() {
+                drop(rename_new(&self.final_path.join(&name), &self.root.join(&name)));
+            }
+        } else if self.state == State::Published {
+            drop(rename_new(&self.final_path, &self.root));
+        }
+        self.state = State::Staged;
+    }
+
+    fn finish(&mut self) {
+        self.state = State::Done;
+        if self.inside {
+            // Empty by now; if it will not go it is named for what it is.
+            drop(fs::remove_dir(&self.root));
+        }
+    }
+
+    /// Where the content is now.
+    fn place(&self) -> &Path {
+        if self.state == State::Staged { &self.root } else { &self.final_path }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.state == State::Done {
+            return;
+        }
+        self.unpublish();
+        if !self.root.as_os_str().is_empty() {
+            drop(match self.kind {
+                Kind::Dir => fs::remove_dir_all(&self.root),
+                Kind::File => fs::remove_file(&self.root),
+            });
+        }
+        for parent in self.made_parents.iter().rev() {
+            drop(fs::remove_dir(parent));
+        }
+    }
+}
+
+/// Gives a data directory (with its `member/snap/db`) and its separate log directory their names so that etcd starts
+/// from both or from nothing; the module's page tells how.
+///
+/// # Errors
+/// [`StageError`]; nothing is left behind.
+pub fn commit_pair(data: Stage, wal: Stage, owner: Option<Owner>) -> Result<(), StageError> {
+    commit_pair_stepwise(data, wal, owner, &mut |_| Ok(()))
+}
+
+/// The moments before which [`commit_pair`] can be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Data,
+    Wal,
+    Db,
+    Finish,
+}
+
+fn commit_pair_stepwise(
+    mut data: Stage,
+    mut wal: Stage,
+    owner: Option<Owner>,
+    before: &mut dyn FnMut(Step) -> io::Result<()>,
+) -> Result<(), StageError> {
+    if relation(&data.final_path, &wal.final_path)? != Relation::Apart {
+        let (data, wal) = (data.final_path.clone(), wal.final_path.clone());
+        return Err(StageError::Nested { data, wal });
+    }
+    set_db_aside(&data, &wal)?;
+    data.seal(owner)?;
+    wal.seal(owner)?;
+    let mut step = |step, path: &Path| before(step).map_err(failed("publish", path));
+    step(Step::Data, &data.final_path)?;
+    data.publish()?;
+    let rest = (|| {
+        step(Step::Wal, &wal.final_path)?;
+        wal.publish()?;
+        step(Step::Db, &data.final_path)?;
+        let (from, to) = (data.place().join(DB_ASIDE), data.place().join(DB));
+        fs::rename(&from, &to).map_err(failed("rename", &from))?;
+        sync(&parent_of(&to))
+    })();
+    if let Err(e) = rest {
+        // The log goes first: as long as the link is in place the data dir alone starts nothing, but if the last
+        // rename did happen, what remains must not be a log.
+        drop(wal);
+        drop(data);
+        return Err(e);
+    }
+    step(Step::Finish, &data.final_path).ok();
+    wal.finish();
+    data.finish();
+    Ok(())
+}
+
+fn set_db_aside(data: &Stage, wal: &Stage) -> Result<(), StageError> {
+    let (db, aside) = (data.root.join(DB), data.root.join(DB_ASIDE));
+    if !fs::symlink_metadata(&db).is_ok_and(|m| m.is_file()) {
+        return Err(StageError::Incomplete(db));
+    }
+    let mut segment = None;
+    for entry in fs::read_dir(&wal.root).map_err(failed("list", &wal.root))? {
+        let path = entry.map_err(failed("list", &wal.root))?.path();
+        if path.extension().is_some_and(|e| e == "wal") {
+            segment = Some(fs::metadata(&path).map_err(failed("look at", &path))?);
+        }
+    }
+    let segment = segment.ok_or_else(|| StageError::Incomplete(wal.root.join("*.wal")))?;
+    rename_new(&db, &aside)?;
+    symlink(link_target(&segment), &db).map_err(failed("link", &db))
+}
+
+fn link_target(segment: &fs::Metadata) -> PathBuf {
+    Path::new(LINK_DIR).join(format!("wal-{}-{}", segment.dev(), segment.ino()))
+}
+
+/// What the link in place of the db of an unfinished restore points to; `None` if there is no such link.
+fn unfinished_link(data_dir: &Path) -> Option<PathBuf> {
+    fs::read_link(data_dir.join(DB)).ok().filter(|target| target.starts_with(LINK_DIR))
+}
+
+/// How two output paths lie to each other, as text: neither needs to exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relation {
+    /// Neither in the other.
+    Apart,
+    /// The log lies in the data directory, at this path below it: it is part of one stage.
+    WalInData(PathBuf),
+    /// The same path, or the data lies in the log directory.
+    Impossible,
+}
+
+/// How `data` and `wal` lie to each other.
+///
+/// # Errors
+/// [`StageError::Io`] when the current directory cannot be told.
+pub fn relation(data: &Path, wal: &Path) -> Result<Relation, StageError> {
+    let plain = |path: &Path| -> Result<PathBuf, StageError> {
+        let absolute = std::path::absolute(path).map_err(failed("resolve", path))?;
+        let mut out = PathBuf::new();
+        for part in absolute.components() {
+            match part {
+                std::path::Component::ParentDir => {
+                    out.pop();
+                }
+                part => out.push(part),
+            }
+        }
+        Ok(out)
+    };
+    let (data, wal) = (plain(data)?, plain(wal)?);
+    Ok(match wal.strip_prefix(&data) {
+        Ok(below) if !below.as_os_str().is_empty() => Relation::WalInData(below.to_owned()),
+        Ok(_) => Relation::Impossible,
+        Err(_) if data.starts_with(&wal) => Relation::Impossible,
+        Err(_) => Relation::Apart,
+    })
+}
+
+/// What earlier runs left behind for the output `final_path`: staged names beside it and in it, and a data directory
+/// whose db was never put in place.
+///
+/// # Errors
+/// [`StageError::Io`] when a directory cannot be listed.
+pub fn leftovers(final_path: &Path) -> Result<Vec<PathBuf>, StageError> {
+    let mut found = Vec::new();
+    if let Some(name) = final_path.file_name() {
+        let mut start = name.as_bytes().to_vec();
+        start.push(b'.');
+        collect_partials(&parent_of(final_path), &start, &mut found)?;
+    }
+    collect_partials(final_path, b"", &mut found)?;
+    if unfinished_link(final_path).is_some() {
+        found.push(final_path.join("member"));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn collect_partials(dir: &Path, start: &[u8], found: &mut Vec<PathBuf>) -> Result<(), StageError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(e) => return Err(failed("list", dir)(e)),
+    };
+    for entry in entries {
+        let name = entry.map_err(failed("list", dir))?.file_name();
+        if name.as_bytes().starts_with(start) && is_partial(&name) {
+            found.push(dir.join(name));
+        }
+    }
+    Ok(())
+}
+
+fn is_partial(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(PARTIAL_SUFFIX.as_bytes())
+}
+
+/// Removes what [`leftovers`] finds, and after a cut between the last two renames of a pair the log in `wal_dir` that
+/// belongs to it. Returns what was removed.
+///
+/// # Errors
+/// [`StageError::InUse`] when a running process is writing one of them; [`StageError::Io`].
+pub fn clean(final_path: &Path, wal_dir: Option<&Path>) -> Result<Vec<PathBuf>, StageError> {
+    let mut removed = Vec::new();
+    for path in leftovers(final_path)? {
+        // The log goes first: without the link it would be a log without a db.
+        if let (Some(wal_dir), Some(target)) = (wal_dir, unfinished_link(final_path))
+            && path == final_path.join("member")
+        {
+            remove_segment(wal_dir, &target, &mut removed)?;
+        }
+        remove_partial(&path)?;
+        removed.push(path);
+    }
+    if let Some(wal_dir) = wal_dir {
+        for path in leftovers(wal_dir)? {
+            remove_partial(&path)?;
+            removed.push(path);
+        }
+    }
+    Ok(removed)
+}
+
+fn remove_segment(wal_dir: &Path, target: &Path, removed: &mut Vec<PathBuf>) -> Result<(), StageError> {
+    let entries = match fs::read_dir(wal_dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed("list", wal_dir)(e)),
+    };
+    for entry in entries {
+        let path = entry.map_err(failed("list", wal_dir))?.path();
+        let meta = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
+        if meta.is_file() && link_target(&meta) == target {
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+            removed.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn remove_partial(path: &Path) -> Result<(), StageError> {
+    let meta = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    if meta.is_symlink() {
+        return fs::remove_file(path).map_err(failed("remove", path));
+    }
+    let handle = File::open(path).map_err(failed("open", path))?;
+    if rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return Err(StageError::InUse(path.to_owned()));
+    }
+    if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        .map_err(failed("remove", path))
+}
+
+/// True if the output is to be staged inside `path`, an empty directory; false if `path` is free.
+fn examine(path: &Path, kind: Kind) -> Result<bool, StageError> {
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // A link to nowhere is something too, and a rename would not replace it.
+            return match fs::symlink_metadata(path) {
+                Ok(_) => Err(StageError::Exists(path.to_owned())),
+                Err(_) => Ok(false),
+            };
+        }
+        Err(e) => return Err(failed("look at", path)(e)),
+    };
+    match kind {
+        Kind::File if meta.is_dir() => return Err(StageError::Directory(path.to_owned())),
+        Kind::File => return Err(StageError::Exists(path.to_owned())),
+        Kind::Dir if !meta.is_dir() => return Err(StageError::NotADirectory(path.to_owned())),
+        Kind::Dir => {}
+    }
+    if unfinished_link(path).is_some() {
+        return Err(StageError::Unfinished(path.to_owned()));
+    }
+    for entry in fs::read_dir(path).map_err(failed("list", path))? {
+        let entry = entry.map_err(failed("list", path))?;
+        let found = entry.file_name();
+        // A fresh ext4 mount point has this directory, and a killed run its stage.
+        let counts_as_empty =
+            is_partial(&found) || (found == "lost+found" && entry.file_type().is_ok_and(|t| t.is_dir()));
+        if !counts_as_empty {
+            return Err(StageError::NotEmpty { path: path.to_owned(), found });
+        }
+    }
+    Ok(true)
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes `dir` and what is missing above it; `made` gets each directory made, outermost first.
+fn make_missing(dir: &Path, made: &mut Vec<PathBuf>) -> Result<(), StageError> {
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|p| !p.as_os_str().is_empty() && fs::metadata(p).is_err()).collect();
+    for path in missing.into_iter().rev() {
+        match DirBuilder::new().mode(DIR_MODE).create(path) {
+            Ok(()) => made.push(path.to_owned()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(e) => return Err(failed("create directory", path)(e)),
+        }
+    }
+    Ok(())
+}
+
+fn new_file(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
+}
+
+fn set_owner(path: &Path, owner: Option<Owner>) -> Result<(), StageError> {
+    match owner {
+        Some(owner) => std::os::unix::fs::lchown(path, Some(owner.uid), owner.gid)
+            .map_err(failed("change the owner of", path)),
+        None => Ok(()),
+    }
+}
+
+fn sync(path: &Path) -> Result<(), StageError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))
+}
+
+/// Renames without ever replacing anything.
+fn rename_new(from: &Path, to: &Path) -> Result<(), StageError> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(StageError::Overtaken(to.to_owned())),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_new_portable(from, to),
+        Err(e) => Err(failed("rename", from)(e.into())),
+    }
+}
+
+/// The same where the file system has no such rename: a directory may replace an empty one, which is made first, and
+/// making it fails if anything is there; a file is linked under its new name, which fails likewise.
+fn rename_new_portable(from: &Path, to: &Path) -> Result<(), StageError> {
+    let taken = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
+            StageError::Overtaken(to.to_owned())
+        }
+        _ => failed("rename", from)(error),
+    };
+    let meta = fs::symlink_metadata(from).map_err(failed("look at", from))?;
+    if meta.is_dir() {
+        DirBuilder::new().mode(DIR_MODE).create(to).map_err(taken)?;
+        return fs::rename(from, to).map_err(|e| {
+            drop(fs::remove_dir(to));
+            taken(e)
+        });
+    }
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from).map_err(failed("remove", from)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(taken(e)),
+        // No hard links either: hold the name with an empty file and replace that.
+        Err(_) => {
+            drop(new_file(to, FILE_MODE).map_err(taken)?);
+            fs::rename(from, to).map_err(|e| {
+                drop(fs::remove_file(to));
+                taken(e)
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;

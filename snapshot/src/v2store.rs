@@ -1,0 +1,348 @@
+//! The v2 store: the JSON tree etcd keeps inside a `.snap` file (FORMATS F.2).
+//!
+//! etcd 3.4 and 3.5 boot their membership from it, 3.6 checks it, 3.7 only writes it. [`restored_store`] writes the
+//! text that `snapshot restore` of each version writes; [`read`] reads what any server left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::gojson;
+use crate::membership::{Member, MemberJsonError, hex_id, parse_hex_id};
+use crate::target::TargetVersion;
+
+/// How many events the store remembers; the JSON has a slot for each, used or not.
+const HISTORY_SLOTS: u64 = 1000;
+/// Go's zero time: the node never expires.
+const NEVER: &[u8] = b"0001-01-01T00:00:00Z";
+/// How many paths of a kind a reader lists; the rest is only counted.
+const LISTED_PATHS: usize = 20;
+const MEMBERS: &str = "/0/members";
+
+/// The store that a freshly restored cluster of `members` has, as the tool of `version` writes it, byte for byte.
+///
+/// Members are created in ascending order of ID. 3.4 and 3.5 do so too; 3.6 and 3.7 go through a Go map and create them
+/// in any order, so theirs is this text up to a permutation of the indices (FORMATS W). Those two also count one failed
+/// read, of the member list they make sure is not there yet.
+#[must_use]
+pub fn restored_store(members: &[Member], version: TargetVersion) -> Vec<u8> {
+    let mut ids: Vec<(u64, &Member)> = Vec::with_capacity(members.len());
+    let mut ordered: Vec<&Member> = members.iter().collect();
+    ordered.sort_by_key(|m| m.id);
+    for (index, member) in (1..).zip(ordered) {
+        ids.push((index, member));
+    }
+    write_store(&ids, version)
+}
+
+/// The store after the given members were created, each at its index; `created` ascends by index from 1.
+fn write_store(created: &[(u64, &Member)], version: TargetVersion) -> Vec<u8> {
+    let mut out = Vec::new();
+    let last = created.last().map_or(0, |(index, _)| *index);
+    out.extend_from_slice(b"{\"Root\":");
+    open_node(&mut out, "/", 0, b"");
+    out.extend_from_slice(b"{\"0\":");
+    open_node(&mut out, "/0", 0, b"");
+    out.push(b'{');
+    if last > 0 {
+        out.extend_from_slice(b"\"members\":");
+        open_node(&mut out, MEMBERS, 1, b"");
+        out.push(b'{');
+        // Go sorts the keys of a map as text.
+        let by_name: BTreeMap<String, (u64, &Member)> =
+            created.iter().map(|(index, m)| (hex_id(m.id), (*index, *m))).collect();
+        let mut separator: &[u8] = b"";
+        for (name, (index, member)) in &by_name {
+            out.extend_from_slice(separator);
+            separator = b",";
+            gojson::push_string(&mut out, name.as_bytes());
+            out.push(b':');
+            open_node(&mut out, &format!("{MEMBERS}/{name}"), *index, b"");
+            out.extend_from_slice(b"{\"raftAttributes\":");
+            let value = member.raft_attributes_json();
+            open_node(&mut out, &format!("{MEMBERS}/{name}/raftAttributes"), *index, &value);
+            out.extend_from_slice(b"null}}}");
+        }
+        out.extend_from_slice(b"}}");
+    }
+    out.extend_from_slice(b"}},\"1\":");
+    open_node(&mut out, "/1", 0, b"");
+    out.extend_from_slice(b"{}}}},\"WatcherHub\":");
+    push_history(&mut out, created);
+    out.extend_from_slice(b",\"CurrentIndex\":");
+    gojson::push_u64(&mut out, last);
+    let reads_failed: u64 = match version {
+        TargetVersion::V3_4 | TargetVersion::V3_5 => 0,
+        TargetVersion::V3_6 | TargetVersion::V3_7 => 1,
+    };
+    out.extend_from_slice(b",\"Stats\":{");
+    for (i, (name, count)) in [
+        ("getsSuccess", 0),
+        ("getsFail", reads_failed),
+        ("setsSuccess", 0),
+        ("setsFail", 0),
+        ("deleteSuccess", 0),
+        ("deleteFail", 0),
+        ("updateSuccess", 0),
+        ("updateFail", 0),
+        ("createSuccess", last),
+        ("createFail", 0),
+        ("compareAndSwapSuccess", 0),
+        ("compareAndSwapFail", 0),
+        ("compareAndDeleteSuccess", 0),
+        ("compareAndDeleteFail", 0),
+        ("expireCount", 0),
+        ("watchers", 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if i > 0 {
+            out.push(b',');
+        }
+        gojson::push_string(&mut out, name.as_bytes());
+        out.push(b':');
+        gojson::push_u64(&mut out, count);
+    }
+    out.extend_from_slice(b"},\"CurrentVersion\":2}");
+    out
+}
+
+/// A node up to and with `"Children":`; the caller adds the children (or `null`) and the closing brace.
+fn open_node(out: &mut Vec<u8>, path: &str, index: u64, value: &[u8]) {
+    out.extend_from_slice(b"{\"Path\":");
+    gojson::push_string(out, path.as_bytes());
+    out.extend_from_slice(b",\"CreatedIndex\":");
+    gojson::push_u64(out, index);
+    out.extend_from_slice(b",\"ModifiedIndex\":");
+    gojson::push_u64(out, index);
+    out.extend_from_slice(b",\"ExpireTime\":");
+    gojson::push_string(out, NEVER);
+    out.extend_from_slice(b",\"Value\":");
+    gojson::push_string(out, value);
+    out.extend_from_slice(b",\"Children\":");
+}
+
+/// The ring of the last thousand events. Slot n holds event n+1, and after a thousand the ring starts over.
+fn push_history(out: &mut Vec<u8>, created: &[(u64, &Member)]) {
+    let last = created.last().map_or(0, |(index, _)| *index);
+    let mut slots: BTreeMap<u64, (u64, &Member)> = BTreeMap::new();
+    for (index, member) in created {
+        slots.insert(index.saturating_sub(1) % HISTORY_SLOTS, (*index, member));
+    }
+    out.extend_from_slice(b"{\"EventHistory\":{\"Queue\":{\"Events\":[");
+    for slot in 0..HISTORY_SLOTS {
+        if slot > 0 {
+            out.push(b',');
+        }
+        let Some((index, member)) = slots.get(&slot) else {
+            out.extend_from_slice(b"null");
+            continue;
+        };
+        out.extend_from_slice(b"{\"action\":\"create\",\"node\":{\"key\":");
+        let key = format!("{MEMBERS}/{}/raftAttributes", hex_id(member.id));
+        gojson::push_string(out, key.as_bytes());
+        out.extend_from_slice(b",\"value\":");
+        gojson::push_string(out, &member.raft_attributes_json());
+        out.extend_from_slice(b",\"modifiedIndex\":");
+        gojson::push_u64(out, *index);
+        out.extend_from_slice(b",\"createdIndex\":");
+        gojson::push_u64(out, *index);
+        out.extend_from_slice(b"}}");
+    }
+    let size = last.min(HISTORY_SLOTS);
+    let front = if last > HISTORY_SLOTS { last % HISTORY_SLOTS } else { 0 };
+    let start = if last == 0 { 0 } else { last - size + 1 };
+    for (name, number) in [
+        (&b"],\"Size\":"[..], size),
+        (b",\"Front\":", front),
+        (b",\"Back\":", last % HISTORY_SLOTS),
+        (b",\"Capacity\":", HISTORY_SLOTS),
+        (b"},\"StartIndex\":", start),
+        (b",\"LastIndex\":", last),
+    ] {
+        out.extend_from_slice(name);
+        gojson::push_u64(out, number);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Why a store cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum V2StoreError {
+    /// Not the JSON of a store; nesting beyond 128 levels counts as that.
+    #[error("not a v2 store: {0}")]
+    Json(#[from] serde_json::Error),
+    /// No tree in it.
+    #[error("a v2 store without a root")]
+    NoRoot,
+    /// A member's attributes are no JSON.
+    #[error("v2 store, {path}: {error}")]
+    Attributes {
+        /// The path of the node.
+        path: String,
+        /// What is wrong with its value.
+        error: MemberJsonError,
+    },
+}
+
+/// What a v2 store says about a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct V2Store {
+    /// The members, ascending by ID; names and client URLs where the member has published them.
+    pub members: Vec<Member>,
+    /// IDs that were members and may not come back, ascending.
+    pub removed: Vec<u64>,
+    /// The cluster's version (`3.5.0`), where one was set.
+    pub cluster_version: Option<String>,
+    /// How many mutations the store has seen.
+    pub current_index: u64,
+    /// Nodes outside `/0` beyond the empty directories etcd makes itself: v2 keys or v2 auth, over which etcd 3.6
+    /// refuses to start.
+    pub foreign: Paths,
+    /// Nodes under `/0` that etcd does not know; most make a server panic.
+    pub unexpected: Paths,
+}
+
+/// Some paths, and how many there are in all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Paths {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them, at most 20.
+    pub first: Vec<String>,
+}
+
+impl Paths {
+    fn push(&mut self, path: &str) {
+        self.count += 1;
+        if self.first.len() < LISTED_PATHS {
+            self.first.push(path.to_owned());
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct RawStore {
+    #[serde(rename = "Root")]
+    root: Option<RawNode>,
+    #[serde(rename = "CurrentIndex")]
+    current_index: Option<u64>,
+}
+
+/// Nested as the JSON is; `serde_json` stops at 128 levels, which also bounds dropping it.
+#[derive(serde::Deserialize)]
+struct RawNode {
+    #[serde(rename = "Value")]
+    value: Option<String>,
+    #[serde(rename = "Children")]
+    children: Option<BTreeMap<String, RawNode>>,
+}
+
+impl RawNode {
+    fn children(&self) -> impl Iterator<Item = (&String, &RawNode)> {
+        self.children.iter().flatten()
+    }
+
+    fn value(&self) -> &str {
+        self.value.as_deref().unwrap_or("")
+    }
+}
+
+/// Reads the JSON of a v2 store (the `data` of a raft snapshot).
+///
+/// # Errors
+/// [`V2StoreError`]: not a store, or a member in it that cannot be read. Nodes that etcd would not have written are no
+/// error; they are listed in the result.
+pub fn read(json: &[u8]) -> Result<V2Store, V2StoreError> {
+    let raw: RawStore = serde_json::from_str(&String::from_utf8_lossy(json))?;
+    let root = raw.root.ok_or(V2StoreError::NoRoot)?;
+    let mut store = V2Store { current_index: raw.current_index.unwrap_or(0), ..V2Store::default() };
+    for (name, node) in root.children() {
+        let path = format!("/{name}");
+        if name == "0" {
+            read_cluster(&mut store, node)?;
+        } else {
+            list_below(&mut store.foreign, &path, node);
+        }
+    }
+    Ok(store)
+}
+
+fn read_cluster(store: &mut V2Store, cluster: &RawNode) -> Result<(), V2StoreError> {
+    let mut members = BTreeMap::new();
+    let mut removed = BTreeSet::new();
+    for (name, node) in cluster.children() {
+        match name.as_str() {
+            "members" => {
+                for (name, node) in node.children() {
+                    let path = format!("{MEMBERS}/{name}");
+                    if let Some(member) = read_member(store, &path, name, node)? {
+                        members.insert(member.id, member);
+                    }
+                }
+            }
+            "removed_members" => {
+                for (name, _) in node.children() {
+                    match parse_hex_id(name) {
+                        Some(id) => {
+                            removed.insert(id);
+                        }
+                        None => store.unexpected.push(&format!("/0/removed_members/{name}")),
+                    }
+                }
+            }
+            "version" => store.cluster_version = Some(node.value().to_owned()),
+            _ => store.unexpected.push(&format!("/0/{name}")),
+        }
+    }
+    store.members = members.into_values().collect();
+    store.removed = removed.into_iter().collect();
+    Ok(())
+}
+
+fn read_member(
+    store: &mut V2Store,
+    path: &str,
+    name: &str,
+    node: &RawNode,
+) -> Result<Option<Member>, V2StoreError> {
+    let Some(id) = parse_hex_id(name) else {
+        store.unexpected.push(path);
+        return Ok(None);
+    };
+    let mut member = Member { id, ..Member::default() };
+    let mut has_raft_attributes = false;
+    for (name, node) in node.children() {
+        let path = format!("{path}/{name}");
+        match name.as_str() {
+            "raftAttributes" | "attributes" => {
+                has_raft_attributes |= name == "raftAttributes";
+                member
+                    .merge_attributes(node.value().as_bytes())
+                    .map_err(|e| V2StoreError::Attributes { path, error: e.into() })?;
+            }
+            _ => store.unexpected.push(&path),
+        }
+    }
+    if !has_raft_attributes {
+        store.unexpected.push(path);
+        return Ok(None);
+    }
+    Ok(Some(member))
+}
+
+fn list_below(paths: &mut Paths, path: &str, node: &RawNode) {
+    // Every server has /1; one that once had v2 auth compiled in has these too, whether anybody used it or not.
+    let made_by_etcd = |path: &str, node: &RawNode| match path {
+        "/1" | "/2" | "/2/users" | "/2/roles" => node.children.is_some(),
+        "/2/enabled" => node.value() == "false",
+        _ => false,
+    };
+    let mut open = vec![(path.to_owned(), node)];
+    while let Some((path, node)) = open.pop() {
+        if !made_by_etcd(&path, node) {
+            paths.push(&path);
+        }
+        open.extend(node.children().map(|(name, child)| (format!("{path}/{name}"), child)));
+    }
+}
