@@ -109,6 +109,14 @@ impl FileSource {
             Io::Mmap | Io::Pread => Pread::new(file).map(Self::Pread),
         }
     }
+    /// The open file behind the bytes.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        match self {
+            Self::Map(_, file) => file,
+            Self::Pread(pread) => pread.file(),
+        }
+    }
 }
 
 impl Source for FileSource {
@@ -142,14 +150,18 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Db<FileSource>, FileEr
 /// Opens `path` for reading, without touching its access time where the system allows that.
 ///
 /// # Errors
-/// When the file cannot be opened.
+/// When the file cannot be opened, or is a directory.
 pub fn open_read_only(path: &Path) -> io::Result<File> {
     let quiet = i32::try_from(rustix::fs::OFlags::NOATIME.bits()).unwrap_or_default();
-    match FsOpenOptions::new().read(true).custom_flags(quiet).open(path) {
+    let file = match FsOpenOptions::new().read(true).custom_flags(quiet).open(path) {
         // Only a file's owner may ask for that.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path)?,
+        other => other?,
+    };
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory, expected a file"));
     }
+    Ok(file)
 }
 
 /// Takes the shared lock on `file` as `lock` asks; it lasts as long as the file stays open.

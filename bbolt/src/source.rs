@@ -101,6 +101,12 @@ impl Pread {
         let len_bytes = file.metadata()?.len();
         Ok(Self { file, len_bytes })
     }
+
+    /// The file itself.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl Source for Pread {

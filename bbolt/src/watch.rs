@@ -17,3 +17,15 @@ impl Watch for () {
         false
     }
 }
+
+/// Passes on the wish to stop and keeps progress to itself: for a part of a job whose bytes are counted elsewhere.
+#[derive(Clone, Copy)]
+pub struct Unmetered<'a>(pub &'a dyn Watch);
+
+impl Watch for Unmetered<'_> {
+    fn advance(&self, _bytes: u64) {}
+
+    fn interrupted(&self) -> bool {
+        self.0.interrupted()
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bbolt::Watch;
@@ -75,9 +75,7 @@ pub fn open_input(path: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
     };
     match open(flags) {
-        Err(e) if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
-            open(rustix::fs::OFlags::NONBLOCK)
-        }
+        Err(e) if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) => open(rustix::fs::OFlags::NONBLOCK),
         other => other,
     }
 }
@@ -284,6 +282,16 @@ pub fn available_bytes(path: &Path) -> Result<u64, SpaceError> {
         }
     }
     Err(fail(Errno::NOENT.into()))
+}
+
+/// True when `a` and `b` are, or will be, on one file system; false also when that cannot be told.
+#[must_use]
+pub fn same_file_system(a: &Path, b: &Path) -> bool {
+    let device = |path: &Path| {
+        let absolute = std::path::absolute(path).ok()?;
+        absolute.ancestors().find_map(|place| place.metadata().ok()).map(|found| found.dev())
+    };
+    device(a).is_some_and(|found| device(b) == Some(found))
 }
 
 /// Makes sure `need_bytes` fit where `path` will be.

@@ -65,8 +65,7 @@ pub enum LocateError {
 /// # Errors
 /// When `path` does not exist, or is a directory without a database.
 pub fn locate(path: &Path) -> Result<Located, LocateError> {
-    let metadata =
-        path.metadata().map_err(|source| LocateError::Io { path: path.to_owned(), source })?;
+    let metadata = path.metadata().map_err(|source| LocateError::Io { path: path.to_owned(), source })?;
     if !metadata.is_dir() {
         return Ok(Located { kind: Kind::File, db: path.to_owned(), wal_dir: None });
     }

@@ -191,9 +191,7 @@ impl Url {
             return Err("net/url: invalid userinfo".to_owned());
         }
         self.user = Some(match user.split_once(':') {
-            Some((name, password)) => {
-                (unescape(name, Part::User)?, Some(unescape(password, Part::User)?))
-            }
+            Some((name, password)) => (unescape(name, Part::User)?, Some(unescape(password, Part::User)?)),
             None => (unescape(user, Part::User)?, None),
         });
         Ok(())
@@ -333,10 +331,10 @@ fn unescape(text: &str, part: Part) -> Result<Vec<u8>, String> {
             out.push(b);
             continue;
         }
-        let refused =
-            || format!("invalid URL escape {}", go_quote(&[&b"%"[..], rest.get(..2).unwrap_or(rest)].concat()));
-        let (Some(high), Some(low)) =
-            (rest.first().and_then(|b| hex(*b)), rest.get(1).and_then(|b| hex(*b)))
+        let refused = || {
+            format!("invalid URL escape {}", go_quote(&[&b"%"[..], rest.get(..2).unwrap_or(rest)].concat()))
+        };
+        let (Some(high), Some(low)) = (rest.first().and_then(|b| hex(*b)), rest.get(1).and_then(|b| hex(*b)))
         else {
             return Err(refused());
         };

@@ -403,12 +403,7 @@ impl Unpacker<'_> {
             let in_bytes = self.read.load(Ordering::Relaxed);
             let max_ratio = self.options.max_ratio;
             if out_bytes > self.options.ratio_floor_bytes && out_bytes / in_bytes.max(1) >= max_ratio {
-                return Err(InputError::Bomb {
-                    path: self.path.to_owned(),
-                    in_bytes,
-                    out_bytes,
-                    max_ratio,
-                });
+                return Err(InputError::Bomb { path: self.path.to_owned(), in_bytes, out_bytes, max_ratio });
             }
             out.write_all(buffer.get(..n).unwrap_or_default())
                 .map_err(|error| InputError::Io { path: self.options.tmp_dir.clone(), error })?;

@@ -1,1 +1,33 @@
-//! snapshot
+//! etcd itself: a data dir is a db, a log and snaps, and what they mean together.
+//!
+//! [`opened::open`] finds and opens what the user points at, compressed or not; [`integrity`] knows the SHA-256 trailer,
+//! [`schema`] the backend's buckets, [`mvcc`] the revisions, [`membership`] and [`v2store`] who belongs to a cluster.
+//! On them stand the jobs a user can name, one file each: [`status`], [`save`], [`hash`], [`restore`]. Outputs go
+//! through [`stage`]: written, synced, verified, renamed. Nothing here prints; results are reports and findings.
+#![forbid(unsafe_code)]
+
+pub mod contents;
+pub mod copy;
+pub mod datadir;
+pub mod finding;
+pub mod gojson;
+pub mod gourl;
+pub mod hash;
+pub mod humanize;
+pub mod image;
+pub mod input;
+pub mod integrity;
+pub mod member_files;
+pub mod membership;
+pub mod mvcc;
+pub mod new_cluster;
+pub mod opened;
+pub mod overlay;
+pub mod restore;
+pub mod save;
+pub mod schema;
+pub mod stage;
+pub mod status;
+pub mod structure;
+pub mod target;
+pub mod v2store;

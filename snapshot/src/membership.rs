@@ -224,7 +224,9 @@ pub enum ClusterError {
         error: UrlError,
     },
     /// One URL twice, for one member or for two.
-    #[error("--initial-cluster gives the URL {url} to {first:?} and to {second:?}; every member needs its own")]
+    #[error(
+        "--initial-cluster gives the URL {url} to {first:?} and to {second:?}; every member needs its own"
+    )]
     DuplicateUrl {
         /// The URL, as Go prints it.
         url: String,
@@ -306,8 +308,8 @@ impl InitialCluster {
             if urls.iter().any(|url| url.is_empty()) {
                 return Err(ClusterError::NoUrl { name: name.to_owned() });
             }
-            let urls = PeerUrls::new(&urls)
-                .map_err(|error| ClusterError::Url { name: name.to_owned(), error })?;
+            let urls =
+                PeerUrls::new(&urls).map_err(|error| ClusterError::Url { name: name.to_owned(), error })?;
             for url in urls.as_slice() {
                 if let Some(first) = owners.insert(url.clone(), name) {
                     return Err(ClusterError::DuplicateUrl {
@@ -366,12 +368,8 @@ impl InitialCluster {
             if id == 0 {
                 return Err(ClusterError::ZeroId { name: name.clone() });
             }
-            let member = Member {
-                id,
-                name: name.clone(),
-                peer_urls: urls.as_slice().to_vec(),
-                ..Member::default()
-            };
+            let member =
+                Member { id, name: name.clone(), peer_urls: urls.as_slice().to_vec(), ..Member::default() };
             if let Some(first) = by_id.insert(id, member) {
                 return Err(ClusterError::DuplicateId { id, first: first.name, second: name.clone() });
             }

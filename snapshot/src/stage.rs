@@ -297,11 +297,7 @@ impl Stage {
 
     /// Gives the output its name. On an error everything is back in the stage.
     fn publish(&mut self) -> Result<(), StageError> {
-        let renamed = if self.inside {
-            self.move_up()
-        } else {
-            rename_new(&self.root, &self.final_path)
-        };
+        let renamed = if self.inside { self.move_up() } else { rename_new(&self.root, &self.final_path) };
         let synced = renamed.and_then(|()| {
             self.state = State::Published;
             let parents = self.made_parents.iter().map(|p| parent_of(p));
@@ -586,7 +582,7 @@ fn remove_partial(path: &Path) -> Result<(), StageError> {
 }
 
 /// True if the output is to be staged inside `path`, an empty directory; false if `path` is free.
-fn examine(path: &Path, kind: Kind) -> Result<bool, StageError> {
+pub(crate) fn examine(path: &Path, kind: Kind) -> Result<bool, StageError> {
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

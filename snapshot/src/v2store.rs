@@ -346,3 +346,93 @@ fn list_below(paths: &mut Paths, path: &str, node: &RawNode) {
         open.extend(node.children().map(|(name, child)| (format!("{path}/{name}"), child)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::InitialCluster;
+
+    fn golden(name: &str) -> Vec<u8> {
+        let path = format!("{}/../testdata/v2store/{name}.json.zst", env!("CARGO_MANIFEST_DIR"));
+        let packed = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        zstd::decode_all(packed.as_slice()).expect("zstd")
+    }
+
+    /// The members of the goldens, ascending by ID.
+    fn members() -> Vec<Member> {
+        InitialCluster::parse("m1=http://127.0.0.1:1380,m2=http://127.0.0.1:2380,m3=http://127.0.0.1:3380")
+            .and_then(|c| c.members("golden"))
+            .expect("three members")
+    }
+
+    #[track_caller]
+    fn assert_same(ours: &[u8], theirs: &[u8]) {
+        assert_eq!(String::from_utf8_lossy(ours), String::from_utf8_lossy(theirs));
+    }
+
+    #[test]
+    fn equals_the_real_tools_to_the_byte() {
+        // The members given in another order than that of their IDs make no difference.
+        let mut given = members();
+        given.reverse();
+        assert_same(&restored_store(&given, TargetVersion::V3_4), &golden("restored-3.4.23"));
+        assert_same(&restored_store(&given, TargetVersion::V3_5), &golden("restored-3.5.1"));
+        // One of 3.6's runs happened to create them in ascending order.
+        assert_same(&restored_store(&given, TargetVersion::V3_6), &golden("restored-3.6.14-order-123"));
+    }
+
+    #[test]
+    fn differs_from_other_runs_of_the_real_tools_only_by_the_order_of_creation() {
+        let by_id = members();
+        for (name, version, created_as) in [
+            ("restored-3.6.14-order-231", TargetVersion::V3_6, [2, 3, 1]),
+            ("restored-3.7.1-order-231", TargetVersion::V3_7, [2, 3, 1]),
+            ("restored-3.7.1-order-312", TargetVersion::V3_7, [3, 1, 2]),
+        ] {
+            let mut created: Vec<(u64, &Member)> = created_as.into_iter().zip(&by_id).collect();
+            created.sort_by_key(|(index, _)| *index);
+            assert_same(&write_store(&created, version), &golden(name));
+            assert_ne!(restored_store(&by_id, version), golden(name));
+        }
+        // 3.7 has no golden in our order, but writes the same text as 3.6, which has.
+        assert_same(
+            &restored_store(&by_id, TargetVersion::V3_7),
+            &restored_store(&by_id, TargetVersion::V3_6),
+        );
+    }
+
+    #[test]
+    fn children_are_in_order_of_their_names_and_not_of_their_numbers() {
+        let member = |id| Member { id, peer_urls: vec![format!("http://h:{id}")], ..Member::default() };
+        let store = restored_store(&[member(0x9), member(0x10)], TargetVersion::V3_5);
+        let text = String::from_utf8(store).expect("UTF-8");
+        let (ten, nine) = (text.find("\"10\":{").expect("10"), text.find("\"9\":{").expect("9"));
+        assert!(ten < nine, "Go sorts map keys as text");
+        assert!(text.contains("\"/0/members/9\",\"CreatedIndex\":1,"), "created in order of numbers");
+    }
+
+    #[test]
+    fn the_history_is_a_ring_of_a_thousand() {
+        let members: Vec<Member> = (1..=1003)
+            .map(|id| Member { id, peer_urls: vec![format!("http://h:{id}")], ..Member::default() })
+            .collect();
+        for (count, size, front, back, start) in
+            [(999, 999, 0, 999, 1), (1000, 1000, 0, 0, 1), (1003, 1000, 3, 3, 4)]
+        {
+            let json = restored_store(members.get(..count).expect("enough"), TargetVersion::V3_5);
+            let value: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+            let history = &value["WatcherHub"]["EventHistory"];
+            let queue = &history["Queue"];
+            assert_eq!(queue["Size"], size);
+            assert_eq!(queue["Front"], front);
+            assert_eq!(queue["Back"], back);
+            assert_eq!(history["StartIndex"], start);
+            assert_eq!(history["LastIndex"], count);
+            assert_eq!(queue["Events"].as_array().map(Vec::len), Some(1000));
+            assert_eq!(
+                queue["Events"][usize::try_from(front).expect("small")]["node"]["createdIndex"],
+                start
+            );
+        }
+    }
+}

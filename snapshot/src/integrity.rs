@@ -1,0 +1,136 @@
+//! The SHA-256 that a snapshot carries behind its image: detect, verify, attach (FORMATS D).
+
+use std::fmt;
+
+use bbolt::{Source, SourceError, Watch};
+use sha2::{Digest as _, Sha256};
+
+/// Length of the trailer in bytes.
+pub const TRAILER_BYTES: u64 = 32;
+/// A file has a trailer exactly when its length leaves 32 in divisions by this: pages are multiples of it.
+const SECTOR_BYTES: u64 = 512;
+/// How much is hashed between two looks at the interrupt flag, in bytes.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// A SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What is known of a file's integrity hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Integrity {
+    /// There is a trailer, and it is the SHA-256 of the image.
+    Verified,
+    /// There is no trailer: a db from a data dir, or a snapshot cut short.
+    Absent,
+    /// There is a trailer, and the image has another SHA-256.
+    Mismatch,
+    /// There is a trailer, and nobody asked to compare it.
+    Unchecked,
+}
+
+impl fmt::Display for Integrity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verified => "verified",
+            Self::Absent => "absent",
+            Self::Mismatch => "mismatch",
+            Self::Unchecked => "unchecked",
+        })
+    }
+}
+
+/// The outcome of looking at a file's trailer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Verdict {
+    /// What is known.
+    pub integrity: Integrity,
+    /// The trailer, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Digest>,
+    /// The image's SHA-256, where it was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub computed: Option<Digest>,
+    /// Length of the image, without trailer, in bytes.
+    pub image_bytes: u64,
+}
+
+/// Why hashing ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum HashingError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Length of the image in a file of `len_bytes`, without its trailer, and whether it has one.
+#[must_use]
+pub fn image_bytes(len_bytes: u64) -> (u64, bool) {
+    let has_trailer = len_bytes % SECTOR_BYTES == TRAILER_BYTES;
+    (if has_trailer { len_bytes - TRAILER_BYTES } else { len_bytes }, has_trailer)
+}
+
+/// What the file's length and trailer say, without hashing anything.
+///
+/// # Errors
+/// When the trailer cannot be read.
+pub fn unchecked<S: Source>(source: &S) -> Result<Verdict, SourceError> {
+    let (image_bytes, has_trailer) = image_bytes(source.len_bytes());
+    let expected = if has_trailer { Some(trailer(source, image_bytes)?) } else { None };
+    let integrity = if has_trailer { Integrity::Unchecked } else { Integrity::Absent };
+    Ok(Verdict { integrity, expected, computed: None, image_bytes })
+}
+
+/// Compares the trailer with the image. A file without trailer is not hashed.
+///
+/// # Errors
+/// When the file cannot be read, or the user asked to stop.
+pub fn verify<S: Source>(source: &S, watch: &dyn Watch) -> Result<Verdict, HashingError> {
+    let verdict = unchecked(source)?;
+    let Some(expected) = verdict.expected else { return Ok(verdict) };
+    let computed = sha256(source, verdict.image_bytes, watch)?;
+    let integrity = if computed == expected { Integrity::Verified } else { Integrity::Mismatch };
+    Ok(Verdict { integrity, computed: Some(computed), ..verdict })
+}
+
+/// SHA-256 of the first `len_bytes` of `source`.
+///
+/// # Errors
+/// When the file cannot be read, or the user asked to stop.
+pub fn sha256<S: Source>(source: &S, len_bytes: u64, watch: &dyn Watch) -> Result<Digest, HashingError> {
+    let mut hasher = Sha256::new();
+    let mut offset = 0;
+    while offset < len_bytes {
+        if watch.interrupted() {
+            return Err(HashingError::Interrupted);
+        }
+        let step = STEP_BYTES.min(len_bytes - offset);
+        hasher.update(&source.bytes(offset, step)?);
+        watch.advance(step);
+        offset += step;
+    }
+    Ok(Digest(hasher.finalize().into()))
+}
+
+fn trailer<S: Source>(source: &S, image_bytes: u64) -> Result<Digest, SourceError> {
+    let bytes = source.bytes(image_bytes, TRAILER_BYTES)?;
+    let mut digest = [0; 32];
+    digest.copy_from_slice(&bytes);
+    Ok(Digest(digest))
+}

@@ -1,0 +1,252 @@
+//! Making a db, a log and a `.snap` belong to a new cluster (FORMATS H.3, H.4, X 57–72): the edits, as bytes to write.
+
+use std::collections::BTreeMap;
+
+use bbolt::graft::{Graft, GraftError, Patch};
+use bbolt::{Db, Source};
+use wal::{BootMember, FirstSegment};
+
+use crate::membership::{self, Member, hex_id};
+use crate::mvcc::Revision;
+use crate::schema::{
+    ALARM, ALARM_CORRUPT, ALARM_NOSPACE, CLUSTER, CONSISTENT_INDEX, DOWNGRADE, KEY, MEMBERS, MEMBERS_REMOVED,
+    META, SCHEDULED_COMPACT, Schema, TERM,
+};
+use crate::target::TargetVersion;
+use crate::v2store;
+
+/// The term of everything a restored member's log holds.
+pub const FIRST_TERM: u64 = 1;
+
+/// The cluster to be, and what of the old one goes along.
+#[derive(Debug, Clone)]
+pub struct NewCluster {
+    /// Its members, ascending by id.
+    pub members: Vec<Member>,
+    /// The etcd its files are written for.
+    pub target: TargetVersion,
+    /// How far the revision is raised, everything up to there marked for compaction.
+    pub bump_revision: Option<u64>,
+    /// Keep alarms, though the members that raised them are gone.
+    pub keep_alarms: bool,
+}
+
+/// Why a db cannot be made to belong to the new cluster.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NewClusterError {
+    /// The db cannot be edited.
+    #[error(transparent)]
+    Graft(#[from] GraftError),
+    /// The raised revision is no revision any more.
+    #[error("--bump-revision {by}: revision {from} plus that is more than a revision can be (2^63 - 1)")]
+    BumpTooFar {
+        /// The last revision of the data.
+        from: i64,
+        /// What should be added.
+        by: u64,
+    },
+}
+
+/// The edited backend.
+#[derive(Debug)]
+pub struct Backend {
+    /// The pages that make the new cluster's db out of the old one's.
+    pub patch: Patch,
+    /// The raised revision, where it was raised.
+    pub bumped_to: Option<i64>,
+    /// True when an alarm about a full database was dropped.
+    pub dropped_nospace_alarm: bool,
+    /// What was dropped, changed or left, and why: one sentence each.
+    pub notices: Vec<String>,
+}
+
+impl NewCluster {
+    /// The cluster's id.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        let ids: Vec<u64> = self.members.iter().map(|member| member.id).collect();
+        membership::cluster_id(&ids)
+    }
+
+    /// Index of the last entry of a new member's log: one conf change a member.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.members.len() as u64
+    }
+
+    /// The first segment of the log of the member `node_id`, as the target's own tool writes it, without the zeros up
+    /// to its full length.
+    #[must_use]
+    pub fn first_segment(&self, node_id: u64) -> Vec<u8> {
+        let members = self.members.iter().map(|m| BootMember { id: m.id, context: m.to_json() }).collect();
+        FirstSegment { node_id, cluster_id: self.id(), members }.encode(self.target.dialect())
+    }
+
+    /// The `.snap` of every member, as the target's own tool writes it.
+    #[must_use]
+    pub fn snap(&self) -> Vec<u8> {
+        let ids: Vec<u64> = self.members.iter().map(|member| member.id).collect();
+        let store = v2store::restored_store(&self.members, self.target);
+        wal::encode_snap(&store, self.last_index(), FIRST_TERM, &ids, self.target.dialect())
+    }
+
+    /// The edits that make `db`, with the last revision `revision`, the new cluster's. They are the same for every
+    /// member.
+    ///
+    /// # Errors
+    /// When a bucket to edit is damaged, or the bump goes too far.
+    pub fn edit<S: Source>(
+        &self,
+        db: &Db<S>,
+        schema: &Schema,
+        revision: i64,
+    ) -> Result<Backend, NewClusterError> {
+        let mut graft = Graft::new(db);
+        let mut notices = Vec::new();
+
+        let mut meta = graft.pairs(META)?.unwrap_or_default();
+        meta.insert(CONSISTENT_INDEX.to_vec(), self.last_index().to_be_bytes().to_vec());
+        if self.target == TargetVersion::V3_4 {
+            if meta.remove(TERM).is_some() {
+                notices.push(
+                    "the term of the old cluster's log was dropped: etcd 3.4 knows none (etcdctl 3.4 leaves the \
+                     old one, which is wrong for the new log)"
+                        .to_owned(),
+                );
+            }
+        } else {
+            meta.insert(TERM.to_vec(), FIRST_TERM.to_be_bytes().to_vec());
+        }
+        if schema.has_conf_state {
+            notices.push(
+                "the old cluster's confState stays in the db, as etcdutl leaves it: no server starts from it, and \
+                 the first change of members rewrites it"
+                    .to_owned(),
+            );
+        }
+
+        let bumped_to = self.bumped_revision(revision)?;
+        if let Some(main) = bumped_to {
+            let dummy = Revision { main, sub: 0, tombstone: false }.encode();
+            meta.insert(SCHEDULED_COMPACT.to_vec(), dummy.clone());
+            graft.append(KEY, vec![(dummy, Vec::new())])?;
+            notices.push(format!(
+                "the revision was raised from {revision} to {main} and everything up to there marked for \
+                 compaction: watchers and caches of the old cluster learn that they must start over"
+            ));
+        }
+        graft.replace_bucket(META, meta)?;
+
+        self.edit_members(&mut graft, schema, &mut notices)?;
+        let dropped_nospace_alarm = self.edit_alarms(&mut graft, schema, &mut notices)?;
+        self.edit_cluster(&mut graft, schema, &mut notices)?;
+        Ok(Backend { patch: graft.finish()?, bumped_to, dropped_nospace_alarm, notices })
+    }
+
+    fn bumped_revision(&self, revision: i64) -> Result<Option<i64>, NewClusterError> {
+        let Some(by) = self.bump_revision else { return Ok(None) };
+        let bumped = i64::try_from(by).ok().and_then(|by| revision.checked_add(by));
+        bumped.map(Some).ok_or(NewClusterError::BumpTooFar { from: revision, by })
+    }
+
+    fn edit_members<S: Source>(
+        &self,
+        graft: &mut Graft<'_, S>,
+        schema: &Schema,
+        notices: &mut Vec<String>,
+    ) -> Result<(), GraftError> {
+        let rows: BTreeMap<_, _> =
+            self.members.iter().map(|m| (hex_id(m.id).into_bytes(), m.to_json())).collect();
+        graft.replace_bucket(MEMBERS, rows)?;
+        graft.replace_bucket(MEMBERS_REMOVED, BTreeMap::new())?;
+        if self.target == TargetVersion::V3_4 && !schema.members.is_empty() {
+            notices.push(
+                "the old cluster's members were replaced in the db (etcdctl 3.4 leaves them, and they come back as \
+                 ghosts after an upgrade to 3.6)"
+                    .to_owned(),
+            );
+        }
+        let old: Vec<Member> = schema.members.iter().filter_map(|row| Member::from_json(row).ok()).collect();
+        let learners: Vec<&str> = old.iter().filter(|m| m.is_learner).map(|m| m.name.as_str()).collect();
+        if !learners.is_empty() {
+            notices.push(format!(
+                "the old cluster had {} learner(s) ({}): a restored cluster starts with voters only, so every \
+                 member of --initial-cluster is one",
+                learners.len(),
+                learners.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
+    fn edit_alarms<S: Source>(
+        &self,
+        graft: &mut Graft<'_, S>,
+        schema: &Schema,
+        notices: &mut Vec<String>,
+    ) -> Result<bool, GraftError> {
+        if schema.alarms.is_empty() {
+            return Ok(false);
+        }
+        let names: Vec<String> = schema
+            .alarms
+            .iter()
+            .map(|alarm| {
+                let kind = match alarm.kind {
+                    ALARM_NOSPACE => "NOSPACE".to_owned(),
+                    ALARM_CORRUPT => "CORRUPT".to_owned(),
+                    other => format!("type {other}"),
+                };
+                format!("{kind} of member {}", hex_id(alarm.member_id))
+            })
+            .collect();
+        let names = names.join(", ");
+        if self.keep_alarms {
+            notices.push(format!(
+                "alarms were kept as asked, though their members no longer exist: {names}. Until 'etcdctl alarm \
+                 disarm' they keep the new cluster from taking writes"
+            ));
+            return Ok(false);
+        }
+        graft.replace_bucket(ALARM, BTreeMap::new())?;
+        notices.push(format!(
+            "alarms were dropped, since the members that raised them no longer exist: {names} (--keep-alarms keeps \
+             them, as etcdutl does)"
+        ));
+        Ok(schema.alarms.iter().any(|alarm| alarm.kind == ALARM_NOSPACE))
+    }
+
+    fn edit_cluster<S: Source>(
+        &self,
+        graft: &mut Graft<'_, S>,
+        schema: &Schema,
+        notices: &mut Vec<String>,
+    ) -> Result<(), GraftError> {
+        let mut rows = graft.pairs(CLUSTER)?;
+        let missing = rows.is_none();
+        if let Some(target) = &schema.downgrade_target {
+            rows.get_or_insert_default().remove(DOWNGRADE);
+            notices.push(format!(
+                "a downgrade of the old cluster to {target} was under way; its order was dropped, since a server of \
+                 another version refuses to start over it"
+            ));
+        }
+        if missing || schema.downgrade_target.is_some() {
+            graft.replace_bucket(CLUSTER, rows.unwrap_or_default())?;
+        }
+        for (what, version) in
+            [("cluster version", &schema.cluster_version), ("storage version", &schema.storage_version)]
+        {
+            match version.parse::<TargetVersion>() {
+                Ok(data) if data > self.target => notices.push(format!(
+                    "WARNING: the data's {what} is {version}: an etcd {} may refuse to start on it. Start etcd \
+                     {data}, or migrate the data first",
+                    self.target
+                )),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! An input, opened: a snapshot, a db or a directory that holds one, compressed or not.
+
+use std::path::{Path, PathBuf};
+
+use bbolt::file::{FileError, lock_shared};
+use bbolt::{Db, FileSource, OpenError as DbError, OpenOptions, Source, Watch};
+
+use crate::datadir::{Kind, LocateError, Located, locate};
+use crate::finding::{Finding, Severity};
+use crate::input::{self, Container, InputError};
+use crate::integrity;
+
+/// How inputs are opened.
+#[derive(Debug, Clone, Default)]
+pub struct InputOptions {
+    /// How the file is read, and whether it is locked.
+    pub open: OpenOptions,
+    /// Where compressed inputs are unpacked to; the system's directory for temporary files when `None`.
+    pub tmp_dir: Option<PathBuf>,
+}
+
+/// Why an input could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is no database at the path.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// The file cannot be opened, or is locked.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is no plain or compressed database.
+    #[error(transparent)]
+    Input(#[from] InputError),
+}
+
+impl OpenError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(InputError::Interrupted) => 130,
+            _ => 1,
+        }
+    }
+
+    /// Findings that go with it: none, since nothing was read yet.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &[]
+    }
+}
+
+/// An opened input. The file stays open, and locked where that was asked for, as long as this lives.
+#[derive(Debug)]
+pub struct Opened {
+    path: PathBuf,
+    located: Located,
+    source: FileSource,
+    notes: Vec<String>,
+}
+
+impl Opened {
+    /// The path as the user gave it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the path is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.located.kind
+    }
+
+    /// The database's own path.
+    #[must_use]
+    pub fn db_path(&self) -> &Path {
+        &self.located.db
+    }
+
+    /// The log's directory, when the path is a directory that has one.
+    #[must_use]
+    pub fn wal_dir(&self) -> Option<&Path> {
+        self.located.wal_dir.as_deref()
+    }
+
+    /// What was done to open it, for the user to know: one sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The bytes, trailer included.
+    #[must_use]
+    pub fn source(&self) -> &FileSource {
+        &self.source
+    }
+
+    /// The database in it.
+    ///
+    /// # Errors
+    /// When it is no bbolt database.
+    pub fn db(&self) -> Result<Db<&FileSource>, DbError> {
+        Db::from_source(&self.source)
+    }
+
+    /// What the file's length alone says: a snapshot's is a multiple of 512 and 32 more, a db's a multiple of 512.
+    #[must_use]
+    pub fn length_finding(&self) -> Option<Finding> {
+        let len = self.source.len_bytes();
+        let (image_bytes, has_trailer) = integrity::image_bytes(len);
+        (!has_trailer && image_bytes % 512 != 0).then(|| {
+            let message = format!(
+                "the file has {len} bytes: a snapshot has a multiple of 512 and 32 more, a db a multiple of 512. It \
+                 was cut short or added to, most likely on its way here; copy it again"
+            );
+            Finding::new("SNAP-LENGTH", Severity::Warning, message)
+        })
+    }
+}
+
+/// Opens what `path` names: a snapshot or db file (also as `.gz`, `.zst` or one-entry `.zip`), a member dir, a data dir.
+///
+/// # Errors
+/// When there is no database at `path`, it cannot be opened or unpacked, or a running server holds its lock.
+pub fn open(path: &Path, options: &InputOptions, watch: &dyn Watch) -> Result<Opened, OpenError> {
+    let located = locate(path)?;
+    let mut unpacking = input::InputOptions::default();
+    if let Some(tmp_dir) = &options.tmp_dir {
+        unpacking.tmp_dir.clone_from(tmp_dir);
+    }
+    let input = input::open(&located.db, &unpacking, watch)?;
+    let mut notes = Vec::new();
+    if input.container == Container::Plain {
+        lock_shared(&input.file, &located.db, options.open.lock)?;
+    } else {
+        notes.push(format!("{}: {} in {}", path.display(), input.description(), unpacking.tmp_dir.display()));
+    }
+    let source = FileSource::new(input.file, &located.db, options.open.io)
+        .map_err(|source| FileError::Io { path: located.db.clone(), source })?;
+    Ok(Opened { path: path.to_owned(), located, source, notes })
+}

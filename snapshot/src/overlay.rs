@@ -1,0 +1,96 @@
+//! A source with some bytes replaced: how an edit is checked before a byte of it is written.
+
+use std::borrow::Cow;
+
+use bbolt::{Source, SourceError};
+
+/// `base`, cut or extended to `len_bytes`, under patches that do not overlap. Bytes between the base's end and the
+/// patches read as zeros, as a file extended by writing there would.
+pub struct Overlay<'a, S> {
+    base: &'a S,
+    len_bytes: u64,
+    /// Offset and bytes, ascending.
+    patches: Vec<(u64, &'a [u8])>,
+}
+
+impl<'a, S: Source> Overlay<'a, S> {
+    /// Lays `patches` (offset, bytes) over `base`.
+    pub fn new(base: &'a S, len_bytes: u64, patches: impl IntoIterator<Item = (u64, &'a [u8])>) -> Self {
+        let mut patches: Vec<_> = patches.into_iter().collect();
+        patches.sort_by_key(|(offset, _)| *offset);
+        Self { base, len_bytes, patches }
+    }
+
+    /// The patches that touch `offset..end`: none begins at or after `end`, none ends at or before `offset`.
+    fn touching(&self, offset: u64, end: u64) -> &[(u64, &'a [u8])] {
+        let first = self.patches.partition_point(|(at, bytes)| at + bytes.len() as u64 <= offset);
+        let last = self.patches.partition_point(|(at, _)| *at < end);
+        self.patches.get(first..last).unwrap_or_default()
+    }
+}
+
+impl<S: Source> Source for Overlay<'_, S> {
+    fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>, SourceError> {
+        let out = SourceError::OutOfRange { offset, len, available: self.len_bytes };
+        let Some(end) = offset.checked_add(len).filter(|end| *end <= self.len_bytes) else {
+            return Err(out);
+        };
+        let touching = self.touching(offset, end);
+        let base_end = end.min(self.base.len_bytes());
+        if touching.is_empty() && base_end == end {
+            return self.base.bytes(offset, len);
+        }
+        let Ok(len_native) = usize::try_from(len) else { return Err(out) };
+        let mut buffer = vec![0; len_native];
+        if offset < base_end {
+            copy_part(&mut buffer, offset, offset, &self.base.bytes(offset, base_end - offset)?);
+        }
+        for (at, bytes) in touching {
+            copy_part(&mut buffer, offset, *at, bytes);
+        }
+        Ok(Cow::Owned(buffer))
+    }
+}
+
+/// Copies what of `bytes`, which stand at `at`, falls into `buffer`, which stands at `offset`.
+fn copy_part(buffer: &mut [u8], offset: u64, at: u64, bytes: &[u8]) {
+    let skip = usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX);
+    let to = usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let bytes = bytes.get(skip..).unwrap_or_default();
+    if let Some(target) = buffer.get_mut(to..) {
+        let len = target.len().min(bytes.len());
+        if let (Some(target), Some(bytes)) = (target.get_mut(..len), bytes.get(..len)) {
+            target.copy_from_slice(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_range_reads_as_the_patched_bytes() {
+        let base: Vec<u8> = (0..40).collect();
+        let patches: [(u64, &[u8]); 3] = [(3, b"abc"), (10, b"defghi"), (44, b"xyz")];
+        let mut expected = base.clone();
+        expected.resize(50, 0);
+        for (at, bytes) in patches {
+            let at = usize::try_from(at).unwrap();
+            expected[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let overlay = Overlay::new(&base, 50, patches);
+        for offset in 0..=50u64 {
+            for len in 0..=50 - offset {
+                let range = usize::try_from(offset).unwrap()..usize::try_from(offset + len).unwrap();
+                assert_eq!(overlay.bytes(offset, len).unwrap(), expected[range]);
+            }
+        }
+        assert!(overlay.bytes(50, 1).is_err());
+        assert!(overlay.bytes(u64::MAX, 2).is_err());
+    }
+}

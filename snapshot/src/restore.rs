@@ -1,0 +1,581 @@
+//! `snapshot restore`: a snapshot in, data directories of a new cluster out (FORMATS D, H).
+
+use std::path::{Path, PathBuf};
+
+use bbolt::{Db, OpenError as DbError, Source, SourceError, Watch};
+
+use crate::contents::CRC_32C;
+use crate::copy::{self, SpaceError};
+use crate::finding::Finding;
+use crate::gourl::{PeerUrls, UrlError};
+use crate::integrity::{Integrity, Verdict};
+use crate::member_files::{self, BackendError, Contents, MemberError, Places};
+use crate::membership::{ClusterError, InitialCluster, Member};
+use crate::new_cluster::{NewCluster, NewClusterError};
+use crate::opened::Opened;
+use crate::overlay::Overlay;
+use crate::schema::Schema;
+use crate::stage::{self, Kind, Relation, Stage, StageError};
+use crate::status::{self, StatusError};
+use crate::structure::is_damaged;
+use crate::target::TargetVersion;
+
+pub use crate::stage::Owner;
+
+/// What to write where.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// One member's data dir.
+    OneMember {
+        /// The member's name in the initial cluster.
+        name: String,
+        /// Its peer URLs as it knows them, comma-separated; they must be those of the initial cluster.
+        advertise_peer_urls: String,
+        /// Its data dir.
+        data_dir: PathBuf,
+        /// Its log's directory, when that is not `member/wal` of the data dir.
+        wal_dir: Option<PathBuf>,
+    },
+    /// A directory with every member's data dir in it, called by its name.
+    AllMembers {
+        /// The directory.
+        dir: PathBuf,
+    },
+}
+
+/// What to restore into.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// The members: `name=url,name=url…`.
+    pub initial_cluster: String,
+    /// The cluster's token, which makes its ids its own.
+    pub token: String,
+    /// What to write where.
+    pub output: Output,
+    /// Accept a file without integrity hash, and do not compare one.
+    pub skip_hash_check: bool,
+    /// How far to raise the revision, everything up to there marked for compaction.
+    pub bump_revision: Option<u64>,
+    /// The etcd to write for; `None` for the one that wrote the data.
+    pub target: Option<TargetVersion>,
+    /// Keep alarms.
+    pub keep_alarms: bool,
+    /// Who shall own the output.
+    pub owner: Option<Owner>,
+    /// Do everything but write.
+    pub dry_run: bool,
+    /// Remove what earlier, killed runs left for the same output.
+    pub clean: bool,
+}
+
+/// One member of the new cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoredMember {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u64,
+    /// Its peer URLs.
+    pub peer_urls: Vec<String>,
+    /// Its data dir; `None` when this run did not write it.
+    pub data_dir: Option<PathBuf>,
+    /// Its log's directory, when that is a separate one.
+    pub wal_dir: Option<PathBuf>,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub struct RestoreReport {
+    /// What is known of the snapshot's integrity hash.
+    pub verdict: Verdict,
+    /// What is wrong with the snapshot, short of damage.
+    pub findings: Vec<Finding>,
+    /// What was dropped, changed or kept, and why: one sentence each.
+    pub notices: Vec<String>,
+    /// The etcd written for.
+    pub target: TargetVersion,
+    /// Why that one.
+    pub target_reason: String,
+    /// The new cluster's id.
+    pub cluster_id: u64,
+    /// The new cluster's token.
+    pub token: String,
+    /// Its members, in the order of their names.
+    pub members: Vec<RestoredMember>,
+    /// The snapshot's revision.
+    pub revision: i64,
+    /// The revision it was raised to.
+    pub bumped_to: Option<i64>,
+    /// Length of each member's db in bytes.
+    pub db_bytes: u64,
+    /// True when the data looks like Kubernetes': some key starts with `/registry/`.
+    pub key_prefix_registry: bool,
+    /// Number of leases, all of which start anew.
+    pub leases: u64,
+    /// True when an alarm about a full database was dropped.
+    pub dropped_nospace_alarm: bool,
+    /// True when authentication is on.
+    pub auth_enabled: bool,
+    /// True when nothing was written.
+    pub dry_run: bool,
+    /// What earlier, killed runs left for the same output.
+    pub leftovers: Vec<PathBuf>,
+    /// What of that was removed.
+    pub cleaned: Vec<PathBuf>,
+}
+
+/// Why nothing was restored. Nothing is left behind then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The initial cluster is not what it should be.
+    #[error("--initial-cluster: {0}")]
+    InitialCluster(ClusterError),
+    /// The member does not fit the cluster.
+    #[error(transparent)]
+    Member(ClusterError),
+    /// The advertised URLs are none.
+    #[error("--initial-advertise-peer-urls: {0}")]
+    Advertise(UrlError),
+    /// A name that cannot name a directory.
+    #[error(
+        "member name {name:?} cannot be the name of a directory; restore the members one by one with --data-dir"
+    )]
+    NameIsNoDirectory {
+        /// The name.
+        name: String,
+    },
+    /// The snapshot has no hash, and none was waived.
+    #[error(
+        "snapshot missing hash but --skip-hash-check=false: {path} has no integrity hash behind its image ({len_bytes} \
+         bytes){hint}"
+    )]
+    MissingHash {
+        /// The file.
+        path: String,
+        /// Its length in bytes.
+        len_bytes: u64,
+        /// What that may mean.
+        hint: String,
+    },
+    /// The snapshot is not the one that was hashed.
+    #[error(
+        "{path}: expected sha256 {expected}, got {computed}: the file changed after it was taken. Copy it again, or use \
+         another snapshot; --skip-hash-check restores it all the same"
+    )]
+    HashMismatch {
+        /// The file.
+        path: String,
+        /// The trailer.
+        expected: String,
+        /// The image's hash.
+        computed: String,
+    },
+    /// The snapshot is damaged.
+    #[error(
+        "{path}: its structure is damaged ({} finding(s)), and a server would crash on it; nothing was restored. Use \
+         another snapshot", findings.len()
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        findings: Vec<Finding>,
+    },
+    /// The snapshot cannot be read.
+    #[error(transparent)]
+    Examine(StatusError),
+    /// The snapshot cannot be edited.
+    #[error("{path}: {source}")]
+    NewCluster {
+        /// The file.
+        path: String,
+        /// Why.
+        source: NewClusterError,
+    },
+    /// The edited db would not be sound: an error in this program.
+    #[error(
+        "{path}: the edited db does not pass its own check ({what}); nothing was written. Please report this"
+    )]
+    Edited {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The snapshot cannot be read again.
+    #[error("{path}: {source}")]
+    Source {
+        /// The file.
+        path: String,
+        /// Why.
+        source: SourceError,
+    },
+    /// The snapshot cannot be opened again.
+    #[error("{path}: {source}")]
+    Db {
+        /// The file.
+        path: String,
+        /// Why.
+        source: DbError,
+    },
+    /// The output cannot be where it should.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// There is no room.
+    #[error("{0}; nothing was written")]
+    Space(#[from] SpaceError),
+    /// A member could not be written.
+    #[error("{0}; nothing was left behind")]
+    Write(MemberError),
+    /// The user asked to stop.
+    #[error("interrupted; nothing was left behind")]
+    Interrupted,
+}
+
+impl RestoreError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            Self::Examine(error) => error.exit_code(),
+            _ => 1,
+        }
+    }
+
+    /// Findings that go with it.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Damaged { findings, .. } => findings,
+            _ => &[],
+        }
+    }
+}
+
+impl From<MemberError> for RestoreError {
+    fn from(error: MemberError) -> Self {
+        if error.is_interrupted() { Self::Interrupted } else { Self::Write(error) }
+    }
+}
+
+/// Restores `input` into a new cluster's data directories: everything is written beside its place, synced, read back
+/// and compared, and only then given its name.
+///
+/// # Errors
+/// [`RestoreError`]; nothing is left behind then.
+pub fn restore(
+    input: &Opened,
+    options: &RestoreOptions,
+    watch: &dyn Watch,
+) -> Result<RestoreReport, RestoreError> {
+    let path = || input.path().display().to_string();
+    let cluster = InitialCluster::parse(&options.initial_cluster).map_err(RestoreError::InitialCluster)?;
+    let members = cluster.members(&options.token).map_err(RestoreError::InitialCluster)?;
+    let jobs = jobs(&cluster, &members, &options.output)?;
+    let (leftovers, cleaned) = leftovers(options)?;
+    for place in options.output.places() {
+        stage::examine(place, Kind::Dir)?;
+    }
+
+    let examined = status::examine(input, !options.skip_hash_check, watch).map_err(|error| match error {
+        StatusError::Interrupted => RestoreError::Interrupted,
+        other => RestoreError::Examine(other),
+    })?;
+    believe(input, &examined.verdict, options.skip_hash_check)?;
+    let damaged = is_damaged(&examined.findings);
+    let Some((contents, schema)) = examined.contents.filter(|_| !damaged) else {
+        return Err(RestoreError::Damaged { path: path(), findings: examined.findings });
+    };
+
+    let (target, target_reason) = target(options.target, &schema);
+    let new = NewCluster {
+        members: members.clone(),
+        target,
+        bump_revision: options.bump_revision,
+        keep_alarms: options.keep_alarms,
+    };
+    let db = input.db().map_err(|source| RestoreError::Db { path: path(), source })?;
+    let backend = new
+        .edit(&db, &schema, contents.revision)
+        .map_err(|source| RestoreError::NewCluster { path: path(), source })?;
+    let overlay = Overlay::new(
+        db.source(),
+        backend.patch.len_bytes(),
+        backend.patch.data_writes().chain(backend.patch.meta_writes()),
+    );
+    let snap = new.snap();
+
+    if options.dry_run {
+        let edited = Db::from_source(&overlay)
+            .map_err(|error| RestoreError::Edited { path: path(), what: error.to_string() })?;
+        member_files::verify_backend(&edited, &new, watch).map_err(|error| match error {
+            BackendError::Interrupted => RestoreError::Interrupted,
+            BackendError::Differs(what) => RestoreError::Edited { path: path(), what },
+        })?;
+        ensure_space(options, &jobs, &backend.patch, &snap)?;
+    } else {
+        ensure_space(options, &jobs, &backend.patch, &snap)?;
+        let db_crc =
+            crc32c(&overlay, watch).map_err(|source| RestoreError::Source { path: path(), source })?;
+        let files = Contents {
+            source: input.source().file(),
+            patch: &backend.patch,
+            db_crc,
+            cluster: &new,
+            snap: &snap,
+        };
+        watch.begin("writing", 2 * backend.patch.len_bytes() * jobs.len() as u64);
+        write(options, &jobs, &files, watch)?;
+    }
+
+    let mut notices = backend.notices;
+    notices.extend(not_folded(input, &schema));
+    Ok(RestoreReport {
+        verdict: examined.verdict,
+        findings: examined.findings,
+        notices,
+        target,
+        target_reason,
+        cluster_id: new.id(),
+        token: options.token.clone(),
+        members: report_members(&new.members, &options.output),
+        revision: contents.revision,
+        bumped_to: backend.bumped_to,
+        db_bytes: backend.patch.len_bytes(),
+        key_prefix_registry: contents.has_registry_keys,
+        leases: schema.leases,
+        dropped_nospace_alarm: backend.dropped_nospace_alarm,
+        auth_enabled: schema.auth_enabled,
+        dry_run: options.dry_run,
+        leftovers,
+        cleaned,
+    })
+}
+
+impl Output {
+    /// The paths that must not be taken yet.
+    fn places(&self) -> impl Iterator<Item = &Path> {
+        let (first, second) = match self {
+            Self::OneMember { data_dir, wal_dir, .. } => (data_dir.as_path(), wal_dir.as_deref()),
+            Self::AllMembers { dir } => (dir.as_path(), None),
+        };
+        std::iter::once(first).chain(second)
+    }
+
+    /// The log's directory, when it lies apart from the data dir.
+    fn wal_dir_apart(&self) -> Result<Option<&Path>, StageError> {
+        let Self::OneMember { data_dir, wal_dir: Some(wal_dir), .. } = self else { return Ok(None) };
+        Ok((stage::relation(data_dir, wal_dir)? == Relation::Apart).then_some(wal_dir.as_path()))
+    }
+}
+
+/// One member to write: where its parts go below the stages.
+struct Job<'a> {
+    member: &'a Member,
+    /// Below the data stage: empty, or the member's name.
+    prefix: PathBuf,
+    /// Below the data stage; empty when the log has a stage of its own.
+    wal_dir: PathBuf,
+}
+
+fn jobs<'a>(
+    cluster: &InitialCluster,
+    members: &'a [Member],
+    output: &Output,
+) -> Result<Vec<Job<'a>>, RestoreError> {
+    match output {
+        Output::OneMember { name, advertise_peer_urls, data_dir, wal_dir } => {
+            cluster.urls(name).map_err(RestoreError::Member)?;
+            let advertised = PeerUrls::from_list(advertise_peer_urls).map_err(RestoreError::Advertise)?;
+            cluster.check_advertised(name, &advertised).map_err(RestoreError::Member)?;
+            let wal_dir = match wal_dir {
+                None => PathBuf::from("member/wal"),
+                Some(wal_dir) => match stage::relation(data_dir, wal_dir)? {
+                    Relation::Apart => PathBuf::new(),
+                    Relation::WalInData(below) => below,
+                    Relation::Impossible => {
+                        let (data, wal) = (data_dir.clone(), wal_dir.clone());
+                        return Err(StageError::Nested { data, wal }.into());
+                    }
+                },
+            };
+            let own = members.iter().filter(|member| member.name == *name);
+            Ok(own.map(|member| Job { member, prefix: PathBuf::new(), wal_dir: wal_dir.clone() }).collect())
+        }
+        Output::AllMembers { .. } => members
+            .iter()
+            .map(|member| {
+                let prefix = PathBuf::from(&member.name);
+                let mut parts = prefix.components();
+                let plain =
+                    matches!(parts.next(), Some(std::path::Component::Normal(part)) if *part == *member.name);
+                if !plain || parts.next().is_some() {
+                    return Err(RestoreError::NameIsNoDirectory { name: member.name.clone() });
+                }
+                let wal_dir = prefix.join("member/wal");
+                Ok(Job { member, prefix, wal_dir })
+            })
+            .collect(),
+    }
+}
+
+/// What earlier runs left; removed where that was asked for.
+fn leftovers(options: &RestoreOptions) -> Result<(Vec<PathBuf>, Vec<PathBuf>), StageError> {
+    let mut found = Vec::new();
+    for place in options.output.places() {
+        found.extend(stage::leftovers(place)?);
+    }
+    let mut cleaned = Vec::new();
+    if options.clean && !options.dry_run {
+        let mut places = options.output.places();
+        if let Some(data_dir) = places.next() {
+            cleaned = stage::clean(data_dir, places.next())?;
+        }
+        found.retain(|path| !cleaned.contains(path));
+    }
+    Ok((found, cleaned))
+}
+
+/// Refuses a snapshot whose hash is missing or wrong, unless that was waived.
+fn believe(input: &Opened, verdict: &Verdict, skip_hash_check: bool) -> Result<(), RestoreError> {
+    let path = || input.path().display().to_string();
+    match (verdict.integrity, verdict.expected, verdict.computed) {
+        (Integrity::Absent, ..) if !skip_hash_check => {
+            let len_bytes = input.source().len_bytes();
+            let hint = input.length_finding().map_or_else(
+                || {
+                    ". A db copied from a data dir has none: --skip-hash-check restores it, or give it a hash with \
+                     'etcd-rescue snapshot hash --attach'"
+                        .to_owned()
+                },
+                |finding| format!(": {}", finding.message),
+            );
+            Err(RestoreError::MissingHash { path: path(), len_bytes, hint })
+        }
+        (Integrity::Mismatch, Some(expected), Some(computed)) => Err(RestoreError::HashMismatch {
+            path: path(),
+            expected: expected.to_string(),
+            computed: computed.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn target(wanted: Option<TargetVersion>, schema: &Schema) -> (TargetVersion, String) {
+    match (wanted, schema.written_by()) {
+        (Some(version), _) => (version, "asked for with --target-version".to_owned()),
+        (None, Some((version, reason))) => (version, reason),
+        (None, None) => {
+            let reason =
+                "nothing in the data tells which version wrote it; this layout boots on 3.5, 3.6 and 3.7";
+            (TargetVersion::V3_5, reason.to_owned())
+        }
+    }
+}
+
+/// What a db taken from a directory lacks.
+fn not_folded(input: &Opened, schema: &Schema) -> Option<String> {
+    input.wal_dir().map(|wal_dir| {
+        format!(
+            "the log in {} was not folded in: writes it holds beyond index {}, up to where the db had come, are not \
+             in the result",
+            wal_dir.display(),
+            schema.consistent_index
+        )
+    })
+}
+
+fn ensure_space(
+    options: &RestoreOptions,
+    jobs: &[Job<'_>],
+    patch: &bbolt::graft::Patch,
+    snap: &[u8],
+) -> Result<(), RestoreError> {
+    let (data, log) = member_files::needed_bytes(patch, snap);
+    let count = jobs.len() as u64;
+    let mut places = options.output.places();
+    let Some(data_dir) = places.next() else { return Ok(()) };
+    let apart = options.output.wal_dir_apart()?;
+    match apart {
+        Some(wal_dir) if !copy::same_file_system(data_dir, wal_dir) => {
+            copy::ensure_space(data_dir, data * count)?;
+            copy::ensure_space(wal_dir, log * count)?;
+        }
+        _ => copy::ensure_space(data_dir, (data + log) * count)?,
+    }
+    Ok(())
+}
+
+fn crc32c<S: Source>(source: &S, watch: &dyn Watch) -> Result<u32, SourceError> {
+    const STEP_BYTES: u64 = 1 << 20;
+    let mut digest = crc_fast::Digest::new(CRC_32C);
+    let mut offset = 0;
+    while offset < source.len_bytes() && !watch.interrupted() {
+        let step = STEP_BYTES.min(source.len_bytes() - offset);
+        digest.update(&source.bytes(offset, step)?);
+        offset += step;
+    }
+    // The algorithm is 32 bits wide: nothing is cut off.
+    Ok(u32::try_from(digest.finalize()).unwrap_or_default())
+}
+
+fn write(
+    options: &RestoreOptions,
+    jobs: &[Job<'_>],
+    files: &Contents<'_>,
+    watch: &dyn Watch,
+) -> Result<(), RestoreError> {
+    let mut places = options.output.places();
+    let Some(data_dir) = places.next() else { return Ok(()) };
+    let data = Stage::new(data_dir, Kind::Dir)?;
+    let apart = options.output.wal_dir_apart()?;
+    let log = apart.map(|wal_dir| Stage::new(wal_dir, Kind::Dir)).transpose()?;
+    let places: Vec<(Places<'_>, &Member)> = jobs
+        .iter()
+        .map(|job| {
+            let snap_dir = job.prefix.join("member/snap");
+            let log = log.as_ref().unwrap_or(&data);
+            (Places { data: &data, snap_dir, log, wal_dir: job.wal_dir.clone() }, job.member)
+        })
+        .collect();
+    for (places, member) in &places {
+        member_files::write(places, member, files, watch)?;
+    }
+    for (places, member) in &places {
+        member_files::verify(places, member, files, watch)?;
+    }
+    if watch.interrupted() {
+        return Err(RestoreError::Interrupted);
+    }
+    match log {
+        Some(log) => stage::commit_pair(data, log, options.owner)?,
+        None => data.commit(options.owner)?,
+    }
+    Ok(())
+}
+
+fn report_members(members: &[Member], output: &Output) -> Vec<RestoredMember> {
+    let mut restored: Vec<RestoredMember> = members
+        .iter()
+        .map(|member| {
+            let (data_dir, wal_dir) = match output {
+                Output::AllMembers { dir } => (Some(dir.join(&member.name)), None),
+                Output::OneMember { name, data_dir, wal_dir, .. } if *name == member.name => {
+                    (Some(data_dir.clone()), wal_dir.clone())
+                }
+                Output::OneMember { .. } => (None, None),
+            };
+            RestoredMember {
+                name: member.name.clone(),
+                id: member.id,
+                peer_urls: member.peer_urls.clone(),
+                data_dir,
+                wal_dir,
+            }
+        })
+        .collect();
+    restored.sort_by(|a, b| a.name.cmp(&b.name));
+    restored
+}

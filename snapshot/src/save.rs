@@ -1,0 +1,269 @@
+//! `snapshot save`: the snapshot a server would send, made from a dead member's db (FORMATS D).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bbolt::{Db, OpenError as DbError, Source, Watch};
+
+use crate::copy::{self, CopyError, SpaceError};
+use crate::finding::Finding;
+use crate::image;
+use crate::integrity::{self, Digest, HashingError, Integrity, TRAILER_BYTES, Verdict};
+use crate::opened::Opened;
+use crate::overlay::Overlay;
+use crate::stage::{self, Kind, Owner, Stage, StageError};
+use crate::status::{self, Examined, StatusError};
+use crate::structure::is_damaged;
+
+/// What to write where.
+#[derive(Debug, Clone)]
+pub struct SaveOptions {
+    /// The snapshot to write; it must not exist.
+    pub output: PathBuf,
+    /// Do everything but write.
+    pub dry_run: bool,
+    /// Who shall own it.
+    pub owner: Option<Owner>,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub struct SaveReport {
+    /// The snapshot.
+    pub output: PathBuf,
+    /// Length of its image, without its hash, in bytes.
+    pub image_bytes: u64,
+    /// The image's SHA-256.
+    pub digest: Digest,
+    /// The last revision in it.
+    pub revision: i64,
+    /// Index of the last raft entry in it.
+    pub consistent_index: u64,
+    /// True when there was a log beside the db, which is not in the snapshot.
+    pub log_not_folded: bool,
+    /// What is wrong with the db, short of damage.
+    pub findings: Vec<Finding>,
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The db is damaged.
+    #[error(
+        "{path}: its structure is damaged ({} finding(s)): a snapshot of it would be refused, or crash a server; \
+         nothing was written", findings.len()
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        findings: Vec<Finding>,
+    },
+    /// The input has a hash already, and it does not match.
+    #[error(
+        "{path}: expected sha256 {expected}, got {computed}: the file changed after it was taken, and a new hash would \
+         hide that; nothing was written"
+    )]
+    HashMismatch {
+        /// The file.
+        path: String,
+        /// The trailer.
+        expected: String,
+        /// The image's hash.
+        computed: String,
+    },
+    /// The input has a hash already, and it matches.
+    #[error("{path}: has an integrity hash already, and it matches; nothing was written")]
+    HasHash {
+        /// The file.
+        path: String,
+    },
+    /// The db cannot be read.
+    #[error(transparent)]
+    Examine(StatusError),
+    /// The db cannot be opened.
+    #[error("{path}: {source}")]
+    Db {
+        /// The file.
+        path: String,
+        /// Why.
+        source: DbError,
+    },
+    /// The db cannot be hashed.
+    #[error("{path}: {source}")]
+    Hashing {
+        /// The file.
+        path: String,
+        /// Why.
+        source: HashingError,
+    },
+    /// The output cannot be where it should.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// There is no room.
+    #[error("{0}; nothing was written")]
+    Space(#[from] SpaceError),
+    /// The image could not be copied.
+    #[error("{}: {source}; nothing was left behind", path.display())]
+    Copy {
+        /// The output.
+        path: PathBuf,
+        /// Why.
+        source: CopyError,
+    },
+    /// The system refused.
+    #[error("{}: {source}; nothing was left behind", path.display())]
+    Io {
+        /// The output.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// What was read back is not what was written.
+    #[error("{}: read back and found different from what was written; do not trust this disk", path.display())]
+    ReadBack {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The user asked to stop.
+    #[error("interrupted; nothing was left behind")]
+    Interrupted,
+}
+
+impl SaveError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            Self::Examine(error) => error.exit_code(),
+            _ => 1,
+        }
+    }
+
+    /// Findings that go with it.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Damaged { findings, .. } => findings,
+            _ => &[],
+        }
+    }
+}
+
+/// Writes the image of `input`'s db that a server would send, with its SHA-256, to a new file of mode 0600: the pages up
+/// to the high-water mark, both metas made from the one in force.
+///
+/// # Errors
+/// When the db is damaged, its own hash does not match, or the output cannot be written; nothing is left behind then.
+pub fn save(input: &Opened, options: &SaveOptions, watch: &dyn Watch) -> Result<SaveReport, SaveError> {
+    stage::examine(&options.output, Kind::File)?;
+    let path = || input.path().display().to_string();
+    let examined = examine_sound(input, watch)?;
+    let db = input.db().map_err(|source| SaveError::Db { path: path(), source })?;
+    let [meta0, meta1] = image::meta_pages(db.meta());
+    let metas = [(0, meta0.as_slice()), (u64::from(db.page_size()), meta1.as_slice())];
+    let written = write(input, &db, &metas, options, watch)?;
+    let (revision, consistent_index) = examined
+        .contents
+        .map(|(contents, schema)| (contents.revision, schema.consistent_index))
+        .unwrap_or_default();
+    Ok(SaveReport {
+        output: options.output.clone(),
+        image_bytes: written.image_bytes,
+        digest: written.digest,
+        revision,
+        consistent_index,
+        log_not_folded: input.wal_dir().is_some(),
+        findings: examined.findings,
+    })
+}
+
+/// Examines `input` and refuses a damaged one, or one whose own hash does not match.
+pub(crate) fn examine_sound(input: &Opened, watch: &dyn Watch) -> Result<Examined, SaveError> {
+    let path = || input.path().display().to_string();
+    let examined = status::examine(input, true, watch).map_err(|error| match error {
+        StatusError::Interrupted => SaveError::Interrupted,
+        other => SaveError::Examine(other),
+    })?;
+    if let Verdict {
+        integrity: Integrity::Mismatch,
+        expected: Some(expected),
+        computed: Some(computed),
+        ..
+    } = examined.verdict
+    {
+        let (expected, computed) = (expected.to_string(), computed.to_string());
+        return Err(SaveError::HashMismatch { path: path(), expected, computed });
+    }
+    if is_damaged(&examined.findings) {
+        return Err(SaveError::Damaged { path: path(), findings: examined.findings });
+    }
+    Ok(examined)
+}
+
+/// An image that was written, and read back.
+pub(crate) struct Written {
+    pub(crate) image_bytes: u64,
+    pub(crate) digest: Digest,
+}
+
+/// Writes the pages of `db` up to its high-water mark, under `patches`, and their SHA-256.
+pub(crate) fn write(
+    input: &Opened,
+    db: &Db<&bbolt::FileSource>,
+    patches: &[(u64, &[u8])],
+    options: &SaveOptions,
+    watch: &dyn Watch,
+) -> Result<Written, SaveError> {
+    let output = options.output.as_path();
+    let io_error = |source| SaveError::Io { path: output.to_owned(), source };
+    let image_bytes = db.meta().logical_bytes();
+    let overlay = Overlay::new(db.source(), image_bytes, patches.iter().copied());
+    copy::ensure_space(output, image_bytes + TRAILER_BYTES)?;
+    watch.begin("hashing", image_bytes);
+    let digest = sha256(&overlay, image_bytes, &input.path().display().to_string(), watch)?;
+    if options.dry_run {
+        return Ok(Written { image_bytes, digest });
+    }
+    let stage = Stage::new(output, Kind::File)?;
+    let Some(file) = stage.file() else {
+        return Err(StageError::NotADirectory(output.to_owned()).into());
+    };
+    watch.begin("writing", 2 * image_bytes);
+    copy::copy_range(input.source().file(), image_bytes, file, watch).map_err(|source| match source {
+        CopyError::Interrupted => SaveError::Interrupted,
+        source => SaveError::Copy { path: output.to_owned(), source },
+    })?;
+    for (offset, bytes) in patches {
+        file.write_all_at(bytes, *offset).map_err(io_error)?;
+    }
+    file.write_all_at(&digest.0, image_bytes).map_err(io_error)?;
+    copy::sync_and_drop_cache(file).map_err(io_error)?;
+    read_back(stage.path(), output, digest, watch)?;
+    stage.commit(options.owner)?;
+    Ok(Written { image_bytes, digest })
+}
+
+fn read_back(staged: &Path, output: &Path, digest: Digest, watch: &dyn Watch) -> Result<(), SaveError> {
+    let io_error = |source| SaveError::Io { path: output.to_owned(), source };
+    let source = bbolt::source::Pread::new(File::open(staged).map_err(io_error)?).map_err(io_error)?;
+    let verdict = integrity::verify(&source, watch).map_err(|source| match source {
+        HashingError::Interrupted => SaveError::Interrupted,
+        source @ HashingError::Source(_) => SaveError::Hashing { path: output.display().to_string(), source },
+    })?;
+    if verdict.integrity == Integrity::Verified && verdict.computed == Some(digest) {
+        return Ok(());
+    }
+    Err(SaveError::ReadBack { path: output.to_owned() })
+}
+
+fn sha256<S: Source>(source: &S, len_bytes: u64, path: &str, watch: &dyn Watch) -> Result<Digest, SaveError> {
+    integrity::sha256(source, len_bytes, watch).map_err(|source| match source {
+        HashingError::Interrupted => SaveError::Interrupted,
+        source @ HashingError::Source(_) => SaveError::Hashing { path: path.to_owned(), source },
+    })
+}

@@ -1,0 +1,184 @@
+//! The backend's small buckets as types (FORMATS B.1, B.3): what a db says of itself beside its keys.
+
+use bbolt::{Bucket, Db, Fault, Source};
+
+use crate::mvcc::Revision;
+use crate::target::TargetVersion;
+
+/// Bucket of the versioned keys.
+pub const KEY: &[u8] = b"key";
+/// Bucket of the store's own numbers.
+pub const META: &[u8] = b"meta";
+/// Bucket of the leases.
+pub const LEASE: &[u8] = b"lease";
+/// Bucket of the alarms.
+pub const ALARM: &[u8] = b"alarm";
+/// Bucket of authentication's switch and revision.
+pub const AUTH: &[u8] = b"auth";
+/// Bucket of the members.
+pub const MEMBERS: &[u8] = b"members";
+/// Bucket of the removed members' ids.
+pub const MEMBERS_REMOVED: &[u8] = b"members_removed";
+/// Bucket of the cluster's version and downgrade.
+pub const CLUSTER: &[u8] = b"cluster";
+
+/// In [`META`]: index of the last raft entry applied, u64 big-endian.
+pub const CONSISTENT_INDEX: &[u8] = b"consistent_index";
+/// In [`META`], since 3.5: term of that entry, u64 big-endian.
+pub const TERM: &[u8] = b"term";
+/// In [`META`], since 3.5: the raft configuration, as JSON.
+pub const CONF_STATE: &[u8] = b"confState";
+/// In [`META`], since 3.6: version of the schema.
+pub const STORAGE_VERSION: &[u8] = b"storageVersion";
+/// In [`META`]: the revision up to which a compaction was ordered, in the form of a revision key.
+pub const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
+/// In [`META`]: the revision up to which a compaction is complete, in the form of a revision key.
+pub const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
+/// In [`CLUSTER`]: the cluster's version, as text.
+pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+/// In [`CLUSTER`], since 3.5: a downgrade under way, as JSON.
+pub const DOWNGRADE: &[u8] = b"downgrade";
+/// In [`AUTH`]: one byte, 1 when authentication is on.
+pub const AUTH_ENABLED: &[u8] = b"authEnabled";
+
+/// What a db says of itself beside its keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schema {
+    /// The names of the top-level buckets, ascending.
+    pub buckets: Vec<Vec<u8>>,
+    /// Index of the last raft entry applied; 0 when there is none.
+    pub consistent_index: u64,
+    /// Term of that entry; `None` before 3.5.
+    pub term: Option<u64>,
+    /// Version of the schema, as written; empty before 3.6.
+    pub storage_version: String,
+    /// The cluster's version, as written; empty when there is none.
+    pub cluster_version: String,
+    /// A downgrade under way: its target, as written.
+    pub downgrade_target: Option<String>,
+    /// True when the db holds a raft configuration.
+    pub has_conf_state: bool,
+    /// Alarms, in the order of their keys.
+    pub alarms: Vec<Alarm>,
+    /// The member rows' values, in the order of their ids.
+    pub members: Vec<Vec<u8>>,
+    /// Number of leases.
+    pub leases: u64,
+    /// True when authentication is on.
+    pub auth_enabled: bool,
+    /// Revision up to which a compaction was ordered.
+    pub scheduled_compact: Option<i64>,
+    /// Revision up to which a compaction is complete.
+    pub finished_compact: Option<i64>,
+}
+
+/// One active alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alarm {
+    /// The member that raised it.
+    pub member_id: u64,
+    /// What for: 1 NOSPACE, 2 CORRUPT.
+    pub kind: i32,
+}
+
+/// `Alarm::kind` of a full database.
+pub const ALARM_NOSPACE: i32 = 1;
+/// `Alarm::kind` of a member that differs from the others.
+pub const ALARM_CORRUPT: i32 = 2;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct AlarmMember {
+    #[prost(uint64, tag = "1")]
+    member_id: u64,
+    #[prost(int32, tag = "2")]
+    alarm: i32,
+}
+
+#[derive(serde::Deserialize)]
+struct Downgrade {
+    #[serde(rename = "target-version", default)]
+    target_version: String,
+    #[serde(default)]
+    enabled: bool,
+}
+
+impl Schema {
+    /// Reads the small buckets of `db`. Rows that do not parse count as absent.
+    ///
+    /// # Errors
+    /// When a page on the way is damaged.
+    pub fn read<S: Source>(db: &Db<S>) -> Result<Self, Fault> {
+        let mut schema = Self::default();
+        let mut names = db.root().cursor();
+        while let Some(item) = names.next()? {
+            if item.is_bucket {
+                schema.buckets.push(item.key.to_vec());
+            }
+        }
+        if let Some(meta) = db.bucket(META)? {
+            let number = |key| Ok(meta.get(key)?.and_then(|v| v.try_into().ok()).map(u64::from_be_bytes));
+            schema.consistent_index = number(CONSISTENT_INDEX)?.unwrap_or_default();
+            schema.term = number(TERM)?;
+            schema.storage_version = text(&meta, STORAGE_VERSION)?;
+            schema.has_conf_state = meta.get(CONF_STATE)?.is_some();
+            let revision = |key| Ok(meta.get(key)?.and_then(|v| Revision::parse(&v)).map(|r| r.main));
+            schema.scheduled_compact = revision(SCHEDULED_COMPACT)?;
+            schema.finished_compact = revision(FINISHED_COMPACT)?;
+        }
+        if let Some(cluster) = db.bucket(CLUSTER)? {
+            schema.cluster_version = text(&cluster, CLUSTER_VERSION)?;
+            let row = cluster.get(DOWNGRADE)?.unwrap_or_default();
+            let downgrade: Option<Downgrade> = serde_json::from_slice(&row).ok();
+            schema.downgrade_target = downgrade.filter(|d| d.enabled).map(|d| d.target_version);
+        }
+        if let Some(alarms) = db.bucket(ALARM)? {
+            let mut cursor = alarms.cursor();
+            while let Some(item) = cursor.next()? {
+                if let Ok(alarm) = <AlarmMember as prost::Message>::decode(item.key) {
+                    schema.alarms.push(Alarm { member_id: alarm.member_id, kind: alarm.alarm });
+                }
+            }
+        }
+        if let Some(members) = db.bucket(MEMBERS)? {
+            let mut cursor = members.cursor();
+            while let Some(item) = cursor.next()? {
+                schema.members.push(item.value.to_vec());
+            }
+        }
+        if let Some(leases) = db.bucket(LEASE)? {
+            for range in leases.leaf_ranges(1)? {
+                for node in range.nodes() {
+                    schema.leases += u64::from(node?.count());
+                }
+            }
+        }
+        if let Some(auth) = db.bucket(AUTH)? {
+            schema.auth_enabled = auth.get(AUTH_ENABLED)?.is_some_and(|v| v.first() == Some(&1));
+        }
+        Ok(schema)
+    }
+
+    /// The version of etcd that wrote the data, and what says so; `None` when nothing does.
+    ///
+    /// The storage version (3.6 and later keep one) comes first, then the cluster version; a db with a term was
+    /// last written by 3.5 or later, whatever an older cluster version says.
+    #[must_use]
+    pub fn written_by(&self) -> Option<(TargetVersion, String)> {
+        if let Ok(version) = self.storage_version.parse() {
+            return Some((version, format!("its storage version is {}", self.storage_version)));
+        }
+        let has_term = self.term.is_some_and(|term| term > 0);
+        match self.cluster_version.parse() {
+            Ok(TargetVersion::V3_4) if has_term => Some((
+                TargetVersion::V3_5,
+                "its cluster version is 3.4, but only 3.5 keeps a term".to_owned(),
+            )),
+            Ok(version) => Some((version, format!("its cluster version is {}", self.cluster_version))),
+            Err(_) => None,
+        }
+    }
+}
+
+fn text<S: Source>(bucket: &Bucket<'_, S>, key: &[u8]) -> Result<String, Fault> {
+    Ok(bucket.get(key)?.map(|v| String::from_utf8_lossy(&v).into_owned()).unwrap_or_default())
+}

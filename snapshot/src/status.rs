@@ -1,0 +1,182 @@
+//! `snapshot status`: what a snapshot holds, and whether it can be trusted (FORMATS C.7).
+
+use bbolt::{OpenError as DbError, Unmetered, Watch};
+
+use crate::contents::{self, Contents, ContentsError};
+use crate::finding::{Finding, Severity};
+use crate::integrity::{self, HashingError, Integrity, Verdict};
+use crate::opened::Opened;
+use crate::schema::{KEY, META, Schema};
+use crate::structure::{self, is_damaged};
+
+/// What to leave out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StatusOptions {
+    /// Leave the SHA-256 trailer uncompared.
+    pub skip_hash_check: bool,
+}
+
+/// What etcdutl 3.7 prints of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Status {
+    /// CRC-32C over every bucket's name, keys and values.
+    pub hash: u32,
+    /// Revision of the last record; 0 when there is none.
+    pub revision: i64,
+    /// Number of live keys.
+    #[serde(rename = "totalKey")]
+    pub total_key: u64,
+    /// Length of the image up to its high-water mark, in bytes.
+    #[serde(rename = "totalSize")]
+    pub total_size: u64,
+    /// The storage version; empty before 3.6.
+    pub version: String,
+}
+
+/// The outcome of `snapshot status`.
+#[derive(Debug, Clone)]
+pub struct StatusReport {
+    /// The status; `None` when the structure is too damaged to say.
+    pub status: Option<Status>,
+    /// What is known of the integrity hash.
+    pub verdict: Verdict,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// Why there is no status at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// The file is no bbolt database.
+    #[error("{path}: {source}{hint}")]
+    Db {
+        /// The file.
+        path: String,
+        /// Why.
+        source: DbError,
+        /// What else is known, or empty.
+        hint: String,
+    },
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Hashing {
+        /// The file.
+        path: String,
+        /// Why.
+        source: HashingError,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl StatusError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Interrupted) { 130 } else { 1 }
+    }
+
+    /// Findings that go with it.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &[]
+    }
+}
+
+/// A database's structure and contents, read once, with its integrity hash compared meanwhile on another core.
+pub(crate) struct Examined {
+    pub(crate) verdict: Verdict,
+    pub(crate) findings: Vec<Finding>,
+    /// `None` when the structure is damaged.
+    pub(crate) contents: Option<(Contents, Schema)>,
+}
+
+/// Reads all there is to know of `input` in one go.
+pub(crate) fn examine(
+    input: &Opened,
+    compare_hash: bool,
+    watch: &dyn Watch,
+) -> Result<Examined, StatusError> {
+    let path = || input.path().display().to_string();
+    let db = input.db().map_err(|source| {
+        let hint = input.length_finding().map(|f| format!("; {}", f.message)).unwrap_or_default();
+        StatusError::Db { path: path(), source, hint }
+    })?;
+    let hashing = |source| match source {
+        HashingError::Interrupted => StatusError::Interrupted,
+        source @ HashingError::Source(_) => StatusError::Hashing { path: path(), source },
+    };
+    let source = input.source();
+    let quick = integrity::unchecked(source).map_err(|e| hashing(e.into()))?;
+    // The slower of the two carries the meter.
+    let compare = compare_hash && quick.integrity == Integrity::Unchecked;
+    watch.begin("reading", if compare { quick.image_bytes } else { db.meta().logical_bytes() });
+    let unmetered = Unmetered(watch);
+    let (verdict, content) = rayon::join(
+        || if compare { integrity::verify(source, watch) } else { Ok(quick) },
+        || {
+            let mut findings = structure::check(&db, &unmetered).map_err(|_| StatusError::Interrupted)?;
+            if is_damaged(&findings) {
+                return Ok((findings, None));
+            }
+            let meter: &dyn Watch = if compare { &unmetered } else { watch };
+            match contents::read(&db, meter).and_then(|c| Ok((c, Schema::read(&db)?))) {
+                Ok(read) => Ok((findings, Some(read))),
+                Err(ContentsError::Interrupted) => Err(StatusError::Interrupted),
+                Err(ContentsError::Fault(fault)) => {
+                    findings.push(Finding::new(fault.code(), Severity::Error, fault.to_string()));
+                    Ok((findings, None))
+                }
+            }
+        },
+    );
+    let verdict = verdict.map_err(hashing)?;
+    let (mut findings, contents) = content?;
+    findings.extend(input.length_finding());
+    if let Some((contents, schema)) = &contents {
+        findings.extend(contents.findings.iter().cloned());
+        for (name, shown) in [(KEY, "key"), (META, "meta")] {
+            if !schema.buckets.iter().any(|bucket| bucket == name) {
+                let message =
+                    format!("there is no bucket {shown}: this is a bbolt database, but hardly one of etcd");
+                findings.push(Finding::new("ETCD-NO-BUCKET", Severity::Warning, message));
+            }
+        }
+    }
+    if let (Integrity::Mismatch, Some(expected), Some(computed)) =
+        (verdict.integrity, verdict.expected, verdict.computed)
+    {
+        let message = format!(
+            "the image's SHA-256 is {computed}, its trailer says {expected}: the file changed after it was taken. \
+             Copy it again, or use another snapshot"
+        );
+        findings.push(Finding::new("SNAP-HASH-MISMATCH", Severity::Error, message));
+    }
+    Ok(Examined { verdict, findings, contents })
+}
+
+/// Reads `input` once and says what it holds and what is wrong with it.
+///
+/// # Errors
+/// When the file cannot be read, is no bbolt database, or the user asked to stop. Damage is a finding.
+pub fn status(
+    input: &Opened,
+    options: &StatusOptions,
+    watch: &dyn Watch,
+) -> Result<StatusReport, StatusError> {
+    let examined = examine(input, !options.skip_hash_check, watch)?;
+    let total_size = input.db().map(|db| db.meta().logical_bytes()).unwrap_or_default();
+    // A record that etcdutl 3.7 refuses leaves no status there either; its finding says which.
+    let status = examined.contents.filter(|(contents, _)| !is_damaged(&contents.findings)).map(
+        |(contents, schema)| Status {
+            hash: contents.hash,
+            revision: contents.revision,
+            total_key: contents.live_keys,
+            total_size,
+            version: schema.storage_version,
+        },
+    );
+    Ok(StatusReport { status, verdict: examined.verdict, findings: examined.findings })
+}

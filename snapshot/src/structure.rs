@@ -1,0 +1,40 @@
+//! bbolt's check in the words of this crate: what every job asks of a db before it believes a word in it.
+
+use bbolt::check::{self, Severity as CheckSeverity};
+use bbolt::{Db, Source, Watch};
+
+use crate::finding::{Finding, Severity};
+
+/// Checks the whole structure of `db`. `Err` when the user asked to stop.
+///
+/// # Errors
+/// [`Interrupted`].
+pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Result<Vec<Finding>, Interrupted> {
+    let report = check::check(db, watch);
+    if report.interrupted {
+        return Err(Interrupted);
+    }
+    Ok(report.findings.iter().map(finding).collect())
+}
+
+/// True when one of `findings` is an error.
+#[must_use]
+pub fn is_damaged(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
+}
+
+/// The user asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+fn finding(found: &check::Finding) -> Finding {
+    let severity = match found.severity {
+        CheckSeverity::Error => Severity::Error,
+        CheckSeverity::Warning => Severity::Warning,
+    };
+    let bucket: Vec<String> = found.bucket.iter().map(|name| bbolt::fault::readable(name)).collect();
+    let place = if bucket.is_empty() { String::new() } else { format!(" (bucket {})", bucket.join("/")) };
+    let finding = Finding::new(found.fault.code(), severity, format!("{}{place}", found.fault));
+    Finding { offset: Some(found.fault.span.offset), ..finding }
+}
