@@ -1,1 +1,24 @@
-//! testdata
+//! Small real data of real etcd servers, unpacked for tests, and the harness that runs real servers.
+//!
+//! `fixtures/` and `samples/` beside this crate hold the data (their README says who wrote what);
+//! [`snapshot`], [`unpack`], [`facts`] and [`sample`] hand it out. [`fingerprint`] proves that a command left
+//! its inputs alone. [`oracle`] starts real etcd servers on scratch copies.
+//!
+//! Everything here panics with a message when it cannot do its job: it is only ever called by tests, and a
+//! test that lacks its data must fail.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "test support: a failure here is the test's failure"
+)]
+
+mod fingerprint;
+mod fixture;
+pub mod oracle;
+
+pub use fingerprint::{Fingerprint, fingerprint, sha256_hex};
+pub use fixture::{
+    STAGES, VERSIONS, data_dir, facts, facts_json, hashkv_facts, path, sample, snapshot, snapshot_file,
+    unpack,
+};

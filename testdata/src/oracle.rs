@@ -1,0 +1,26 @@
+//! Runs real etcd servers and tools on scratch copies, on loopback, for bounded times.
+//!
+//! ```no_run
+//! use testdata::oracle::{Launch, Version};
+//! # let dir = std::path::Path::new("scratch/m1");
+//! let mut server = Launch::new(Version::V3_5_1, dir, "m1").user("root:rootpw").start();
+//! assert_eq!(server.hashkv(0).revision, 78);
+//! server.put("k", "v");
+//! server.restart();
+//! server.stop();
+//! ```
+//!
+//! A test that uses this is named `oracle_*` (or lives in a test binary of that name) and is
+//! `#[ignore = "needs real etcd: scripts/test.sh runs it"]`.
+
+mod client;
+mod cluster;
+mod ports;
+mod server;
+mod tools;
+
+pub use client::{Client, HashKv, Member, Range, Status};
+pub use cluster::Cluster;
+pub use ports::free_ports;
+pub use server::{Launch, Server};
+pub use tools::{Run, Tools, Version};
