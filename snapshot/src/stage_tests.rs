@@ -133,7 +133,7 @@ fn no_cut_of_a_pair_leaves_what_etcd_would_start_wrongly() {
         );
         assert_eq!(found(&place.data, &place.wal), Found::Complete);
         assert!(tree(&place.top).keys().all(|p| !is_partial(p.as_os_str())));
-        assert_eq!(fs::metadata(&place.data).expect("data").is_dir(), true);
+        assert!(fs::metadata(&place.data).expect("data").is_dir());
     }
 }
 
@@ -287,7 +287,7 @@ fn a_file_is_staged_beside_and_appears_whole() {
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().join("snap.db");
     let stage = Stage::new(&out, Kind::File).expect("a stage");
-    std::io::Write::write_all(&mut stage.file().expect("a file"), b"bytes").expect("written");
+    io::Write::write_all(&mut stage.file().expect("a file"), b"bytes").expect("written");
     stage.commit(None).expect("committed");
     assert_eq!(fs::read(&out).expect("there"), b"bytes");
     assert_eq!(fs::metadata(&out).expect("there").permissions().mode() & 0o777, 0o600);

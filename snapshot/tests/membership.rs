@@ -1,4 +1,5 @@
 //! IDs and member records against the vectors of FORMATS H.1, V and the logs that etcd's own restore wrote.
+#![allow(clippy::expect_used, reason = "a helper of a test fails as a test does")]
 
 use proptest::prelude::*;
 use snapshot::gourl::PeerUrls;

@@ -1,0 +1,157 @@
+//! Copies, room and full disks.
+#![allow(clippy::expect_used, reason = "a helper of a test fails as a test does")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use snapshot::copy::{self, CopyError, SpaceError, WAL_SEGMENT_BYTES};
+use snapshot::stage::{FILE_MODE, Kind, Stage};
+
+#[derive(Default)]
+struct Meter {
+    told: AtomicU64,
+    stop_after: Option<u64>,
+}
+
+impl bbolt::Watch for Meter {
+    fn advance(&self, bytes: u64) {
+        self.told.fetch_add(bytes, Ordering::Relaxed);
+    }
+    fn interrupted(&self) -> bool {
+        self.stop_after.is_some_and(|limit| self.told.load(Ordering::Relaxed) >= limit)
+    }
+}
+
+fn new_file(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).create_new(true).open(path).expect("a new file")
+}
+
+#[test]
+fn a_copy_is_of_the_range_asked_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| u8::try_from(i % 251).expect("small")).collect();
+    fs::write(dir.path().join("source"), &bytes).expect("written");
+    let source = copy::open_input(&dir.path().join("source")).expect("opened");
+    for (i, len) in [0, 1, 4096, 1 << 20, 2_999_999, 3_000_000].into_iter().enumerate() {
+        let path = dir.path().join(format!("target{i}"));
+        let meter = Meter::default();
+        copy::copy_range(&source, len, &new_file(&path), &meter).expect("copied");
+        let len = usize::try_from(len).expect("small");
+        assert!(fs::read(&path).expect("there") == bytes[..len], "{len}");
+        assert_eq!(meter.told.into_inner(), u64::try_from(len).expect("small"));
+    }
+    let short = copy::copy_range(&source, 3_000_001, &new_file(&dir.path().join("t")), &());
+    assert!(matches!(short, Err(CopyError::Short { offset: 3_000_000, missing: 1 })));
+    let stopped = Meter { stop_after: Some(0), ..Meter::default() };
+    let result = copy::copy_range(&source, 5, &new_file(&dir.path().join("s")), &stopped);
+    assert!(matches!(result, Err(CopyError::Interrupted)));
+}
+
+#[test]
+fn a_full_target_is_a_write_error_with_its_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("source"), [1; 5000]).expect("written");
+    let source = File::open(dir.path().join("source")).expect("opened");
+    // The kernel's own full disk.
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("on every Linux");
+    let error = copy::copy_range(&source, 5000, &full, &()).expect_err("no room");
+    assert!(
+        matches!(&error, CopyError::Write { offset: 0, error } if error.kind() == ErrorKind::StorageFull),
+        "{error}"
+    );
+}
+
+#[test]
+fn crc_and_preallocation() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut file = new_file(&dir.path().join("0.wal"));
+    file.write_all(b"123456789").expect("written");
+    copy::preallocate(&file, WAL_SEGMENT_BYTES).expect("reserved");
+    copy::sync_and_drop_cache(&file).expect("synced");
+    let meta = file.metadata().expect("there");
+    assert_eq!(meta.len(), 64_000_000);
+    assert_eq!(copy::crc32c(&file, 9, &()).expect("read"), 0xe306_9283);
+    assert!(matches!(copy::crc32c(&file, 64_000_001, &()), Err(CopyError::Short { missing: 1, .. })));
+}
+
+#[test]
+fn room_is_asked_of_the_nearest_directory_there_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let absent = dir.path().join("not/yet/there");
+    let free = copy::available_bytes(&absent).expect("told");
+    assert!(free > 0);
+    copy::ensure_space(&absent, 1).expect("a byte");
+    let error = copy::ensure_space(&absent, u64::MAX).expect_err("no disk is that big");
+    assert!(matches!(error, SpaceError::Full { need_bytes: u64::MAX, .. }));
+    let said = error.to_string();
+    assert!(said.contains("needs 18446744073709551615 bytes") && said.contains("are free"), "{said}");
+}
+
+#[test]
+fn opening_an_input_leaves_its_access_time_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("db");
+    fs::write(&path, b"x").expect("written");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    let times = fs::FileTimes::new().set_accessed(long_ago).set_modified(long_ago);
+    File::options().write(true).open(&path).and_then(|f| f.set_times(times)).expect("set");
+    let mut byte = String::new();
+    std::io::Read::read_to_string(&mut copy::open_input(&path).expect("opened"), &mut byte).expect("read");
+    let meta = fs::metadata(&path).expect("there");
+    assert_eq!((byte.as_str(), meta.atime(), meta.mtime()), ("x", 0, 0));
+}
+
+const FULL_DISK: &str = "STAGE_TEST_ON_THIS_SMALL_DISK";
+
+/// Runs [`on_a_small_disk`] in a mount namespace of its own, with a tmpfs of 1 MiB. It needs a kernel that allows user
+/// namespaces, or root; where neither is there this fails rather than passing untested.
+#[test]
+fn a_disk_that_fills_half_way_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = Command::new("unshare")
+        .args(["-rm", "sh", "-ec"])
+        .arg("mount -t tmpfs -o size=1m small \"$1\"; exec \"$2\" --exact on_a_small_disk --ignored --nocapture")
+        .arg("sh")
+        .arg(dir.path())
+        .arg(std::env::current_exe().expect("this test"))
+        .env(FULL_DISK, dir.path())
+        .output()
+        .expect("unshare is part of util-linux");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+#[ignore = "run by a_disk_that_fills_half_way_leaves_nothing"]
+fn on_a_small_disk() {
+    let dir = std::env::var_os(FULL_DISK).expect("set by the test that mounts it");
+    let dir = Path::new(&dir);
+    let source_dir = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    fs::write(source_dir.path().join("db"), vec![7; 2 << 20]).expect("written");
+    let source = File::open(source_dir.path().join("db")).expect("opened");
+    for kind in [Kind::Dir, Kind::File] {
+        let out = dir.join("a/out");
+        assert!(matches!(copy::ensure_space(&out, 2 << 20), Err(SpaceError::Full { .. })));
+        let stage = Stage::new(&out, kind).expect("there is room for a name");
+        let made = (kind == Kind::Dir).then(|| stage.create_file("db", FILE_MODE).expect("a file"));
+        let target = made.as_ref().or(stage.file()).expect("one of the two");
+        let error = copy::copy_range(&source, 2 << 20, target, &()).expect_err("no room");
+        assert!(
+            matches!(&error, CopyError::Write { error, .. } if error.kind() == ErrorKind::StorageFull),
+            "{error}"
+        );
+        let no_room = copy::preallocate(target, WAL_SEGMENT_BYTES).expect_err("no room");
+        assert_eq!(no_room.kind(), ErrorKind::StorageFull);
+        drop(made);
+        drop(stage);
+        assert_eq!(fs::read_dir(dir).expect("listed").count(), 0, "{kind:?}");
+    }
+}
