@@ -498,7 +498,8 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
 
     fn own_overflow(&mut self, id: PageId, end: u64) {
         if let Sink::Owners(owners) = &mut self.sink {
-            for (_, owner) in owners.range_mut(PageId(id.0 + 1)..=PageId(end)) {
+            // From `id` itself on, since a range that ends before its start panics; its owner stands already.
+            for (_, owner) in owners.range_mut(id..=PageId(end.max(id.0))) {
                 owner.get_or_insert(id);
             }
         }
