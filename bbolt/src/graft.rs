@@ -26,7 +26,9 @@ use crate::fault::{Fault, FaultKind, readable};
 use crate::meta::{Meta, NO_FREELIST};
 use crate::page::{ELEMENT_BYTES, FLAG_META, HEADER_BYTES, MAX_DEPTH, Node, NodeKind, PageHeader, PageId};
 use crate::source::Source;
-use crate::tree::{BranchElement, ElementError, LEAST_ELEMENTS, LeafElement, PageSink, TreeBuilder, encode_inline};
+use crate::tree::{
+    BranchElement, ElementError, LEAST_ELEMENTS, LeafElement, PageSink, TreeBuilder, encode_inline,
+};
 
 /// Why an edit cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,9 @@ pub enum GraftError {
         bucket: String,
     },
     /// The bucket holds buckets, which cannot be given as pairs.
-    #[error("bucket {bucket} holds another bucket, {nested}; only buckets of plain pairs can be read or replaced")]
+    #[error(
+        "bucket {bucket} holds another bucket, {nested}; only buckets of plain pairs can be read or replaced"
+    )]
     NestedBucket {
         /// The bucket's name, readable.
         bucket: String,
@@ -76,7 +80,9 @@ pub enum GraftError {
         nested: String,
     },
     /// Elements that overlap each other: taken together they are longer than the bytes they lie in.
-    #[error("{holder}: keys and values overlap: they add up to more than the {room_bytes} bytes that hold them")]
+    #[error(
+        "{holder}: keys and values overlap: they add up to more than the {room_bytes} bytes that hold them"
+    )]
     Overlap {
         /// The bucket or page, readable.
         holder: String,
@@ -295,7 +301,8 @@ impl<'d, S: Source> Graft<'d, S> {
         // The root bucket is a tree like any other, but never inline: the meta has no room for it.
         let mut tree = TreeBuilder::new(&mut pages, page_size);
         for (name, (value, is_bucket)) in &buckets {
-            let element = LeafElement::new(name, value, *is_bucket).map_err(|e| element_error(&[], name, e))?;
+            let element =
+                LeafElement::new(name, value, *is_bucket).map_err(|e| element_error(&[], name, e))?;
             tree.push(element)?;
         }
         let root = tree.finish()?;
@@ -401,11 +408,7 @@ impl Room {
 }
 
 /// Builds a bucket of these elements, inline where bbolt would; returns the value that describes it.
-fn build(
-    pages: &mut Pages,
-    sequence: u64,
-    elements: Vec<LeafElement<'_>>,
-) -> Result<Vec<u8>, GraftError> {
+fn build(pages: &mut Pages, sequence: u64, elements: Vec<LeafElement<'_>>) -> Result<Vec<u8>, GraftError> {
     if let Some(page) = encode_inline(&elements, pages.page_size) {
         let mut value = bucket_header(PageId(0), sequence);
         value.extend_from_slice(&page);

@@ -9,9 +9,7 @@
 
 use std::borrow::Cow;
 
-use crate::page::{
-    ELEMENT_BYTES, FLAG_BRANCH, FLAG_BUCKET, FLAG_LEAF, HEADER_BYTES, PageHeader, PageId,
-};
+use crate::page::{ELEMENT_BYTES, FLAG_BRANCH, FLAG_BUCKET, FLAG_LEAF, HEADER_BYTES, PageHeader, PageId};
 
 /// Longest key in bytes, as bbolt allows.
 pub(crate) const MAX_KEY_BYTES: usize = 32_768;
