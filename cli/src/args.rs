@@ -1,0 +1,247 @@
+//! The command line as a whole: global flags, etcdctl's connection flags, the commands.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::Error as ClapError;
+use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{
+    completion, man, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version,
+};
+use crate::output::Format;
+use crate::values;
+
+/// Widest help text, in columns.
+const HELP_COLUMNS: usize = 100;
+
+/// Opens, checks and restores etcd data from the files alone
+///
+/// No server and no network are needed, and inputs are never changed. Commands and flags that etcdutl and etcdctl have
+/// mean here what they mean there.
+///
+/// Exit codes: 0 done and clean; 1 could not do it; 2 usage; 3 done, and the data has findings; 4 refused.
+#[derive(Debug, Parser)]
+#[command(name = "etcd-rescue", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Example:
+  etcd-rescue snapshot restore snapshot.db --all-members -o restored \\
+    --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(subcommand)]
+    pub(crate) command: Root,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Root {
+    /// Looks into, makes and restores snapshots
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Snapshot(Snapshot),
+    Completion(completion::CompletionArgs),
+    Man(man::ManArgs),
+    Version(version::VersionArgs),
+}
+
+/// The commands under `snapshot`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    Status(snapshot_status::StatusArgs),
+    Restore(Box<snapshot_restore::RestoreArgs>),
+    Save(snapshot_save::SaveArgs),
+    Hash(snapshot_hash::HashArgs),
+}
+
+/// Flags every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// How the result is printed [protobuf is refused, as by etcdutl]
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "simple", ignore_case = false)]
+    pub(crate) write_out: Format,
+    /// How long to wait for the lock a running etcd holds; 0 waits for ever
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) timeout: Duration,
+    /// Read without a lock: read-only media, file systems without locks
+    #[arg(long, global = true)]
+    pub(crate) no_lock: bool,
+    /// How files are read; pread for dying disks
+    #[arg(long, global = true, value_name = "HOW", default_value = "mmap")]
+    pub(crate) io: IoArg,
+    /// Where compressed input is unpacked, to a file without a name [default: the system's]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) tmp_dir: Option<PathBuf>,
+    /// No progress and no story on stderr: only warnings, findings and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Log on stderr from this level on
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
+    pub(crate) log_level: LogLevel,
+}
+
+/// `--io`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum IoArg {
+    /// Mapped into memory.
+    Mmap,
+    /// Read piece by piece.
+    Pread,
+}
+
+/// `--log-level`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What is going on.
+    Info,
+    /// What looks wrong.
+    Warn,
+    /// What is wrong.
+    Error,
+}
+
+/// The connection flags of etcdctl 3.4 to 3.7, which restore runbooks carry. They change nothing.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Flags of etcdctl that are accepted and ignored, with a warning")]
+pub(crate) struct ConnectionArgs {
+    /// Servers to connect to
+    #[arg(long, global = true, hide_short_help = true, value_name = "URLS", allow_hyphen_values = true)]
+    endpoints: Option<String>,
+    /// The CA bundle for servers' certificates
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", allow_hyphen_values = true)]
+    cacert: Option<String>,
+    /// The client's certificate
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", allow_hyphen_values = true)]
+    cert: Option<String>,
+    /// The client's key
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", allow_hyphen_values = true)]
+    key: Option<String>,
+    /// User name and password
+    #[arg(long, global = true, hide_short_help = true, value_name = "USER", allow_hyphen_values = true)]
+    user: Option<String>,
+    /// Password
+    #[arg(long, global = true, hide_short_help = true, value_name = "PASSWORD", allow_hyphen_values = true)]
+    password: Option<String>,
+    /// Token of a user
+    #[arg(long, global = true, hide_short_help = true, value_name = "TOKEN", allow_hyphen_values = true)]
+    auth_jwt_token: Option<String>,
+    /// No check of the server's certificate
+    #[arg(long, global = true, hide_short_help = true)]
+    insecure_skip_tls_verify: bool,
+    /// No TLS
+    #[arg(long, global = true, hide_short_help = true)]
+    insecure_transport: bool,
+    /// SRV records that may be insecure
+    #[arg(long, global = true, hide_short_help = true)]
+    insecure_discovery: bool,
+    /// Domain whose SRV records name the endpoints
+    #[arg(short = 'd', long, global = true, hide_short_help = true, value_name = "DOMAIN")]
+    #[arg(allow_hyphen_values = true)]
+    discovery_srv: Option<String>,
+    /// Service name in those records
+    #[arg(long, global = true, hide_short_help = true, value_name = "NAME", allow_hyphen_values = true)]
+    discovery_srv_name: Option<String>,
+    /// Time to connect
+    #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", allow_hyphen_values = true)]
+    dial_timeout: Option<String>,
+    /// Time for a command
+    #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", allow_hyphen_values = true)]
+    command_timeout: Option<String>,
+    /// Time between keep-alives
+    #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", allow_hyphen_values = true)]
+    keepalive_time: Option<String>,
+    /// Time for a keep-alive
+    #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", allow_hyphen_values = true)]
+    keepalive_timeout: Option<String>,
+    /// Longest request
+    #[arg(long, global = true, hide_short_help = true, value_name = "BYTES", allow_hyphen_values = true)]
+    max_request_bytes: Option<String>,
+    /// Longest answer
+    #[arg(long, global = true, hide_short_help = true, value_name = "BYTES", allow_hyphen_values = true)]
+    max_recv_bytes: Option<String>,
+    /// Byte strings in hexadecimal
+    #[arg(long, global = true, hide_short_help = true)]
+    hex: bool,
+    /// The client's own log
+    #[arg(long, global = true, hide_short_help = true)]
+    debug: bool,
+}
+
+impl ConnectionArgs {
+    /// The flags that were given, as the user knows them. A switch given as `false` counts as not given.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let flags = [
+            ("--endpoints", self.endpoints.is_some()),
+            ("--cacert", self.cacert.is_some()),
+            ("--cert", self.cert.is_some()),
+            ("--key", self.key.is_some()),
+            ("--user", self.user.is_some()),
+            ("--password", self.password.is_some()),
+            ("--auth-jwt-token", self.auth_jwt_token.is_some()),
+            ("--insecure-skip-tls-verify", self.insecure_skip_tls_verify),
+            ("--insecure-transport", self.insecure_transport),
+            ("--insecure-discovery", self.insecure_discovery),
+            ("--discovery-srv", self.discovery_srv.is_some()),
+            ("--discovery-srv-name", self.discovery_srv_name.is_some()),
+            ("--dial-timeout", self.dial_timeout.is_some()),
+            ("--command-timeout", self.command_timeout.is_some()),
+            ("--keepalive-time", self.keepalive_time.is_some()),
+            ("--keepalive-timeout", self.keepalive_timeout.is_some()),
+            ("--max-request-bytes", self.max_request_bytes.is_some()),
+            ("--max-recv-bytes", self.max_recv_bytes.is_some()),
+            ("--hex", self.hex),
+            ("--debug", self.debug),
+        ];
+        flags.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
+    }
+}
+
+/// The one definition that parsing, help, completions and man pages are made from.
+pub(crate) fn command() -> Command {
+    as_pflag(Cli::command()).max_term_width(HELP_COLUMNS)
+}
+
+/// Parses this process's arguments.
+///
+/// # Errors
+/// Help and version are "errors" too; all of them print themselves.
+pub(crate) fn parse() -> Result<Cli, ClapError> {
+    let mut command = command();
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// What Go's flag package allows and clap does not: `--switch=true`, and a flag given twice, where the last one wins.
+fn as_pflag(command: Command) -> Command {
+    command
+        .args_override_self(true)
+        .mut_args(|arg| match arg.get_action() {
+            ArgAction::SetTrue => arg
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .default_value("false")
+                .hide_default_value(true)
+                .value_name("BOOL")
+                .value_parser(values::switch),
+            _ => arg,
+        })
+        .mut_subcommands(as_pflag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+}

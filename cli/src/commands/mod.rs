@@ -1,0 +1,64 @@
+//! One command, one file; here they are told apart and their outcome is shown.
+
+pub(crate) mod completion;
+pub(crate) mod man;
+pub(crate) mod snapshot_hash;
+pub(crate) mod snapshot_restore;
+pub(crate) mod snapshot_save;
+pub(crate) mod snapshot_status;
+pub(crate) mod version;
+
+use crate::args::{Cli, Root, Snapshot};
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::interrupt::Interrupt;
+use crate::outcome::{self, Note, Outcome};
+
+/// Runs what the command line asks for; gives the exit code.
+pub(crate) fn run(cli: Cli) -> u8 {
+    let quiet = cli.global.quiet;
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            let failure = Failure::failed(format!("listening for signals: {error}"));
+            outcome::show_failure(&failure);
+            return failure.code;
+        }
+    };
+    let ignored = cli.connection.given();
+    if !ignored.is_empty() {
+        let (are, they) = if ignored.len() == 1 { ("is", "it") } else { ("are", "they") };
+        let text = format!(
+            "warning: {} {are} ignored: etcd-rescue reads files and connects to nothing, so {they} may be left out",
+            ignored.join(", ")
+        );
+        outcome::tell(&[Note::Warning(text)], quiet);
+    }
+    match dispatch(cli, interrupt.clone()) {
+        Ok(outcome) => outcome.show(quiet),
+        Err(failure) => {
+            outcome::show_failure(&failure);
+            interrupt.exit_code().unwrap_or(failure.code)
+        }
+    }
+}
+
+fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
+    let command = match cli.command {
+        Root::Completion(args) => return completion::run(&args),
+        Root::Man(args) => return man::run(&args),
+        other => other,
+    };
+    let context = Context::new(&cli.global, interrupt)?;
+    let outcome = match command {
+        Root::Snapshot(Snapshot::Status(args)) => snapshot_status::run(&args, &context),
+        Root::Snapshot(Snapshot::Restore(args)) => snapshot_restore::run(*args, &context),
+        Root::Snapshot(Snapshot::Save(args)) => snapshot_save::run(args, &context),
+        Root::Snapshot(Snapshot::Hash(args)) => snapshot_hash::run(&args, &context),
+        Root::Version(_) => version::run(&context),
+        Root::Completion(args) => completion::run(&args),
+        Root::Man(args) => man::run(&args),
+    };
+    context.watch.finish();
+    outcome
+}

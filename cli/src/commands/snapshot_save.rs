@@ -1,0 +1,110 @@
+//! `snapshot save`: a snapshot from a dead member's files.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use snapshot::finding::Finding;
+use snapshot::humanize;
+use snapshot::integrity::Digest;
+use snapshot::save::{self, SaveOptions};
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::outcome::{Note, Outcome};
+use crate::output::{self, Cell};
+use crate::owner::Accounts;
+
+/// Makes a snapshot, with its integrity hash, from the files of a member that does not run
+///
+/// The result is what the server would have sent: etcdutl restores it without --skip-hash-check. What the member's log holds
+/// beyond its database is not in it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  etcd-rescue snapshot save /var/lib/etcd -o snapshot.db")]
+pub(crate) struct SaveArgs {
+    /// The data dir, member dir or db file of a member that does not run
+    #[arg(value_name = "DIR")]
+    input: PathBuf,
+    /// The snapshot to write; it must not exist
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Do everything but write
+    #[arg(long)]
+    dry_run: bool,
+    /// Who owns the snapshot, by name or number
+    #[arg(long, value_name = "USER[:GROUP]")]
+    owner: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Json<'a> {
+    path: String,
+    size: u64,
+    sha256: &'a Digest,
+    revision: i64,
+    consistent_index: u64,
+    log_not_folded: bool,
+    dry_run: bool,
+    findings: &'a [Finding],
+}
+
+/// Saves.
+///
+/// # Errors
+/// When the input cannot be read or is damaged, or the output cannot be written.
+pub(crate) fn run(args: SaveArgs, context: &Context) -> Result<Outcome, Failure> {
+    let Some(output) = args.output else {
+        return Err(no_output(&args.input));
+    };
+    let owner = args.owner.map(|text| Accounts::of_system().resolve(&text)).transpose();
+    let owner = owner.map_err(Failure::usage)?;
+    let (input, notes) = context.open(&args.input)?;
+    let options = SaveOptions { output, dry_run: args.dry_run, owner };
+    let report = save::save(&input, &options, context.watch.as_ref())?;
+
+    let mut outcome = Outcome { before: notes, ..Outcome::default() };
+    outcome.note_findings(&report.findings);
+    let path = report.output.display().to_string();
+    let json = Json {
+        path: path.clone(),
+        size: report.image_bytes,
+        sha256: &report.digest,
+        revision: report.revision,
+        consistent_index: report.consistent_index,
+        log_not_folded: report.log_not_folded,
+        dry_run: args.dry_run,
+        findings: &report.findings,
+    };
+    let row = vec![
+        Cell::new("path", "Path", &path),
+        Cell::shown("size", "Size", &humanize::bytes(report.image_bytes), &report.image_bytes),
+        Cell::new("sha256", "SHA256", &report.digest),
+        Cell::new("revision", "Revision", &report.revision),
+        Cell::new("consistent index", "Consistent index", &report.consistent_index),
+    ];
+    outcome.result = output::render(context.format, &[row], &json)?;
+    outcome.after.push(Note::Prose(if args.dry_run {
+        format!("Dry run: nothing was written. {path} would be the snapshot described above.")
+    } else {
+        format!("Snapshot saved at {path}. To restore it: etcd-rescue snapshot restore {path}")
+    }));
+    if report.log_not_folded {
+        outcome.after.push(Note::Warning(format!(
+            "warning: the log was not folded: the snapshot ends at the database's consistent index {}, and \
+             entries that only the log in {} holds are not in it",
+            report.consistent_index,
+            args.input.display()
+        )));
+    }
+    Ok(outcome)
+}
+
+/// Without `-o` this may be `etcdctl snapshot save FILE`, which asks a server.
+fn no_output(input: &std::path::Path) -> Failure {
+    let input = input.display();
+    Failure::usage(format!(
+        "-o FILE is missing: this command makes a snapshot from a dead member's files and asks no server. \
+         From files: etcd-rescue snapshot save DIR -o FILE. From a running server: etcdctl snapshot save {input}"
+    ))
+}

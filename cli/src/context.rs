@@ -1,0 +1,73 @@
+//! The global flags, resolved once into plain values.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bbolt::{Io, Lock, OpenOptions};
+use snapshot::opened::{self, InputOptions, Opened};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::args::{GlobalArgs, IoArg, LogLevel};
+use crate::exit::Failure;
+use crate::interrupt::Interrupt;
+use crate::outcome::Note;
+use crate::output::{self, Format};
+use crate::progress::{LogWriter, Progress};
+
+/// What every command knows.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// How the result is written; never protobuf.
+    pub(crate) format: Format,
+    /// What the job reports to.
+    pub(crate) watch: Arc<Progress>,
+    input: InputOptions,
+}
+
+impl Context {
+    /// Resolves `args`, and starts the log.
+    ///
+    /// # Errors
+    /// When the output format is protobuf.
+    pub(crate) fn new(args: &GlobalArgs, interrupt: Interrupt) -> Result<Self, Failure> {
+        if args.write_out == Format::Protobuf {
+            return Err(output::no_protobuf());
+        }
+        let watch = Arc::new(Progress::new(interrupt, args.quiet));
+        let level = match args.log_level {
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Error => LevelFilter::ERROR,
+        };
+        let log = LogWriter(Arc::clone(&watch));
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || log.clone())
+            .init();
+        let lock = if args.no_lock {
+            Lock::None
+        } else {
+            Lock::Shared { timeout: (!args.timeout.is_zero()).then_some(args.timeout) }
+        };
+        let io = match args.io {
+            IoArg::Mmap => Io::Mmap,
+            IoArg::Pread => Io::Pread,
+        };
+        let input = InputOptions { open: OpenOptions { io, lock }, tmp_dir: args.tmp_dir.clone() };
+        Ok(Self { format: args.write_out, watch, input })
+    }
+
+    /// Opens what the user points at; the notes say what that took.
+    ///
+    /// # Errors
+    /// When there is nothing there that can be read.
+    pub(crate) fn open(&self, path: &Path) -> Result<(Opened, Vec<Note>), Failure> {
+        let input = opened::open(path, &self.input, self.watch.as_ref())?;
+        let notes = input.notes().iter().cloned().map(Note::Prose).collect();
+        Ok((input, notes))
+    }
+}

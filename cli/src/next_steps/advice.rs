@@ -1,0 +1,144 @@
+//! What to mind before and after the first start, in the order one comes to it.
+
+use snapshot::humanize;
+use snapshot::restore::RestoreReport;
+
+use super::{FILL_IN, Start, flags, quota};
+use crate::outcome::Note;
+use crate::url::is_loopback;
+
+/// What advice depends on and the report does not know.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Situation {
+    /// This runs as root, and nobody said who is to own the files.
+    pub(crate) root_without_owner: bool,
+}
+
+/// What to run and to mind next.
+pub(crate) fn advice(report: &RestoreReport, starts: &[Start], situation: Situation) -> Vec<Note> {
+    let mut notes = Vec::new();
+    place(report, starts, &mut notes);
+    if situation.root_without_owner {
+        own(starts, &mut notes);
+    }
+    start(report, starts, &mut notes);
+    outlook(report, &mut notes);
+    notes
+}
+
+/// Which directory goes where, and which are still missing.
+fn place(report: &RestoreReport, starts: &[Start], notes: &mut Vec<Note>) {
+    for start in starts {
+        let mut paths = start.data_dir.display().to_string();
+        if let Some(wal_dir) = &start.wal_dir {
+            paths += &format!(" and {}", wal_dir.display());
+        }
+        notes.push(Note::Prose(match &start.host {
+            Some(host) if !is_loopback(host) => format!(
+                "{}: {paths} belongs on {host}. Copy it there with owners and modes kept (for example rsync -a), or \
+                 leave it if this is {host}; at another path, change the flags.",
+                start.name
+            ),
+            _ => format!("{}: {paths} stays on this host.", start.name),
+        }));
+    }
+    let missing: Vec<_> = report.members.iter().filter(|member| member.data_dir.is_none()).collect();
+    if !missing.is_empty() {
+        let runs: Vec<String> = missing
+            .iter()
+            .map(|member| {
+                format!(
+                    "--name {} --initial-advertise-peer-urls {}",
+                    flags::quoted(&member.name),
+                    flags::quoted(&member.peer_urls.join(","))
+                )
+            })
+            .collect();
+        notes.push(Note::Prose(format!(
+            "The other members must be restored from this same snapshot, with the same --initial-cluster and \
+             --initial-cluster-token: run this again for each, with {}; or restore all at once with --all-members -o DIR.",
+            runs.join(", with ")
+        )));
+    }
+}
+
+fn own(starts: &[Start], notes: &mut Vec<Note>) {
+    notes.push(Note::Prose(
+        "The files belong to root. When etcd runs as another user (here etcd), give them to it, or restore with --owner:"
+            .to_owned(),
+    ));
+    for start in starts {
+        let mut line =
+            format!("  chown -R etcd:etcd {}", flags::quoted(&start.data_dir.display().to_string()));
+        if let Some(wal_dir) = &start.wal_dir {
+            line += &format!(" {}", flags::quoted(&wal_dir.display().to_string()));
+        }
+        notes.push(Note::Verbatim(line));
+    }
+}
+
+/// What the flags assume.
+fn start(report: &RestoreReport, starts: &[Start], notes: &mut Vec<Note>) {
+    if report.members.len() > 1 {
+        notes.push(Note::Prose(format!(
+            "Start the members together: {} of {} must run before the cluster answers.",
+            report.members.len() / 2 + 1,
+            report.members.len()
+        )));
+    }
+    notes.push(Note::Prose(
+        "The client URLs in the flags are a guess, for a snapshot does not hold them: adjust them. \
+         --initial-cluster-state existing changes nothing for a restored directory, and keeps etcd from starting an empty \
+         cluster should the directory not be where the flags say."
+            .to_owned(),
+    ));
+    if starts.iter().any(|start| start.tls) {
+        notes.push(Note::Prose(format!(
+            "The peers speak TLS: put the paths of your certificates and keys in place of those below {FILL_IN} \
+             (a static pod has kubeadm's)."
+        )));
+    }
+    if let Some(bytes) = quota::advised_bytes(report) {
+        let db = humanize::bytes(report.db_bytes);
+        let why = if report.dropped_nospace_alarm {
+            format!(
+                "a NOSPACE alarm was dropped, so the old cluster had reached its quota with this database of {db}; \
+                 compact and defragment once it runs"
+            )
+        } else {
+            format!(
+                "the database has {db}, and without the flag etcd refuses writes above {}",
+                humanize::bytes(quota::DEFAULT_BYTES)
+            )
+        };
+        notes.push(Note::Prose(format!("--quota-backend-bytes {bytes}: {why}.")));
+    }
+}
+
+/// What clients will notice.
+fn outlook(report: &RestoreReport, notes: &mut Vec<Note>) {
+    if report.key_prefix_registry && report.bumped_to.is_none() {
+        notes.push(Note::Prose(format!(
+            "The keys under /registry/ are Kubernetes', and revisions go back to {}: API servers, controllers and kubelets \
+             that saw higher ones would trust their caches and miss changes. Restore with --bump-revision 1000000000 \
+             --mark-compacted, which makes them list anew; or restart all of them.",
+            report.revision
+        )));
+    }
+    match report.leases {
+        0 => {}
+        1 => notes.push(Note::Prose(
+            "1 lease starts again with its full time to live when a leader is elected, and its keys expire that much later."
+                .to_owned(),
+        )),
+        leases => notes.push(Note::Prose(format!(
+            "{leases} leases start again with their full time to live when a leader is elected; their keys expire that \
+             much later, those with the same time to live together."
+        ))),
+    }
+    if report.auth_enabled {
+        notes.push(Note::Prose(
+            "Authentication is on: the users, passwords and roles of the snapshot are in force.".to_owned(),
+        ));
+    }
+}

@@ -1,0 +1,212 @@
+//! What to run after a restore: how each member starts, which directory goes where, and what else to mind.
+
+mod advice;
+mod env;
+mod flags;
+mod quota;
+mod static_pod;
+mod systemd;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use snapshot::restore::{RestoreReport, RestoredMember};
+
+pub(crate) use advice::{Situation, advice};
+
+use crate::url::{PeerUrl, can_bind, in_url, is_loopback};
+
+/// etcd's port for clients.
+const CLIENT_PORT: u16 = 2379;
+/// Where the TLS files stand in that only the user knows.
+const FILL_IN: &str = "/FILL-IN";
+/// Where kubeadm keeps etcd's certificates.
+const KUBEADM_PKI: &str = "/etc/kubernetes/pki/etcd";
+
+/// In which form the start of a member is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Commands for a shell.
+    Flags,
+    /// Environment files.
+    Env,
+    /// systemd units.
+    Systemd,
+    /// Static pods, as kubeadm has them.
+    StaticPod,
+}
+
+/// A flag of etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Flag {
+    /// Its name, without dashes.
+    pub(crate) name: &'static str,
+    /// Its value.
+    pub(crate) value: String,
+}
+
+/// How one restored member is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// The member's name.
+    pub(crate) name: String,
+    /// The host its first peer URL names; `None` for sockets.
+    pub(crate) host: Option<String>,
+    /// Its data dir, absolute.
+    pub(crate) data_dir: PathBuf,
+    /// Its WAL dir, absolute, when it is not in the data dir.
+    pub(crate) wal_dir: Option<PathBuf>,
+    /// Whether its peers speak TLS.
+    pub(crate) tls: bool,
+    /// etcd's flags, but those for TLS.
+    flags: Vec<Flag>,
+}
+
+impl Start {
+    /// All flags, with the TLS files below `pki`.
+    pub(crate) fn flags(&self, pki: &str) -> Vec<Flag> {
+        let mut flags = self.flags.clone();
+        if self.tls {
+            let mut push = |name, value| flags.push(Flag { name, value });
+            push("peer-cert-file", format!("{pki}/peer.crt"));
+            push("peer-key-file", format!("{pki}/peer.key"));
+            push("peer-trusted-ca-file", format!("{pki}/ca.crt"));
+            push("peer-client-cert-auth", "true".to_owned());
+            push("cert-file", format!("{pki}/server.crt"));
+            push("key-file", format!("{pki}/server.key"));
+            push("trusted-ca-file", format!("{pki}/ca.crt"));
+            push("client-cert-auth", "true".to_owned());
+        }
+        flags
+    }
+
+    /// The command line, with placeholders for TLS files.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        let flags = self.flags(FILL_IN);
+        let argv = flags.into_iter().flat_map(|flag| match flag.value.as_str() {
+            "true" => vec![format!("--{}", flag.name)],
+            _ => vec![format!("--{}", flag.name), flag.value],
+        });
+        std::iter::once("etcd".to_owned()).chain(argv).collect()
+    }
+
+    /// What stands above it in every form.
+    fn title(&self) -> String {
+        match &self.host {
+            Some(host) => format!("# member {} on {host}", self.name),
+            None => format!("# member {}", self.name),
+        }
+    }
+}
+
+/// How each member that this run restored is started.
+pub(crate) fn starts(report: &RestoreReport) -> Vec<Start> {
+    let members = &report.members;
+    let cluster: Vec<String> = members
+        .iter()
+        .flat_map(|member| member.peer_urls.iter().map(move |url| format!("{}={url}", member.name)))
+        .collect();
+    let cluster = cluster.join(",");
+    let quota_bytes = quota::advised_bytes(report);
+    let ports = client_ports(members);
+    let restored = members.iter().zip(ports).filter_map(|(member, port)| {
+        let data_dir = absolute(member.data_dir.as_deref()?);
+        let wal_dir = member.wal_dir.as_deref().map(absolute);
+        let urls: Vec<PeerUrl<'_>> = member.peer_urls.iter().map(|url| PeerUrl::new(url)).collect();
+        let tls = urls.iter().any(PeerUrl::is_tls);
+        let host = urls.iter().find_map(|url| url.host);
+        let (listen_clients, advertise_clients) = client_urls(host, port, tls);
+        let listen_peers: Vec<String> = urls.iter().map(|url| url.to_listen_on()).collect();
+
+        let mut flags = Vec::new();
+        let mut push = |name, value| flags.push(Flag { name, value });
+        push("name", member.name.clone());
+        push("data-dir", data_dir.display().to_string());
+        if let Some(wal_dir) = &wal_dir {
+            push("wal-dir", wal_dir.display().to_string());
+        }
+        push("initial-advertise-peer-urls", member.peer_urls.join(","));
+        push("listen-peer-urls", listen_peers.join(","));
+        push("listen-client-urls", listen_clients);
+        push("advertise-client-urls", advertise_clients);
+        push("initial-cluster", cluster.clone());
+        push("initial-cluster-token", report.token.clone());
+        push("initial-cluster-state", "existing".to_owned());
+        if let Some(bytes) = quota_bytes {
+            push("quota-backend-bytes", bytes.to_string());
+        }
+        Some(Start {
+            name: member.name.clone(),
+            host: host.map(str::to_owned),
+            data_dir,
+            wal_dir,
+            tls,
+            flags,
+        })
+    });
+    restored.collect()
+}
+
+/// `starts` in `form`; `user` is who owns the files, where that was said.
+pub(crate) fn emit(form: Form, starts: &[Start], user: Option<&str>) -> String {
+    let pieces: Vec<String> = match form {
+        Form::Flags => starts.iter().map(flags::text).collect(),
+        Form::Env => starts.iter().map(env::text).collect(),
+        Form::Systemd => starts.iter().map(|start| systemd::text(start, user)).collect(),
+        Form::StaticPod => starts.iter().map(static_pod::text).collect(),
+    };
+    pieces.join(if form == Form::StaticPod { "---\n" } else { "\n" })
+}
+
+/// The URLs to listen on for clients, and to advertise to them.
+fn client_urls(host: Option<&str>, port: u16, tls: bool) -> (String, String) {
+    let scheme = if tls { "https" } else { "http" };
+    let host = host.unwrap_or("127.0.0.1");
+    let advertised = format!("{scheme}://{}:{port}", in_url(host));
+    let listen = if is_loopback(host) {
+        advertised.clone()
+    } else if can_bind(host) {
+        format!("{advertised},{scheme}://127.0.0.1:{port}")
+    } else {
+        format!("{scheme}://0.0.0.0:{port}")
+    };
+    (listen, advertised)
+}
+
+/// A port for the clients of each member: 2379, but on a host with several members the port below each one's peer port, and
+/// never one that is taken there.
+fn client_ports(members: &[RestoredMember]) -> Vec<u16> {
+    let urls = |member: &RestoredMember| -> Vec<(Option<String>, Option<u16>)> {
+        let parts = member.peer_urls.iter().map(|url| PeerUrl::new(url));
+        parts.map(|url| (url.host.map(str::to_owned), url.port)).collect()
+    };
+    let host_of = |member: &RestoredMember| urls(member).into_iter().find_map(|(host, _)| host);
+    let mut taken: BTreeSet<(Option<String>, u16)> =
+        members.iter().flat_map(urls).filter_map(|(host, port)| port.map(|port| (host, port))).collect();
+    let mut ports = Vec::with_capacity(members.len());
+    for member in members {
+        let host = host_of(member);
+        let alone = members.iter().filter(|other| host_of(other) == host).count() == 1;
+        let peer_port = urls(member).into_iter().find_map(|(_, port)| port);
+        let wanted = match peer_port {
+            Some(peer_port) if !alone => peer_port.saturating_sub(1),
+            _ => CLIENT_PORT,
+        };
+        // Steps of a hundred, so that neighbouring peer ports do not push each other on.
+        let free = (0..=u16::MAX)
+            .map(|step| wanted.wrapping_add(step.wrapping_mul(100)))
+            .find(|port| *port != 0 && !taken.contains(&(host.clone(), *port)))
+            .unwrap_or(CLIENT_PORT);
+        taken.insert((host, free));
+        ports.push(free);
+    }
+    ports
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests;
