@@ -1,6 +1,7 @@
 //! Histories of random edits, the model they are compared with, and a shape walker that shares no code with the
 //! writer or the check engine's rules.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -149,7 +150,7 @@ fn meta_page(slot: u64, meta: &Meta) -> Vec<u8> {
     page
 }
 
-/// One page, of any kind that has key and value elements.
+/// One leaf page; with a page size of 0, the unpadded page of an inline bucket.
 pub(crate) fn leaf_page(id: u64, page_size: usize, elements: &[(u32, &[u8], &[u8])]) -> Vec<u8> {
     let count = u16::try_from(elements.len()).unwrap();
     let mut page = PageHeader { id, flags: FLAG_LEAF, count, overflow: 0 }.encode().to_vec();
