@@ -199,12 +199,14 @@ impl<'a> Node<'a> {
     }
 
     /// The key of element `index`; empty when there is no such element.
+    #[inline]
     #[must_use]
     pub fn key(&self, index: u16) -> &[u8] {
         self.part(self.key_range(index))
     }
 
     /// The value of a leaf's element `index`; empty on a branch and when there is no such element.
+    #[inline]
     #[must_use]
     pub fn value(&self, index: u16) -> &[u8] {
         self.part(self.value_range(index))
@@ -226,6 +228,7 @@ impl<'a> Node<'a> {
     }
 
     /// Where the value of element `index` lies within [`Self::bytes`].
+    #[inline]
     #[must_use]
     pub fn value_range(&self, index: u16) -> Range<usize> {
         if self.kind == NodeKind::Branch || index >= self.count {
@@ -247,6 +250,7 @@ impl<'a> Node<'a> {
     }
 
     /// True when a leaf's element `index` holds a bucket.
+    #[inline]
     #[must_use]
     pub fn is_bucket(&self, index: u16) -> bool {
         self.kind == NodeKind::Leaf
@@ -255,6 +259,7 @@ impl<'a> Node<'a> {
     }
 
     /// The child page of a branch's element `index`; page 0, which is never a child, when there is none.
+    #[inline]
     #[must_use]
     pub fn child(&self, index: u16) -> PageId {
         if self.kind == NodeKind::Leaf || index >= self.count {
@@ -321,6 +326,7 @@ impl<'a> Node<'a> {
         Fault { page: self.id, span: Span { offset, len: ELEMENT_BYTES as u64 }, kind }
     }
 
+    #[inline]
     fn key_range(&self, index: u16) -> Range<usize> {
         if index >= self.count {
             return 0..0;
@@ -334,10 +340,12 @@ impl<'a> Node<'a> {
         start..start + len as usize
     }
 
+    #[inline]
     fn part(&self, range: Range<usize>) -> &[u8] {
         self.bytes.get(range).unwrap_or_default()
     }
 
+    #[inline]
     fn u32_at(&self, at: usize) -> u32 {
         let mut word = [0; 4];
         if let Some(bytes) = self.bytes.get(at..at + 4) {

@@ -1,5 +1,9 @@
 //! Opening, cursors and leaf ranges, on real files and on built ones of every page size.
-#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test itself may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of a test may panic as the test itself may"
+)]
 
 mod common;
 
@@ -327,4 +331,32 @@ proptest! {
         prop_assert_eq!(found.as_ref(), keys.range(wanted.clone()..).next().map(|(k, _)| k));
         prop_assert_eq!(bucket.get(&wanted).unwrap(), keys.get(&wanted).cloned());
     }
+}
+
+/// Real databases whose metas were damaged: bbolt opens the one by its other meta, and not the other.
+#[test]
+fn real_damaged_metas() {
+    let unpack = |name: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        testdata::unpack(&format!("3.5.30/damaged/{name}.tar.zst"), dir.path());
+        let mut found = vec![dir.path().to_owned()];
+        loop {
+            let path = found.pop().expect("the archive holds a db");
+            if path.is_dir() {
+                found.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.ends_with("snap/db") {
+                return std::fs::read(path).unwrap();
+            }
+        }
+    };
+    let one = unpack("db-meta0-corrupt");
+    let db = Db::from_source(one.as_slice()).unwrap();
+    assert!(db.metas()[0].is_err());
+    assert_eq!(db.active_slot(), 1);
+    let report = bbolt::check(&db, &());
+    assert!(report.is_sound(), "{:?}", report.findings);
+    assert_eq!(report.findings.len(), 1);
+    assert!(!forward(&db.bucket(b"key").unwrap().unwrap()).is_empty());
+    let both = unpack("db-both-meta-corrupt");
+    assert!(matches!(Db::from_source(both.as_slice()), Err(OpenError::NoMeta { .. })));
 }
