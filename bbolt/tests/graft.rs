@@ -15,7 +15,7 @@ use graft_common::{
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     /// Random edits, one graft after another, on tiny files of every page size and on real snapshots.
     #[test]
