@@ -1,1 +1,25 @@
-//! fuzz
+//! Fuzz targets: functions of bytes that must not panic, loop or swallow memory, and whose assertions must hold.
+//!
+//! Each parses its input as it is and once more with every checksum repaired, so that mutations get past them,
+//! and then calls what a caller could call. `scripts/fuzz.sh` feeds them mutations; `tests/replay.rs` feeds them every
+//! file of `corpus/<target>/` in each ordinary test run. A new target is a function here, a row of [`TARGETS`], a
+//! `fuzz_targets/<name>.rs` of five lines with its `[[bin]]`, and a `corpus/<name>/` with at least one real input; the
+//! replay fails when one of these is missing. A crash found goes to its corpus under a name that tells the story
+//! (names of 16 and more hex digits, as the fuzzer gives them, are not committed).
+#![forbid(unsafe_code)]
+
+mod wal;
+
+/// What a target does with one input.
+pub type Target = fn(&[u8]);
+
+/// All targets by name.
+pub const TARGETS: &[(&str, Target)] = &[("wal_segment", wal::segment), ("wal_snap", wal::snap)];
+
+/// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.
+pub fn run(target: &str, input: &[u8]) {
+    let Some((_, function)) = TARGETS.iter().find(|(name, _)| *name == target) else {
+        panic!("no fuzz target is called {target}");
+    };
+    function(input);
+}

@@ -86,10 +86,14 @@ impl Tools {
         std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display())).trim().to_owned()
     }
 
-    /// A command for one program, with nothing of this environment's `ETCD_*` settings.
+    /// A command for one program, with nothing of this environment's `ETCD_*` settings. The mark by which
+    /// `scripts/test.sh` finds processes that outlived their test is handed on.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.dir.join(program));
         command.env_clear().env("ETCDCTL_API", "3").stdin(Stdio::null());
+        if let Some(mark) = env::var_os("RESCUE_TEST_RUN") {
+            command.env("RESCUE_TEST_RUN", mark);
+        }
         command
     }
 

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# The whole gate, as CI runs it: format, lints, dependencies, all tests with real etcd servers as oracles,
+# doc tests, docs, replay of the fuzz corpora and four minutes of fuzzing. Installs the tools it lacks.
+# Usage: scripts/test.sh [--quick]      --quick leaves the fuzzing out; the corpora are replayed all the same.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+quick=no
+case "${1:-}" in
+    '') ;;
+    --quick) quick=yes ;;
+    *) echo "usage: scripts/test.sh [--quick]" >&2; exit 2 ;;
+esac
+
+exec </dev/null
+export CI=true CARGO_TERM_COLOR=never
+export PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+# Everything started below carries this mark, also servers that outlive a test which was killed.
+export RESCUE_TEST_RUN=$$-$RANDOM$RANDOM
+log=$(mktemp)
+
+leftovers() {
+    local environ pid
+    for environ in /proc/[0-9]*/environ; do
+        pid=${environ#/proc/}
+        pid=${pid%/environ}
+        [ "$pid" != "$$" ] && [ "$pid" != "$BASHPID" ] || continue
+        if { tr '\0' '\n' <"$environ" | grep -qx "RESCUE_TEST_RUN=$RESCUE_TEST_RUN"; } 2>/dev/null; then
+            echo "test: killing a leftover: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || true)" >&2
+            kill -KILL "$pid" 2>/dev/null || true
+        fi
+    done
+}
+trap 'leftovers; rm -f "$log"' EXIT
+trap 'exit 130' INT TERM
+
+step() { # NAME COMMAND...
+    local name=$1 started=$SECONDS
+    shift
+    echo "== $name"
+    "$@" || { local code=$?; echo "== $name failed ($code)" >&2; exit "$code"; }
+    echo "== $name: $((SECONDS - started)) s"
+}
+
+tool() { # CRATE
+    command -v "$1" >/dev/null || cargo install --locked "$1"
+}
+
+tests() {
+    cargo nextest run --workspace --run-ignored all 2>&1 | tee "$log"
+}
+
+step oracles scripts/install-oracles.sh
+for crate in cargo-nextest cargo-deny cargo-fuzz; do
+    step "$crate" tool "$crate"
+done
+step format cargo fmt --all --check
+step dependencies cargo deny check bans licenses sources
+step lints cargo clippy --workspace --all-targets -- -D warnings
+step tests tests
+step "doc tests" cargo test --doc --workspace
+step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace
+[ $quick = yes ] || step fuzzing scripts/fuzz.sh 240
+
+echo "== all steps passed in $SECONDS s; the test runner's closing lines:"
+sed -n '/^ *Summary \[/,$p' "$log"
