@@ -6,6 +6,7 @@ mod graft_common;
 use std::fs;
 use std::io::Write;
 
+use bbolt::bucket::Root;
 use bbolt::graft::{GraftError, Pairs};
 use bbolt::{Db, FaultKind, Graft};
 use graft_common::{
@@ -434,6 +435,35 @@ fn a_lone_child_on_the_spine_is_healed() {
     assert_shape(&edited);
     let keys: Vec<_> = read_all(&edited).remove(&b"key"[..]).unwrap().into_keys().collect();
     assert_eq!(keys, [b"a".to_vec(), b"c".to_vec(), b"m".to_vec(), b"z".to_vec()]);
+}
+
+/// A server's deletes leave leaves of any fill: where a cut leaves but one of them, and that is small, the bucket goes
+/// inline, as bbolt would have it.
+#[test]
+fn a_small_leaf_left_alone_goes_inline() {
+    let file = file_of(
+        4096,
+        [Some(0), Some(1)],
+        &[
+            leaf_page(2, 4096, &[(1, b"key", &bucket_value(3))]),
+            branch_page(3, 4096, &[(b"a", 4), (b"m", 5)]),
+            leaf_page(4, 4096, &[(0, b"a", b"1"), (0, b"b", b"2")]),
+            leaf_page(5, 4096, &[(0, b"m", &[7; 3000])]),
+        ],
+    );
+    let db = Db::from_source(file.as_slice()).unwrap();
+    for (appended, inline) in [(0, true), (3, true), (3000, false)] {
+        let mut graft = Graft::new(&db);
+        graft.cut(b"key", b"m").unwrap();
+        graft.append(b"key", vec![(b"z".to_vec(), vec![b'z'; appended])]).unwrap();
+        let mut edited = file.clone();
+        graft.finish().unwrap().apply_to_vec(&mut edited);
+        assert_shape(&edited);
+        let after = Db::from_source(edited.as_slice()).unwrap();
+        let bucket = after.bucket(b"key").unwrap().unwrap();
+        assert_eq!(matches!(bucket.root(), Root::Inline(_)), inline, "{appended} bytes appended");
+        assert_eq!(read_all(&edited)[&b"key"[..]].len(), 3);
+    }
 }
 
 /// Transaction numbers at the end of their range are refused, not wrapped around.
