@@ -26,9 +26,9 @@ use crate::fault::{Fault, FaultKind, readable};
 use crate::meta::{Meta, NO_FREELIST};
 use crate::page::{ELEMENT_BYTES, FLAG_META, HEADER_BYTES, MAX_DEPTH, Node, NodeKind, PageHeader, PageId};
 use crate::source::Source;
-use crate::tree::{
-    BranchElement, ElementError, LEAST_ELEMENTS, LeafElement, PageSink, TreeBuilder, encode_inline,
-};
+use crate::tree::{BranchElement, LEAST_ELEMENTS, LeafElement, PageSink, TreeBuilder, encode_inline};
+
+pub use crate::tree::ElementError;
 
 /// Why an edit cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +38,10 @@ pub enum GraftError {
     #[error(transparent)]
     Fault(#[from] Fault),
     /// A key or value that bbolt cannot hold.
-    #[error("bucket {bucket}, key {key}: {source}")]
+    #[error("{holder}, key {key}: {source}")]
     Element {
-        /// The bucket's name, readable; empty for the bucket that holds the top-level buckets.
-        bucket: String,
+        /// What holds it or should: a bucket, the root bucket (whose keys are the buckets' names), or a page.
+        holder: String,
         /// The key, readable.
         key: String,
         /// What is wrong with it.
@@ -355,8 +355,12 @@ fn element<'a>(bucket: &[u8], key: &'a [u8], value: &'a [u8]) -> Result<LeafElem
 }
 
 fn element_error(bucket: &[u8], key: &[u8], source: ElementError) -> GraftError {
-    let bucket = if bucket.is_empty() { String::new() } else { readable(bucket) };
-    GraftError::Element { bucket, key: readable(key), source }
+    GraftError::Element { holder: holder(bucket), key: readable(key), source }
+}
+
+/// How messages name a bucket; the root bucket is the one without a name.
+fn holder(bucket: &[u8]) -> String {
+    if bucket.is_empty() { "root bucket".to_owned() } else { format!("bucket {}", readable(bucket)) }
 }
 
 fn nested(bucket: &[u8], nested: &[u8]) -> GraftError {
@@ -387,9 +391,7 @@ impl Room {
     }
 
     fn of_file<S: Source>(bucket: &[u8], db: &Db<S>) -> Self {
-        let holder =
-            if bucket.is_empty() { "root bucket".into() } else { format!("bucket {}", readable(bucket)) };
-        Self::new(holder, db.source().len_bytes())
+        Self::new(holder(bucket), db.source().len_bytes())
     }
 
     fn of_node(node: &Node<'_>) -> Self {
@@ -562,8 +564,12 @@ fn only_leaf<S: Source>(db: &Db<S>, id: PageId, depth: usize) -> Result<Node<'_>
 }
 
 fn branch_element(node: &Node<'_>, index: u16) -> Result<BranchElement, GraftError> {
-    BranchElement::new(node.key(index).to_vec(), node.child(index))
-        .map_err(|e| element_error(&[], node.key(index), e))
+    let key = node.key(index);
+    BranchElement::new(key.to_vec(), node.child(index)).map_err(|source| GraftError::Element {
+        holder: format!("page {}", node.id()),
+        key: readable(key),
+        source,
+    })
 }
 
 /// The first `count` elements of a branch.
