@@ -3,7 +3,7 @@
 //! Contract. A [`Map`] is a shared, read-only mapping of a file that this process never writes. The bytes can still
 //! change or vanish when another process writes or truncates the file; that is why the db's lock is taken before, why
 //! the length is taken from the file and compared before each read, and why every parser copes with any bytes. A page
-//! that cannot be read (a dying disk, a file cut short) raises SIGBUS; [`install_handler`] turns that into a message
+//! that cannot be read (a dying disk, a file cut short) raises SIGBUS; the handler installed here turns that into a message
 //! that names file and offset, and exit code 1, which is all an asynchronous handler can soundly do.
 #![allow(unsafe_code)]
 

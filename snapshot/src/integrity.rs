@@ -5,6 +5,8 @@ use std::fmt;
 use bbolt::{Source, SourceError, Watch};
 use sha2::{Digest as _, Sha256};
 
+use crate::finding::{Finding, Severity};
+
 /// Length of the trailer in bytes.
 pub const TRAILER_BYTES: u64 = 32;
 /// A file has a trailer exactly when its length leaves 32 in divisions by this: pages are multiples of it.
@@ -84,6 +86,19 @@ pub enum HashingError {
 pub fn image_bytes(len_bytes: u64) -> (u64, bool) {
     let has_trailer = len_bytes % SECTOR_BYTES == TRAILER_BYTES;
     (if has_trailer { len_bytes - TRAILER_BYTES } else { len_bytes }, has_trailer)
+}
+
+/// What a file's length alone says: a snapshot's is a multiple of 512 and 32 more, a db's a multiple of 512.
+#[must_use]
+pub fn length_finding(len_bytes: u64) -> Option<Finding> {
+    let (image_bytes, has_trailer) = image_bytes(len_bytes);
+    (!has_trailer && !image_bytes.is_multiple_of(SECTOR_BYTES)).then(|| {
+        let message = format!(
+            "the file has {len_bytes} bytes: a snapshot has a multiple of 512 and 32 more, a db a multiple of 512. It \
+             was cut short or added to, most likely on its way here; copy it again"
+        );
+        Finding::new("SNAP-LENGTH", Severity::Warning, message)
+    })
 }
 
 /// What the file's length and trailer say, without hashing anything.

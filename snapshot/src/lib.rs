@@ -23,6 +23,7 @@ pub mod mvcc;
 pub mod new_cluster;
 pub mod opened;
 pub mod overlay;
+pub mod plan;
 pub mod restore;
 pub mod save;
 pub mod schema;

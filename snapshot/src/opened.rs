@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use bbolt::file::{FileError, lock_shared};
-use bbolt::{Db, FileSource, OpenError as DbError, OpenOptions, Source, Watch};
+use bbolt::{Db, FileSource, OpenError as DbError, OpenOptions, Watch};
 
 use crate::datadir::{Kind, LocateError, Located, locate};
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::input::{self, Container, InputError};
-use crate::integrity;
 
 /// How inputs are opened.
 #[derive(Debug, Clone, Default)]
@@ -103,20 +102,6 @@ impl Opened {
     /// When it is no bbolt database.
     pub fn db(&self) -> Result<Db<&FileSource>, DbError> {
         Db::from_source(&self.source)
-    }
-
-    /// What the file's length alone says: a snapshot's is a multiple of 512 and 32 more, a db's a multiple of 512.
-    #[must_use]
-    pub fn length_finding(&self) -> Option<Finding> {
-        let len = self.source.len_bytes();
-        let (image_bytes, has_trailer) = integrity::image_bytes(len);
-        (!has_trailer && image_bytes % 512 != 0).then(|| {
-            let message = format!(
-                "the file has {len} bytes: a snapshot has a multiple of 512 and 32 more, a db a multiple of 512. It \
-                 was cut short or added to, most likely on its way here; copy it again"
-            );
-            Finding::new("SNAP-LENGTH", Severity::Warning, message)
-        })
     }
 }
 

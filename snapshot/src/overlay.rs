@@ -87,7 +87,7 @@ mod tests {
         for offset in 0..=50u64 {
             for len in 0..=50 - offset {
                 let range = usize::try_from(offset).unwrap()..usize::try_from(offset + len).unwrap();
-                assert_eq!(overlay.bytes(offset, len).unwrap(), expected[range]);
+                assert_eq!(*overlay.bytes(offset, len).unwrap(), expected[range]);
             }
         }
         assert!(overlay.bytes(50, 1).is_err());

@@ -2,22 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use bbolt::{Db, OpenError as DbError, Source, SourceError, Watch};
+use bbolt::{OpenError as DbError, Source, SourceError, Watch};
 
 use crate::contents::CRC_32C;
 use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
 use crate::gourl::{PeerUrls, UrlError};
-use crate::integrity::{Integrity, Verdict};
-use crate::member_files::{self, BackendError, Contents, MemberError, Places};
+use crate::integrity::Verdict;
+use crate::member_files::{self, Contents, MemberError, Places};
 use crate::membership::{ClusterError, InitialCluster, Member};
-use crate::new_cluster::{NewCluster, NewClusterError};
+use crate::new_cluster::NewClusterError;
 use crate::opened::Opened;
-use crate::overlay::Overlay;
+use crate::plan::Plan;
 use crate::schema::Schema;
 use crate::stage::{self, Kind, Relation, Stage, StageError};
-use crate::status::{self, StatusError};
-use crate::structure::is_damaged;
+use crate::status::StatusError;
 use crate::target::TargetVersion;
 
 pub use crate::stage::Owner;
@@ -279,75 +278,44 @@ pub fn restore(
         stage::examine(place, Kind::Dir)?;
     }
 
-    let examined = status::examine(input, !options.skip_hash_check, watch).map_err(|error| match error {
-        StatusError::Interrupted => RestoreError::Interrupted,
-        other => RestoreError::Examine(other),
-    })?;
-    believe(input, &examined.verdict, options.skip_hash_check)?;
-    let damaged = is_damaged(&examined.findings);
-    let Some((contents, schema)) = examined.contents.filter(|_| !damaged) else {
-        return Err(RestoreError::Damaged { path: path(), findings: examined.findings });
-    };
-
-    let (target, target_reason) = target(options.target, &schema);
-    let new = NewCluster {
-        members: members.clone(),
-        target,
-        bump_revision: options.bump_revision,
-        keep_alarms: options.keep_alarms,
-    };
-    let db = input.db().map_err(|source| RestoreError::Db { path: path(), source })?;
-    let backend = new
-        .edit(&db, &schema, contents.revision)
-        .map_err(|source| RestoreError::NewCluster { path: path(), source })?;
-    let overlay = Overlay::new(
-        db.source(),
-        backend.patch.len_bytes(),
-        backend.patch.data_writes().chain(backend.patch.meta_writes()),
-    );
-    let snap = new.snap();
-
+    let plan = Plan::new(input.source(), &path(), members.clone(), options, watch)?;
+    let overlay = plan.edited(input.source());
+    ensure_space(options, &jobs, &plan)?;
     if options.dry_run {
-        let edited = Db::from_source(&overlay)
-            .map_err(|error| RestoreError::Edited { path: path(), what: error.to_string() })?;
-        member_files::verify_backend(&edited, &new, watch).map_err(|error| match error {
-            BackendError::Interrupted => RestoreError::Interrupted,
-            BackendError::Differs(what) => RestoreError::Edited { path: path(), what },
-        })?;
-        ensure_space(options, &jobs, &backend.patch, &snap)?;
+        plan.verify(&overlay, &path(), watch)?;
     } else {
-        ensure_space(options, &jobs, &backend.patch, &snap)?;
         let db_crc =
             crc32c(&overlay, watch).map_err(|source| RestoreError::Source { path: path(), source })?;
         let files = Contents {
             source: input.source().file(),
-            patch: &backend.patch,
+            patch: &plan.backend.patch,
             db_crc,
-            cluster: &new,
-            snap: &snap,
+            cluster: &plan.cluster,
+            snap: &plan.snap,
         };
-        watch.begin("writing", 2 * backend.patch.len_bytes() * jobs.len() as u64);
+        // Every byte is written once and read back once.
+        watch.begin("writing", 2 * plan.backend.patch.len_bytes() * jobs.len() as u64);
         write(options, &jobs, &files, watch)?;
     }
 
-    let mut notices = backend.notices;
-    notices.extend(not_folded(input, &schema));
+    let mut notices = plan.backend.notices;
+    notices.extend(not_folded(input, &plan.schema));
     Ok(RestoreReport {
-        verdict: examined.verdict,
-        findings: examined.findings,
+        verdict: plan.verdict,
+        findings: plan.findings,
         notices,
-        target,
-        target_reason,
-        cluster_id: new.id(),
+        target: plan.cluster.target,
+        target_reason: plan.target_reason,
+        cluster_id: plan.cluster.id(),
         token: options.token.clone(),
-        members: report_members(&new.members, &options.output),
-        revision: contents.revision,
-        bumped_to: backend.bumped_to,
-        db_bytes: backend.patch.len_bytes(),
-        key_prefix_registry: contents.has_registry_keys,
-        leases: schema.leases,
-        dropped_nospace_alarm: backend.dropped_nospace_alarm,
-        auth_enabled: schema.auth_enabled,
+        members: report_members(&plan.cluster.members, &options.output),
+        revision: plan.contents.revision,
+        bumped_to: plan.backend.bumped_to,
+        db_bytes: plan.backend.patch.len_bytes(),
+        key_prefix_registry: plan.contents.has_registry_keys,
+        leases: plan.schema.leases,
+        dropped_nospace_alarm: plan.backend.dropped_nospace_alarm,
+        auth_enabled: plan.schema.auth_enabled,
         dry_run: options.dry_run,
         leftovers,
         cleaned,
@@ -438,43 +406,6 @@ fn leftovers(options: &RestoreOptions) -> Result<(Vec<PathBuf>, Vec<PathBuf>), S
     Ok((found, cleaned))
 }
 
-/// Refuses a snapshot whose hash is missing or wrong, unless that was waived.
-fn believe(input: &Opened, verdict: &Verdict, skip_hash_check: bool) -> Result<(), RestoreError> {
-    let path = || input.path().display().to_string();
-    match (verdict.integrity, verdict.expected, verdict.computed) {
-        (Integrity::Absent, ..) if !skip_hash_check => {
-            let len_bytes = input.source().len_bytes();
-            let hint = input.length_finding().map_or_else(
-                || {
-                    ". A db copied from a data dir has none: --skip-hash-check restores it, or give it a hash with \
-                     'etcd-rescue snapshot hash --attach'"
-                        .to_owned()
-                },
-                |finding| format!(": {}", finding.message),
-            );
-            Err(RestoreError::MissingHash { path: path(), len_bytes, hint })
-        }
-        (Integrity::Mismatch, Some(expected), Some(computed)) => Err(RestoreError::HashMismatch {
-            path: path(),
-            expected: expected.to_string(),
-            computed: computed.to_string(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn target(wanted: Option<TargetVersion>, schema: &Schema) -> (TargetVersion, String) {
-    match (wanted, schema.written_by()) {
-        (Some(version), _) => (version, "asked for with --target-version".to_owned()),
-        (None, Some((version, reason))) => (version, reason),
-        (None, None) => {
-            let reason =
-                "nothing in the data tells which version wrote it; this layout boots on 3.5, 3.6 and 3.7";
-            (TargetVersion::V3_5, reason.to_owned())
-        }
-    }
-}
-
 /// What a db taken from a directory lacks.
 fn not_folded(input: &Opened, schema: &Schema) -> Option<String> {
     input.wal_dir().map(|wal_dir| {
@@ -487,13 +418,8 @@ fn not_folded(input: &Opened, schema: &Schema) -> Option<String> {
     })
 }
 
-fn ensure_space(
-    options: &RestoreOptions,
-    jobs: &[Job<'_>],
-    patch: &bbolt::graft::Patch,
-    snap: &[u8],
-) -> Result<(), RestoreError> {
-    let (data, log) = member_files::needed_bytes(patch, snap);
+fn ensure_space(options: &RestoreOptions, jobs: &[Job<'_>], plan: &Plan) -> Result<(), RestoreError> {
+    let (data, log) = member_files::needed_bytes(&plan.backend.patch, &plan.snap);
     let count = jobs.len() as u64;
     let mut places = options.output.places();
     let Some(data_dir) = places.next() else { return Ok(()) };

@@ -185,7 +185,7 @@ pub fn save(input: &Opened, options: &SaveOptions, watch: &dyn Watch) -> Result<
 /// Examines `input` and refuses a damaged one, or one whose own hash does not match.
 pub(crate) fn examine_sound(input: &Opened, watch: &dyn Watch) -> Result<Examined, SaveError> {
     let path = || input.path().display().to_string();
-    let examined = status::examine(input, true, watch).map_err(|error| match error {
+    let examined = status::examine(input.source(), &path(), true, watch).map_err(|error| match error {
         StatusError::Interrupted => SaveError::Interrupted,
         other => SaveError::Examine(other),
     })?;

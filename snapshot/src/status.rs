@@ -1,6 +1,6 @@
 //! `snapshot status`: what a snapshot holds, and whether it can be trusted (FORMATS C.7).
 
-use bbolt::{OpenError as DbError, Unmetered, Watch};
+use bbolt::{Db, OpenError as DbError, Source, Unmetered, Watch};
 
 use crate::contents::{self, Contents, ContentsError};
 use crate::finding::{Finding, Severity};
@@ -91,24 +91,27 @@ pub(crate) struct Examined {
     pub(crate) findings: Vec<Finding>,
     /// `None` when the structure is damaged.
     pub(crate) contents: Option<(Contents, Schema)>,
+    /// Length of the image up to its high-water mark, in bytes.
+    pub(crate) total_size: u64,
 }
 
-/// Reads all there is to know of `input` in one go.
-pub(crate) fn examine(
-    input: &Opened,
+/// Reads all there is to know of `source`, which messages call `path`, in one go.
+pub(crate) fn examine<S: Source>(
+    source: &S,
+    path: &str,
     compare_hash: bool,
     watch: &dyn Watch,
 ) -> Result<Examined, StatusError> {
-    let path = || input.path().display().to_string();
-    let db = input.db().map_err(|source| {
-        let hint = input.length_finding().map(|f| format!("; {}", f.message)).unwrap_or_default();
+    let path = || path.to_owned();
+    let length_finding = integrity::length_finding(source.len_bytes());
+    let db = Db::from_source(source).map_err(|source| {
+        let hint = length_finding.as_ref().map(|f| format!("; {}", f.message)).unwrap_or_default();
         StatusError::Db { path: path(), source, hint }
     })?;
     let hashing = |source| match source {
         HashingError::Interrupted => StatusError::Interrupted,
         source @ HashingError::Source(_) => StatusError::Hashing { path: path(), source },
     };
-    let source = input.source();
     let quick = integrity::unchecked(source).map_err(|e| hashing(e.into()))?;
     // The slower of the two carries the meter.
     let compare = compare_hash && quick.integrity == Integrity::Unchecked;
@@ -134,7 +137,7 @@ pub(crate) fn examine(
     );
     let verdict = verdict.map_err(hashing)?;
     let (mut findings, contents) = content?;
-    findings.extend(input.length_finding());
+    findings.extend(length_finding);
     if let Some((contents, schema)) = &contents {
         findings.extend(contents.findings.iter().cloned());
         for (name, shown) in [(KEY, "key"), (META, "meta")] {
@@ -154,7 +157,8 @@ pub(crate) fn examine(
         );
         findings.push(Finding::new("SNAP-HASH-MISMATCH", Severity::Error, message));
     }
-    Ok(Examined { verdict, findings, contents })
+    let total_size = db.meta().logical_bytes();
+    Ok(Examined { verdict, findings, contents, total_size })
 }
 
 /// Reads `input` once and says what it holds and what is wrong with it.
@@ -166,15 +170,27 @@ pub fn status(
     options: &StatusOptions,
     watch: &dyn Watch,
 ) -> Result<StatusReport, StatusError> {
-    let examined = examine(input, !options.skip_hash_check, watch)?;
-    let total_size = input.db().map(|db| db.meta().logical_bytes()).unwrap_or_default();
+    of_source(input.source(), &input.path().display().to_string(), options, watch)
+}
+
+/// As [`status`], of bytes from anywhere, which messages call `path`.
+///
+/// # Errors
+/// As [`status`].
+pub fn of_source<S: Source>(
+    source: &S,
+    path: &str,
+    options: &StatusOptions,
+    watch: &dyn Watch,
+) -> Result<StatusReport, StatusError> {
+    let examined = examine(source, path, !options.skip_hash_check, watch)?;
     // A record that etcdutl 3.7 refuses leaves no status there either; its finding says which.
     let status = examined.contents.filter(|(contents, _)| !is_damaged(&contents.findings)).map(
         |(contents, schema)| Status {
             hash: contents.hash,
             revision: contents.revision,
             total_key: contents.live_keys,
-            total_size,
+            total_size: examined.total_size,
             version: schema.storage_version,
         },
     );

@@ -1,4 +1,5 @@
 //! `restore` against what the real tools wrote for the same flags (testdata/fixtures/restored).
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `status` against what etcdutl 3.7.1 printed for the same files.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
 mod common;
 

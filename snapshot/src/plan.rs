@@ -1,0 +1,137 @@
+//! What a restore will do, worked out from the snapshot's bytes before any file is touched.
+
+use bbolt::{Db, Source, Watch};
+
+use crate::contents::Contents;
+use crate::finding::Finding;
+use crate::integrity::{self, Integrity, Verdict};
+use crate::member_files::{self, BackendError};
+use crate::membership::Member;
+use crate::new_cluster::{Backend, NewCluster};
+use crate::overlay::Overlay;
+use crate::restore::{RestoreError, RestoreOptions};
+use crate::schema::Schema;
+use crate::status::{self, StatusError};
+use crate::structure::is_damaged;
+use crate::target::TargetVersion;
+
+/// What a restore will do.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is known of the snapshot's integrity hash.
+    pub verdict: Verdict,
+    /// What is wrong with the snapshot, short of damage.
+    pub findings: Vec<Finding>,
+    /// What the snapshot holds.
+    pub contents: Contents,
+    /// What the snapshot says of itself.
+    pub schema: Schema,
+    /// Why the cluster's files are written for the etcd they are.
+    pub target_reason: String,
+    /// The cluster to be.
+    pub cluster: NewCluster,
+    /// The edits that make the snapshot's db the cluster's.
+    pub backend: Backend,
+    /// The `.snap` of every member.
+    pub snap: Vec<u8>,
+}
+
+impl Plan {
+    /// Reads all of `source`, which messages call `path`, believes or refuses it, and works out the edits for a cluster
+    /// of `members`, ascending by id. Of `options`, those about places are not looked at.
+    ///
+    /// # Errors
+    /// When the snapshot is damaged, or its hash is missing or wrong and that was not waived.
+    pub fn new<S: Source>(
+        source: &S,
+        path: &str,
+        members: Vec<Member>,
+        options: &RestoreOptions,
+        watch: &dyn Watch,
+    ) -> Result<Self, RestoreError> {
+        let examined =
+            status::examine(source, path, !options.skip_hash_check, watch).map_err(|error| match error {
+                StatusError::Interrupted => RestoreError::Interrupted,
+                other => RestoreError::Examine(other),
+            })?;
+        believe(path, source.len_bytes(), &examined.verdict, options.skip_hash_check)?;
+        let damaged = is_damaged(&examined.findings);
+        let Some((contents, schema)) = examined.contents.filter(|_| !damaged) else {
+            return Err(RestoreError::Damaged { path: path.to_owned(), findings: examined.findings });
+        };
+        let (target, target_reason) = target(options.target, &schema);
+        let cluster = NewCluster {
+            members,
+            target,
+            bump_revision: options.bump_revision,
+            keep_alarms: options.keep_alarms,
+        };
+        let db =
+            Db::from_source(source).map_err(|source| RestoreError::Db { path: path.to_owned(), source })?;
+        let backend = cluster
+            .edit(&db, &schema, contents.revision)
+            .map_err(|source| RestoreError::NewCluster { path: path.to_owned(), source })?;
+        let (snap, verdict, findings) = (cluster.snap(), examined.verdict, examined.findings);
+        Ok(Self { verdict, findings, contents, schema, target_reason, cluster, backend, snap })
+    }
+
+    /// The new cluster's db: `source`, of which the plan was made, under the edits.
+    pub fn edited<'a, S: Source>(&'a self, source: &'a S) -> Overlay<'a, S> {
+        let patch = &self.backend.patch;
+        Overlay::new(source, patch.len_bytes(), patch.data_writes().chain(patch.meta_writes()))
+    }
+
+    /// Checks the new cluster's db as it will be, before it is written.
+    ///
+    /// # Errors
+    /// When it would not be sound or not the cluster's, which is an error in this program, or the user asked to stop.
+    pub fn verify<S: Source>(
+        &self,
+        edited: &Overlay<'_, S>,
+        path: &str,
+        watch: &dyn Watch,
+    ) -> Result<(), RestoreError> {
+        let wrong = |what| RestoreError::Edited { path: path.to_owned(), what };
+        let db = Db::from_source(edited).map_err(|error| wrong(error.to_string()))?;
+        member_files::verify_backend(&db, &self.cluster, watch).map_err(|error| match error {
+            BackendError::Interrupted => RestoreError::Interrupted,
+            BackendError::Differs(what) => wrong(what),
+        })
+    }
+}
+
+/// Refuses a snapshot whose hash is missing or wrong, unless that was waived.
+fn believe(path: &str, len_bytes: u64, verdict: &Verdict, skip_hash_check: bool) -> Result<(), RestoreError> {
+    let path = path.to_owned();
+    match (verdict.integrity, verdict.expected, verdict.computed) {
+        (Integrity::Absent, ..) if !skip_hash_check => {
+            let hint = integrity::length_finding(len_bytes).map_or_else(
+                || {
+                    ". A db copied from a data dir has none: --skip-hash-check restores it, or give it a hash with \
+                     'etcd-rescue snapshot hash --attach'"
+                        .to_owned()
+                },
+                |finding| format!(": {}", finding.message),
+            );
+            Err(RestoreError::MissingHash { path, len_bytes, hint })
+        }
+        (Integrity::Mismatch, Some(expected), Some(computed)) => Err(RestoreError::HashMismatch {
+            path,
+            expected: expected.to_string(),
+            computed: computed.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn target(wanted: Option<TargetVersion>, schema: &Schema) -> (TargetVersion, String) {
+    match (wanted, schema.written_by()) {
+        (Some(version), _) => (version, "asked for with --target-version".to_owned()),
+        (None, Some((version, reason))) => (version, reason),
+        (None, None) => {
+            let reason =
+                "nothing in the data tells which version wrote it; this layout boots on 3.5, 3.6 and 3.7";
+            (TargetVersion::V3_5, reason.to_owned())
+        }
+    }
+}
