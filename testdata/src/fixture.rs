@@ -24,7 +24,8 @@ fn read(rel: &str) -> Vec<u8> {
     fs::read(path(rel)).unwrap_or_else(|e| panic!("testdata/{rel}: {e}"))
 }
 
-fn read_zst(rel: &str) -> Vec<u8> {
+/// The content of a `.zst` file of this crate, e.g. `fixtures/3.5.30/cluster3/facts/keys.json.zst`.
+pub fn decompressed(rel: &str) -> Vec<u8> {
     zstd::decode_all(read(rel).as_slice()).unwrap_or_else(|e| panic!("testdata/{rel}: {e}"))
 }
 
@@ -35,7 +36,7 @@ fn text(bytes: Vec<u8>, rel: &str) -> String {
 /// The snapshot of `version` (one of [`VERSIONS`]) at `stage` (one of [`STAGES`]) as the server sent it and
 /// etcdctl saved it: a bbolt file with its SHA-256 trailer.
 pub fn snapshot(version: &str, stage: &str) -> Vec<u8> {
-    read_zst(&format!("fixtures/{version}/single/{stage}.snapshot.db.zst"))
+    decompressed(&format!("fixtures/{version}/single/{stage}.snapshot.db.zst"))
 }
 
 /// Writes [`snapshot`] to `dir/<version>-<stage>.snapshot.db` and returns that path.
@@ -51,7 +52,7 @@ pub fn facts(version: &str, stage: &str, what: &str) -> String {
     let rel = format!("fixtures/{version}/single/facts/{stage}.{what}");
     if what == "keys.json" {
         let rel = format!("{rel}.zst");
-        return text(read_zst(&rel), &rel);
+        return text(decompressed(&rel), &rel);
     }
     text(read(&rel), &rel)
 }

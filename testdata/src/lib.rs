@@ -19,6 +19,6 @@ pub mod oracle;
 
 pub use fingerprint::{Fingerprint, fingerprint, sha256_hex};
 pub use fixture::{
-    STAGES, VERSIONS, data_dir, facts, facts_json, hashkv_facts, path, sample, snapshot, snapshot_file,
-    unpack,
+    STAGES, VERSIONS, data_dir, decompressed, facts, facts_json, hashkv_facts, path, sample, snapshot,
+    snapshot_file, unpack,
 };
