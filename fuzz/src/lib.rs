@@ -8,13 +8,27 @@
 //! (names of 16 and more hex digits, as the fuzzer gives them, are not committed).
 #![forbid(unsafe_code)]
 
+mod db;
+mod packed;
+mod text;
 mod wal;
 
 /// What a target does with one input.
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: &[(&str, Target)] = &[("wal_segment", wal::segment), ("wal_snap", wal::snap)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("db_walk", db::walk),
+    ("snapshot_status", db::status),
+    ("snapshot_restore", db::restore),
+    ("graft", db::graft),
+    ("packed_input", packed::input),
+    ("v2_store", text::v2_store),
+    ("member_json", text::member),
+    ("initial_cluster", text::initial_cluster),
+    ("wal_segment", wal::segment),
+    ("wal_snap", wal::snap),
+];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.
 pub fn run(target: &str, input: &[u8]) {

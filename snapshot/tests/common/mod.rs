@@ -1,5 +1,9 @@
 //! What the tests of this crate share.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part, and fails where it cannot")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part, and fails where it cannot"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

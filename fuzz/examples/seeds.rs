@@ -1,0 +1,147 @@
+//! Writes the seeds of the corpus that are made, not found: small databases of every kind of bucket, with pages of 1 KiB
+//! so that a mutation goes far, and small texts. Run it in `fuzz/` when a format it uses changes:
+//! `cargo run -p etcd-rescue-fuzz --example seeds`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a tool for developers, which stops where it cannot go on"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+use bbolt::graft::Graft;
+use bbolt::page::{FLAG_FREELIST, FLAG_LEAF, FLAG_META, PageHeader};
+use bbolt::{Db, Meta, PageId};
+use sha2::{Digest, Sha256};
+use snapshot::membership::InitialCluster;
+use snapshot::mvcc::Revision;
+
+const PAGE_BYTES: usize = 1024;
+
+/// A database as bbolt makes it: two metas, an empty freelist, an empty root.
+fn empty() -> Vec<u8> {
+    let mut file = vec![0; 4 * PAGE_BYTES];
+    for (id, flags) in [FLAG_META, FLAG_META, FLAG_FREELIST, FLAG_LEAF].into_iter().enumerate() {
+        let header = PageHeader { id: id as u64, flags, count: 0, overflow: 0 };
+        file[id * PAGE_BYTES..][..16].copy_from_slice(&header.encode());
+    }
+    for txid in 0..2 {
+        let meta = Meta {
+            page_size: 1024,
+            flags: 0,
+            root: PageId(3),
+            sequence: 0,
+            freelist: 2,
+            high_water_mark: 4,
+            txid,
+        };
+        let at = usize::try_from(txid).unwrap() * PAGE_BYTES + 16;
+        file[at..at + 64].copy_from_slice(&meta.encode());
+    }
+    file
+}
+
+fn etcd(revisions: i64) -> Vec<u8> {
+    let mut file = empty();
+    let db = Db::from_source(&file).unwrap();
+    let mut graft = Graft::new(&db);
+    let mut keys = BTreeMap::new();
+    for main in 2..2 + revisions {
+        let tombstone = main % 7 == 0;
+        let key = format!("/registry/{}", main % 11);
+        let mut record = vec![0x0a, u8::try_from(key.len()).unwrap()];
+        record.extend_from_slice(key.as_bytes());
+        if !tombstone {
+            let value = vec![b'v'; usize::try_from(main % 5 * 25).unwrap()];
+            record.extend_from_slice(&[0x10, 2, 0x18, 2, 0x20, 1, 0x2a, u8::try_from(value.len()).unwrap()]);
+            record.extend_from_slice(&value);
+        }
+        keys.insert(Revision { main, sub: 0, tombstone }.encode(), record);
+    }
+    graft.replace_bucket(b"key", keys).unwrap();
+    let pairs = |rows: &[(&[u8], &[u8])]| rows.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+    let number = 9u64.to_be_bytes();
+    graft
+        .replace_bucket(
+            b"meta",
+            pairs(&[
+                (b"consistent_index", &number),
+                (b"term", &2u64.to_be_bytes()),
+                (b"confState", br#"{"voters":[1]}"#),
+                (b"storageVersion", b"3.6.0"),
+            ]),
+        )
+        .unwrap();
+    let alarm: &[u8] = &[8, 1, 16, 1];
+    graft.replace_bucket(b"alarm", pairs(&[(alarm, b"")])).unwrap();
+    graft.replace_bucket(b"lease", pairs(&[(&number, &[8, 9, 16, 60])])).unwrap();
+    graft.replace_bucket(b"auth", pairs(&[(b"authEnabled", &[1]), (b"authRevision", &number)])).unwrap();
+    let downgrade = br#"{"target-version":"3.5.0","enabled":true}"#;
+    graft
+        .replace_bucket(b"cluster", pairs(&[(b"clusterVersion", b"3.6.0"), (b"downgrade", downgrade)]))
+        .unwrap();
+    graft
+        .replace_bucket(
+            b"members",
+            pairs(&[(b"1", br#"{"id":1,"peerURLs":["http://a:1"],"isLearner":true}"#)]),
+        )
+        .unwrap();
+    graft.replace_bucket(b"members_removed", pairs(&[(b"2", b"removed")])).unwrap();
+    let patch = graft.finish().unwrap();
+    patch.apply_to_vec(&mut file);
+    file
+}
+
+fn main() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let write = |target: &str, name: &str, bytes: &[u8]| {
+        let dir = corpus.join(target);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(name), bytes).unwrap();
+        println!("{target}/{name}: {} bytes", bytes.len());
+    };
+    for (name, file) in
+        [("empty", empty()), ("small", etcd(3)), ("two-levels", etcd(60)), ("three-levels", etcd(400))]
+    {
+        write("db_walk", name, &file);
+        let snapshot = [file.as_slice(), &Sha256::digest(&file)].concat();
+        write("snapshot_status", name, &snapshot);
+        for choice in [0u8, 1 | 4 | 32, 2 | 8 | 96] {
+            write(
+                "snapshot_restore",
+                &format!("{name}-{choice}"),
+                &[&[choice], snapshot.as_slice()].concat(),
+            );
+        }
+        let edits = [0x40 | 1, 40, 0x80, 90, 1, 200, 2, 3, 0xc0 | 3, 1, 0x80 | 2, 5];
+        write("graft", name, &[&edits[..], &[0], &file].concat());
+    }
+    for text in [
+        "default=http://localhost:2380",
+        "m1=http://127.0.0.1:1380,m2=https://host.example:2380,m1=http://[::1]:2380",
+        "a=unix://sock:1,b=unixs:x",
+        "http://user:pa%20ss@host:1/",
+    ] {
+        let name: String = text.chars().filter(char::is_ascii_alphanumeric).take(15).collect();
+        write("initial_cluster", &name, text.as_bytes());
+    }
+    for member in InitialCluster::parse("m1=http://h:1,m2=http://h:2").unwrap().members("t").unwrap() {
+        write("member_json", &member.name, &member.to_json());
+        write("member_json", &format!("{}-attributes", member.name), &member.attributes_json());
+    }
+    for version in testdata::VERSIONS {
+        let store = testdata::decompressed(&format!("v2store/live-{version}.json.zst"));
+        write("v2_store", version, &store);
+    }
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&etcd(3)).unwrap();
+    write("packed_input", "gzip", &gzip.finish().unwrap());
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    zip.start_file("snapshot.db", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(&etcd(3)).unwrap();
+    write("packed_input", "zip", &zip.finish().unwrap().into_inner());
+    write("packed_input", "zstd", &fs::read(testdata::path("v2store/live-3.4.23.json.zst")).unwrap());
+}
