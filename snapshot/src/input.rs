@@ -107,15 +107,15 @@ pub enum InputError {
     #[error("{} is a directory; a file was expected", .0.display())]
     Directory(PathBuf),
     /// A device, socket or pipe.
-    #[error("{} is not a regular file", .0.display())]
+    #[error("{} is not a regular file: a pipe, socket or device cannot be read at any offset; copy what it gives to a file", .0.display())]
     NotAFile(PathBuf),
     /// No bytes.
-    #[error("{} is empty", .0.display())]
+    #[error("{} is empty: it has no bytes at all; copy it again, or use another snapshot", .0.display())]
     Empty(PathBuf),
     /// etcdctl's name for a download it has not finished.
     #[error(
         "{} is an unfinished download: 'etcdctl snapshot save' takes the '.part' away when it is whole. Save the \
-         snapshot again",
+         snapshot again; if this is all there is, give a copy of it another name and see what 'snapshot status' finds",
         .0.display()
     )]
     Partial(PathBuf),
@@ -181,8 +181,16 @@ pub enum InputError {
         /// The limit.
         max_bytes: u64,
     },
+    /// The directory to unpack to is none.
+    #[error("cannot unpack to {}: {error}; --tmp-dir takes another directory", path.display())]
+    TmpDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// No room to unpack.
-    #[error("no room to unpack: {0}")]
+    #[error("no room to unpack: {0}; --tmp-dir takes another directory")]
     Space(#[from] SpaceError),
     /// The user asked to stop.
     #[error("interrupted")]
@@ -291,7 +299,7 @@ impl Unpacker<'_> {
         let room = copy::available_bytes(&self.options.tmp_dir)?;
         self.check_room(room, self.expected_bytes(file, &container))?;
         let out = tempfile::tempfile_in(&self.options.tmp_dir)
-            .map_err(|error| InputError::Io { path: self.options.tmp_dir.clone(), error })?;
+            .map_err(|error| InputError::TmpDir { path: self.options.tmp_dir.clone(), error })?;
         let (len_bytes, container) = match container {
             Container::Zip { .. } => self.unzip(file, &out, room)?,
             Container::Gzip => {

@@ -12,7 +12,7 @@ use crate::schema::{
     ALARM, ALARM_CORRUPT, ALARM_NOSPACE, CLUSTER, CONSISTENT_INDEX, DOWNGRADE, KEY, MEMBERS, MEMBERS_REMOVED,
     META, SCHEDULED_COMPACT, Schema, TERM,
 };
-use crate::target::TargetVersion;
+use crate::target::{TargetVersion, minor_of};
 use crate::v2store;
 
 /// The term of everything a restored member's log holds.
@@ -238,13 +238,12 @@ impl NewCluster {
         for (what, version) in
             [("cluster version", &schema.cluster_version), ("storage version", &schema.storage_version)]
         {
-            match version.parse::<TargetVersion>() {
-                Ok(data) if data > self.target => notices.push(format!(
-                    "WARNING: the data's {what} is {version}: an etcd {} may refuse to start on it. Start etcd \
-                     {data}, or migrate the data first",
+            if minor_of(version).is_some_and(|minor| minor > self.target.minor()) {
+                notices.push(format!(
+                    "WARNING: the data's {what} is {version}: an etcd {} may refuse to start on it; start etcd of \
+                     that version, or a later one",
                     self.target
-                )),
-                _ => {}
+                ));
             }
         }
         Ok(())

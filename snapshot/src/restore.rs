@@ -128,7 +128,7 @@ pub struct RestoreReport {
 #[non_exhaustive]
 pub enum RestoreError {
     /// The initial cluster is not what it should be.
-    #[error("--initial-cluster: {0}")]
+    #[error(transparent)]
     InitialCluster(ClusterError),
     /// The member does not fit the cluster.
     #[error(transparent)]

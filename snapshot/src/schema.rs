@@ -3,7 +3,7 @@
 use bbolt::{Bucket, Db, Fault, Source};
 
 use crate::mvcc::Revision;
-use crate::target::TargetVersion;
+use crate::target::{TargetVersion, minor_of};
 
 /// Bucket of the versioned keys.
 pub const KEY: &[u8] = b"key";
@@ -161,24 +161,59 @@ impl Schema {
     /// The version of etcd that wrote the data, and what says so; `None` when nothing does.
     ///
     /// The storage version (3.6 and later keep one) comes first, then the cluster version; a db with a term was
-    /// last written by 3.5 or later, whatever an older cluster version says.
+    /// last written by 3.5 or later, whatever an older cluster version says. Versions older or newer than those known
+    /// count as the nearest one.
     #[must_use]
     pub fn written_by(&self) -> Option<(TargetVersion, String)> {
-        if let Ok(version) = self.storage_version.parse() {
-            return Some((version, format!("its storage version is {}", self.storage_version)));
-        }
+        let (what, text) = if self.storage_version.is_empty() {
+            ("cluster version", &self.cluster_version)
+        } else {
+            ("storage version", &self.storage_version)
+        };
+        let minor = minor_of(text)?;
         let has_term = self.term.is_some_and(|term| term > 0);
-        match self.cluster_version.parse() {
-            Ok(TargetVersion::V3_4) if has_term => Some((
-                TargetVersion::V3_5,
-                "its cluster version is 3.4, but only 3.5 keeps a term".to_owned(),
-            )),
-            Ok(version) => Some((version, format!("its cluster version is {}", self.cluster_version))),
-            Err(_) => None,
-        }
+        let version = match minor {
+            0..=4 if has_term => {
+                let reason = format!("its {what} is {text}, but only 3.5 and later keep a term");
+                return Some((TargetVersion::V3_5, reason));
+            }
+            0..=4 => TargetVersion::V3_4,
+            5 => TargetVersion::V3_5,
+            6 => TargetVersion::V3_6,
+            _ => TargetVersion::V3_7,
+        };
+        let nearest = if minor == version.minor() { "" } else { ", the nearest version known" };
+        Some((version, format!("its {what} is {text}{nearest}")))
     }
 }
 
 fn text<S: Source>(bucket: &Bucket<'_, S>, key: &[u8]) -> Result<String, Fault> {
     Ok(bucket.get(key)?.map(|v| String::from_utf8_lossy(&v).into_owned()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_writer_is_told_from_storage_version_term_and_cluster_version() {
+        let of = |storage: &str, cluster: &str, term| {
+            let schema = Schema {
+                storage_version: storage.to_owned(),
+                cluster_version: cluster.to_owned(),
+                term,
+                ..Schema::default()
+            };
+            schema.written_by().map(|(version, _)| version)
+        };
+        assert_eq!(of("3.6.0", "3.5.0", Some(3)), Some(TargetVersion::V3_6));
+        assert_eq!(of("", "3.5.0", Some(3)), Some(TargetVersion::V3_5));
+        assert_eq!(of("", "3.4.0", Some(3)), Some(TargetVersion::V3_5));
+        assert_eq!(of("", "3.4.0", None), Some(TargetVersion::V3_4));
+        assert_eq!(of("", "3.3.0", None), Some(TargetVersion::V3_4));
+        assert_eq!(of("3.9.0", "3.9.0", Some(1)), Some(TargetVersion::V3_7));
+        for unknown in ["", "2.3.8", "three"] {
+            assert_eq!(of("", unknown, None), None);
+        }
+    }
 }

@@ -118,7 +118,10 @@ pub enum StageError {
     #[error("{} is in use by a running process", .0.display())]
     InUse(PathBuf),
     /// The log directory lies in the data directory or the reverse, where a pair was asked for.
-    #[error("{} and {} lie within each other", data.display(), wal.display())]
+    #[error(
+        "--data-dir {} and --wal-dir {}: the log can lie below the data dir or elsewhere, but its directory can neither be \
+         nor hold the data dir; give --wal-dir a directory of its own", data.display(), wal.display()
+    )]
     Nested {
         /// The data directory.
         data: PathBuf,

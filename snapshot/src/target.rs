@@ -54,6 +54,12 @@ impl TargetVersion {
     }
 }
 
+/// The minor number of a 3.x version as etcd writes it (`3.6.0`); `None` for anything else.
+#[must_use]
+pub fn minor_of(version: &str) -> Option<u32> {
+    version.strip_prefix("3.")?.split('.').next()?.parse().ok()
+}
+
 impl fmt::Display for TargetVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "3.{}", self.minor())
