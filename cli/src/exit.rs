@@ -10,6 +10,8 @@ use snapshot::restore::RestoreError;
 use snapshot::save::SaveError;
 use snapshot::status::StatusError;
 
+use crate::outcome;
+
 /// Done, and nothing is wrong.
 pub(crate) const DONE: u8 = 0;
 /// It could not be done.
@@ -71,7 +73,11 @@ failure_from!(OpenError, StatusError, SaveError, HashError, RestoreError);
 pub(crate) fn usage(error: &ClapError) -> u8 {
     let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
     match error.print() {
-        Err(io) if io.kind() != ErrorKind::BrokenPipe => FAILED.max(code),
+        Err(io) if io.kind() != ErrorKind::BrokenPipe => {
+            let failure = Failure::failed(format!("writing to standard output: {io}"));
+            outcome::show_failure(&failure);
+            FAILED.max(code)
+        }
         _ => code,
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::exit;
@@ -23,6 +23,8 @@ impl Interrupt {
     /// When the system refuses a handler.
     pub(crate) fn listen() -> io::Result<Self> {
         let interrupt = Self::default();
+        // A file size limit (ulimit -f) then is an error of the write that met it, not the end of the process.
+        flag::register(SIGXFSZ, Arc::default())?;
         for signal in [SIGINT, SIGTERM] {
             // Actions run in this order: the default one applies only when an earlier signal had set the flag.
             flag::register_conditional_default(signal, Arc::clone(&interrupt.asked))?;

@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod exit;
 mod interrupt;
+mod leftovers;
 mod next_steps;
 mod outcome;
 mod output;

@@ -114,7 +114,12 @@ fn write_result(result: &str, code: u8) -> u8 {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(result.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            tell(&[Note::Warning(format!("Error: writing to standard output: {error}"))], true);
+            tell(
+                &[Note::Warning(format!(
+                    "Error: writing to standard output: {error}; the job itself was done, only its result is not shown"
+                ))],
+                true,
+            );
             exit::FAILED
         }
         _ => code,
@@ -156,7 +161,12 @@ mod tests {
     #[test]
     fn wrapping_keeps_every_word_and_indents_what_follows() {
         let text = "error BBOLT-PAGE: page 7 at 0x7000 calls itself 9 /a/path/that/is/longer/than/the/line/is/wide end";
-        insta::assert_snapshot!(wrap(text, 40), @"");
+        insta::assert_snapshot!(wrap(text, 40), @r"
+    error BBOLT-PAGE: page 7 at 0x7000 calls
+      itself 9
+      /a/path/that/is/longer/than/the/line/is/wide
+      end
+    ");
         assert_eq!(wrap("short", 40), "short");
         assert_eq!(wrap("", 40), "");
     }

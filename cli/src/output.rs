@@ -147,8 +147,21 @@ mod tests {
 
     #[test]
     fn a_box_with_an_empty_and_a_wide_value() {
-        insta::assert_snapshot!(table(&[status("1000000079", "")]), @"");
-        insta::assert_snapshot!(table(&[status("123456789", "3.6.0"), status("7", "")]), @"");
+        insta::assert_snapshot!(table(&[status("1000000079", "")]), @r"
+    ┌──────────┬────────────┬─────────┐
+    │   HASH   │  REVISION  │ VERSION │
+    ├──────────┼────────────┼─────────┤
+    │ 3d1b12e9 │ 1000000079 │         │
+    └──────────┴────────────┴─────────┘
+    ");
+        insta::assert_snapshot!(table(&[status("123456789", "3.6.0"), status("7", "")]), @r"
+    ┌──────────┬───────────┬─────────┐
+    │   HASH   │ REVISION  │ VERSION │
+    ├──────────┼───────────┼─────────┤
+    │ 3d1b12e9 │ 123456789 │   3.6.0 │
+    │ 3d1b12e9 │         7 │         │
+    └──────────┴───────────┴─────────┘
+    ");
     }
 
     #[test]

@@ -48,14 +48,12 @@ fn scaled(number: &str, unit: u128) -> Option<u128> {
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return None;
     }
-    let mut total = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.into() };
-    total = u128::checked_mul(total, unit)?;
-    let mut place = unit;
-    for digit in fraction.chars() {
-        place /= 10;
-        total = total.checked_add(place.checked_mul(digit.to_digit(10)?.into())?)?;
-    }
-    Some(total)
+    let whole_units: u128 = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.into() };
+    // Digits beyond these are below a nanosecond even of an hour.
+    let digits = fraction.get(..18).unwrap_or(fraction);
+    let tenths: u128 = if digits.is_empty() { 0 } else { digits.parse::<u64>().ok()?.into() };
+    let scale = 10_u128.checked_pow(u32::try_from(digits.len()).ok()?)?;
+    whole_units.checked_mul(unit)?.checked_add(tenths.checked_mul(unit)? / scale)
 }
 
 /// A Go boolean.

@@ -2,6 +2,14 @@
 
 use snapshot::integrity::{Digest, Integrity, Verdict};
 
+/// [`sentence`] where a mismatch is among the findings, which say the rest.
+pub(crate) fn beside_findings(verdict: &Verdict) -> String {
+    match verdict.integrity {
+        Integrity::Mismatch => "integrity: mismatch".to_owned(),
+        _ => sentence(verdict),
+    }
+}
+
 /// One sentence, without what to do about it.
 pub(crate) fn sentence(verdict: &Verdict) -> String {
     let unknown = || "unknown".to_owned();

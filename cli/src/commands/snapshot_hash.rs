@@ -12,6 +12,7 @@ use snapshot::save::SaveOptions;
 
 use crate::context::Context;
 use crate::exit::{self, Failure};
+use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell};
 use crate::verdict;
@@ -38,6 +39,9 @@ pub(crate) struct HashArgs {
     /// With --attach: do everything but write
     #[arg(long)]
     dry_run: bool,
+    /// With --attach: remove what earlier, killed runs left at the same place
+    #[arg(long)]
+    clean: bool,
 }
 
 #[derive(Serialize)]
@@ -49,6 +53,8 @@ struct VerifyJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     computed: Option<&'a Digest>,
     size: u64,
+    #[serde(skip_serializing_if = "<[Finding]>::is_empty")]
+    findings: &'a [Finding],
 }
 
 #[derive(Serialize)]
@@ -72,8 +78,8 @@ pub(crate) fn run(args: &HashArgs, context: &Context) -> Result<Outcome, Failure
             Err(Failure::usage("--attach writes a copy: give its name with -o OUT; the input stays as it is"))
         }
         (Some(_), false) => Err(Failure::usage("-o is for --attach; without it nothing is written")),
-        (None, false) if args.dry_run => {
-            Err(Failure::usage("--dry-run is for --attach; without it nothing is written"))
+        (None, false) if args.dry_run || args.clean => {
+            Err(Failure::usage("--dry-run and --clean are for --attach; without it nothing is written"))
         }
         (None, false) => verify(args, context),
     }
@@ -81,14 +87,16 @@ pub(crate) fn run(args: &HashArgs, context: &Context) -> Result<Outcome, Failure
 
 fn verify(args: &HashArgs, context: &Context) -> Result<Outcome, Failure> {
     let (input, notes) = context.open(&args.input)?;
-    let verdict = hash::verify(&input, context.watch.as_ref())?;
+    let hash::VerifyReport { verdict, findings } = hash::verify(&input, context.watch.as_ref())?;
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
     outcome.note_integrity(verdict.integrity, verdict::sentence(&verdict));
+    outcome.note_findings(&findings);
     let json = VerifyJson {
         integrity: verdict.integrity,
         expected: verdict.expected.as_ref(),
         computed: verdict.computed.as_ref(),
         size: verdict.image_bytes,
+        findings: &findings,
     };
     let show = |digest: Option<&Digest>| digest.map_or_else(String::new, ToString::to_string);
     let row = vec![
@@ -100,7 +108,8 @@ fn verify(args: &HashArgs, context: &Context) -> Result<Outcome, Failure> {
     if verdict.integrity != Integrity::Verified {
         outcome.code = exit::FINDINGS;
     }
-    if verdict.integrity == Integrity::Absent {
+    // A hash must not be given to a file that was cut.
+    if verdict.integrity == Integrity::Absent && findings.is_empty() {
         let path = args.input.display();
         outcome.after.push(Note::Prose(format!(
             "To restore it as it is: etcd-rescue snapshot restore {path} --skip-hash-check. To give it a hash, when \
@@ -113,8 +122,10 @@ fn verify(args: &HashArgs, context: &Context) -> Result<Outcome, Failure> {
 fn attach(args: &HashArgs, output: &std::path::Path, context: &Context) -> Result<Outcome, Failure> {
     let (input, notes) = context.open(&args.input)?;
     let options = SaveOptions { output: output.to_owned(), dry_run: args.dry_run, owner: None };
+    let left = Leftovers::sweep(output, args.clean && !args.dry_run)?;
     let report = hash::attach(&input, &options, context.watch.as_ref())?;
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
+    outcome.before.extend(left.notes());
     outcome.note_findings(&report.findings);
     let path = report.output.display().to_string();
     let json = AttachJson {

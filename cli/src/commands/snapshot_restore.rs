@@ -12,6 +12,7 @@ use snapshot::target::TargetVersion;
 
 use crate::context::Context;
 use crate::exit::Failure;
+use crate::leftovers::Leftovers;
 use crate::next_steps::{self, Form, Situation, Start};
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell, Format};
@@ -60,6 +61,7 @@ pub(crate) struct RestoreArgs {
     initial_memory_map_size: Option<u64>,
     /// By how much to raise the latest revision, so that watchers of the old cluster notice
     #[arg(long, value_name = "REVISIONS", default_value = "0", value_parser = values::unsigned)]
+    #[arg(allow_hyphen_values = true)]
     bump_revision: u64,
     /// Mark everything below the raised revision as compacted; required with --bump-revision above 0
     #[arg(long)]
@@ -138,12 +140,16 @@ pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome, Failu
     let user = args.owner.as_deref().map(|text| text.split(':').next().unwrap_or(text).to_owned());
     let input_path = args.input.clone();
     let options = resolve(args)?;
-    let situation =
-        Situation { root_without_owner: options.owner.is_none() && rustix::process::geteuid().is_root() };
+    let situation = Situation {
+        root_without_owner: options.owner.is_none() && rustix::process::geteuid().is_root(),
+        form: emit.unwrap_or(Form::Flags),
+    };
     let (input, notes) = context.open(&input_path)?;
     let report = restore::restore(&input, &options, context.watch.as_ref())?;
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
-    outcome.note_integrity(report.verdict.integrity, verdict::sentence(&report.verdict));
+    let left = Leftovers { found: report.leftovers.clone(), removed: report.cleaned.clone() };
+    outcome.before.extend(left.notes());
+    outcome.note_integrity(report.verdict.integrity, verdict::beside_findings(&report.verdict));
     outcome.note_findings(&report.findings);
     render(&report, context.format, emit, user.as_deref(), situation, &mut outcome)?;
     Ok(outcome)
@@ -194,7 +200,7 @@ fn resolve(args: RestoreArgs) -> Result<RestoreOptions, Failure> {
 }
 
 /// The report as result and story: with `emit` what starts the members is the result, otherwise the members are.
-pub(crate) fn render(
+fn render(
     report: &RestoreReport,
     format: Format,
     emit: Option<Form>,
@@ -204,8 +210,10 @@ pub(crate) fn render(
 ) -> Result<(), Failure> {
     let starts = next_steps::starts(report);
     let advice = next_steps::advice(report, &starts, situation);
-    outcome.before.push(Note::Prose(format!("Layout of etcd {}: {}", report.target, report.target_reason)));
-    outcome.before.extend(report.notices.iter().cloned().map(Note::Prose));
+    outcome
+        .before
+        .push(Note::Prose(format!("Laid out for etcd {}: {}", report.target, report.target_reason)));
+    outcome.before.extend(report.notices.iter().map(|notice| Note::Prose(format!("note: {notice}"))));
     outcome.before.push(Note::Prose(summary(report)));
     let emitted = emit.map(|form| next_steps::emit(form, &starts, user));
     let members = members(report);

@@ -11,6 +11,7 @@ use snapshot::save::{self, SaveOptions};
 
 use crate::context::Context;
 use crate::exit::Failure;
+use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell};
 use crate::owner::Accounts;
@@ -31,6 +32,9 @@ pub(crate) struct SaveArgs {
     /// Do everything but write
     #[arg(long)]
     dry_run: bool,
+    /// Remove what earlier, killed runs left at the same place
+    #[arg(long)]
+    clean: bool,
     /// Who owns the snapshot, by name or number
     #[arg(long, value_name = "USER[:GROUP]")]
     owner: Option<String>,
@@ -60,10 +64,12 @@ pub(crate) fn run(args: SaveArgs, context: &Context) -> Result<Outcome, Failure>
     let owner = args.owner.map(|text| Accounts::of_system().resolve(&text)).transpose();
     let owner = owner.map_err(Failure::usage)?;
     let (input, notes) = context.open(&args.input)?;
+    let left = Leftovers::sweep(&output, args.clean && !args.dry_run)?;
     let options = SaveOptions { output, dry_run: args.dry_run, owner };
     let report = save::save(&input, &options, context.watch.as_ref())?;
 
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
+    outcome.before.extend(left.notes());
     outcome.note_findings(&report.findings);
     let path = report.output.display().to_string();
     let json = Json {

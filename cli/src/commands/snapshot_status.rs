@@ -55,7 +55,7 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Outcome, Failu
     let options = StatusOptions { skip_hash_check: args.skip_hash_check };
     let report = status::status(&input, &options, context.watch.as_ref())?;
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
-    outcome.note_integrity(report.verdict.integrity, verdict::sentence(&report.verdict));
+    outcome.note_integrity(report.verdict.integrity, verdict::beside_findings(&report.verdict));
     outcome.note_findings(&report.findings);
     outcome.result = result(&report, context.format)?;
     Ok(outcome)

@@ -3,15 +3,17 @@
 use snapshot::humanize;
 use snapshot::restore::RestoreReport;
 
-use super::{FILL_IN, Start, flags, quota};
+use super::{FILL_IN, Form, KUBEADM_PKI, Start, flags, quota};
 use crate::outcome::Note;
 use crate::url::is_loopback;
 
 /// What advice depends on and the report does not know.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Situation {
     /// This runs as root, and nobody said who is to own the files.
     pub(crate) root_without_owner: bool,
+    /// The form in which the start is told.
+    pub(crate) form: Form,
 }
 
 /// What to run and to mind next.
@@ -21,7 +23,7 @@ pub(crate) fn advice(report: &RestoreReport, starts: &[Start], situation: Situat
     if situation.root_without_owner {
         own(starts, &mut notes);
     }
-    start(report, starts, &mut notes);
+    start(report, starts, situation.form, &mut notes);
     outlook(report, &mut notes);
     notes
 }
@@ -29,17 +31,18 @@ pub(crate) fn advice(report: &RestoreReport, starts: &[Start], situation: Situat
 /// Which directory goes where, and which are still missing.
 fn place(report: &RestoreReport, starts: &[Start], notes: &mut Vec<Note>) {
     for start in starts {
-        let mut paths = start.data_dir.display().to_string();
-        if let Some(wal_dir) = &start.wal_dir {
-            paths += &format!(" and {}", wal_dir.display());
-        }
+        let data_dir = start.data_dir.display();
+        let (paths, belong, stay, them) = match &start.wal_dir {
+            None => (data_dir.to_string(), "belongs", "stays", "it"),
+            Some(wal_dir) => (format!("{data_dir} and {}", wal_dir.display()), "belong", "stay", "them"),
+        };
         notes.push(Note::Prose(match &start.host {
             Some(host) if !is_loopback(host) => format!(
-                "{}: {paths} belongs on {host}. Copy it there with owners and modes kept (for example rsync -a), or \
-                 leave it if this is {host}; at another path, change the flags.",
+                "{}: {paths} {belong} on {host}. Copy {them} there with owners and modes kept (for example rsync -a), or \
+                 leave {them} if this is {host}; at another path, change the flags.",
                 start.name
             ),
-            _ => format!("{}: {paths} stays on this host.", start.name),
+            _ => format!("{}: {paths} {stay} on this host.", start.name),
         }));
     }
     let missing: Vec<_> = report.members.iter().filter(|member| member.data_dir.is_none()).collect();
@@ -78,7 +81,7 @@ fn own(starts: &[Start], notes: &mut Vec<Note>) {
 }
 
 /// What the flags assume.
-fn start(report: &RestoreReport, starts: &[Start], notes: &mut Vec<Note>) {
+fn start(report: &RestoreReport, starts: &[Start], form: Form, notes: &mut Vec<Note>) {
     if report.members.len() > 1 {
         notes.push(Note::Prose(format!(
             "Start the members together: {} of {} must run before the cluster answers.",
@@ -93,10 +96,13 @@ fn start(report: &RestoreReport, starts: &[Start], notes: &mut Vec<Note>) {
             .to_owned(),
     ));
     if starts.iter().any(|start| start.tls) {
-        notes.push(Note::Prose(format!(
-            "The peers speak TLS: put the paths of your certificates and keys in place of those below {FILL_IN} \
-             (a static pod has kubeadm's)."
-        )));
+        notes.push(Note::Prose(if form == Form::StaticPod {
+            format!("The peers speak TLS: certificates and keys are taken to be kubeadm's, below {KUBEADM_PKI}.")
+        } else {
+            format!(
+                "The peers speak TLS: put the paths of your certificates and keys in place of those below {FILL_IN}."
+            )
+        }));
     }
     if let Some(bytes) = quota::advised_bytes(report) {
         let db = humanize::bytes(report.db_bytes);

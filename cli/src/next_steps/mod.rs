@@ -177,9 +177,11 @@ fn client_urls(host: Option<&str>, port: u16, tls: bool) -> (String, String) {
 /// A port for the clients of each member: 2379, but on a host with several members the port below each one's peer port, and
 /// never one that is taken there.
 fn client_ports(members: &[RestoredMember]) -> Vec<u16> {
+    // All names of the host itself are one host.
+    let key = |host: &str| if is_loopback(host) { "localhost".to_owned() } else { host.to_owned() };
     let urls = |member: &RestoredMember| -> Vec<(Option<String>, Option<u16>)> {
         let parts = member.peer_urls.iter().map(|url| PeerUrl::new(url));
-        parts.map(|url| (url.host.map(str::to_owned), url.port)).collect()
+        parts.map(|url| (url.host.map(key), url.port)).collect()
     };
     let host_of = |member: &RestoredMember| urls(member).into_iter().find_map(|(host, _)| host);
     let mut taken: BTreeSet<(Option<String>, u16)> =

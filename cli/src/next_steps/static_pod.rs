@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{FILL_IN, KUBEADM_PKI, Start};
+use super::{KUBEADM_PKI, Start};
 
 /// A manifest with what the restored data needs.
 pub(super) fn text(start: &Start) -> String {
@@ -43,7 +43,7 @@ spec:
   priorityClassName: system-node-critical
   containers:
   - name: etcd
-    image: {FILL_IN}
+    image: FILL-IN
     command:
 {command}    volumeMounts:
 {mounts}  volumes:

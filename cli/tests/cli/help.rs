@@ -1,0 +1,336 @@
+//! Help, version, completions and man pages: all from the one definition.
+
+use insta::assert_snapshot;
+use rstest::rstest;
+
+use crate::run::Room;
+
+#[test]
+fn short_help() {
+    assert_snapshot!(Room::new().run("-h").stdout, @r"
+    Opens, checks and restores etcd data from the files alone
+
+    Usage: etcd-rescue [OPTIONS] <COMMAND>
+
+    Commands:
+      snapshot    Looks into, makes and restores snapshots
+      completion  Prints completions for a shell
+      man         Prints the manual page, or writes one for each command
+      version     Prints the version
+      help        Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help (see more with '--help')
+      -V, --version  Print version
+
+    Global options:
+      -w, --write-out <FORMAT>  How the result is printed [protobuf is refused, as by etcdutl] [default:
+                                simple] [possible values: simple, table, json, fields]
+          --timeout <DURATION>  How long to wait for the lock a running etcd holds; 0 waits for ever
+                                [default: 10s]
+          --no-lock[=<BOOL>]    Read without a lock: read-only media, file systems without locks
+          --io <HOW>            How files are read; pread for dying disks [default: mmap] [possible
+                                values: mmap, pread]
+          --tmp-dir <DIR>       Where compressed input is unpacked, to a file without a name [default:
+                                the system's]
+      -q, --quiet[=<BOOL>]      No progress and no story on stderr: only warnings, findings and errors
+          --log-level <LEVEL>   Log on stderr from this level on [default: warn] [possible values:
+                                debug, info, warn, error]
+
+    Example:
+      etcd-rescue snapshot restore snapshot.db --all-members -o restored \
+        --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380
+    ");
+}
+
+#[test]
+fn help_of_snapshot() {
+    assert_snapshot!(Room::new().run("snapshot -h").stdout, @r"
+    Looks into, makes and restores snapshots
+
+    Usage: etcd-rescue snapshot [OPTIONS] <COMMAND>
+
+    Commands:
+      status   Tells hash, revision, number of keys, size and version of a snapshot, and whether it is
+               sound
+      restore  Turns a snapshot into data dirs that etcd boots from, as members of a new cluster
+      save     Makes a snapshot, with its integrity hash, from the files of a member that does not run
+      hash     Verifies the SHA-256 a snapshot carries, or attaches one
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    Global options:
+      -w, --write-out <FORMAT>  How the result is printed [protobuf is refused, as by etcdutl] [default:
+                                simple] [possible values: simple, table, json, fields]
+          --timeout <DURATION>  How long to wait for the lock a running etcd holds; 0 waits for ever
+                                [default: 10s]
+          --no-lock[=<BOOL>]    Read without a lock: read-only media, file systems without locks
+          --io <HOW>            How files are read; pread for dying disks [default: mmap] [possible
+                                values: mmap, pread]
+          --tmp-dir <DIR>       Where compressed input is unpacked, to a file without a name [default:
+                                the system's]
+      -q, --quiet[=<BOOL>]      No progress and no story on stderr: only warnings, findings and errors
+          --log-level <LEVEL>   Log on stderr from this level on [default: warn] [possible values:
+                                debug, info, warn, error]
+    ");
+}
+
+#[test]
+fn long_help_of_restore() {
+    assert_snapshot!(Room::new().run("snapshot restore --help").stdout, @r"
+    Turns a snapshot into data dirs that etcd boots from, as members of a new cluster
+
+    The flags are those of etcdutl 3.7. With --all-members one run writes the directories of all
+    members; otherwise run it once for each member, from the same snapshot. The result appears under its
+    name only when it was written, synced, read back and verified. At the end it says what to run next:
+    on stderr, or with --emit on stdout.
+
+    Usage: etcd-rescue snapshot restore [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>
+              A snapshot; with --skip-hash-check also a db file, a member dir or a data dir
+
+    Options:
+          --data-dir <DIR>
+              The data dir to write; it must not exist or be empty [default: NAME.etcd]
+
+          --wal-dir <DIR>
+              The WAL dir to write [default: member/wal in the data dir]
+
+          --initial-cluster <MEMBERS>
+              The members of the new cluster, as NAME=URL with commas between them
+              
+              [default: default=http://localhost:2380]
+
+          --initial-cluster-token <TOKEN>
+              The token of the new cluster, from which its IDs are made
+              
+              [default: etcd-cluster]
+
+          --initial-advertise-peer-urls <URLS>
+              This member's peer URLs, as in --initial-cluster
+              
+              [default: http://localhost:2380]
+
+          --name <NAME>
+              This member's name
+              
+              [default: default]
+
+          --skip-hash-check[=<BOOL>]
+              Take input without a SHA-256, or with a wrong one
+
+          --initial-memory-map-size <BYTES>
+              Accepted for etcdutl's sake: nothing is mapped that would need it
+
+          --bump-revision <REVISIONS>
+              By how much to raise the latest revision, so that watchers of the old cluster notice
+              
+              [default: 0]
+
+          --mark-compacted[=<BOOL>]
+              Mark everything below the raised revision as compacted; required with --bump-revision
+              above 0
+
+          --all-members[=<BOOL>]
+              Write the directory of every member of --initial-cluster
+
+      -o, --output <DIR>
+              With --all-members: where the members' directories go, each under its name
+
+          --target-version <VERSION>
+              The etcd version that will start it: 3.4, 3.5, 3.6 or 3.7 [default: told from the data]
+
+          --keep-alarms[=<BOOL>]
+              Keep alarms, though the members they name are gone
+
+          --dry-run[=<BOOL>]
+              Do everything but write
+
+          --owner <USER[:GROUP]>
+              Who owns the result, by name or number
+
+          --emit <FORM>
+              What to print on stdout about starting the members
+
+              Possible values:
+              - flags:      Commands for a shell
+              - env:        Environment files
+              - systemd:    systemd units
+              - static-pod: Static pods, as kubeadm has them
+
+          --clean[=<BOOL>]
+              Remove what earlier, killed runs left at the same place
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+      -w, --write-out <FORMAT>
+              How the result is printed [protobuf is refused, as by etcdutl]
+
+              Possible values:
+              - simple: Values separated by commas, one line each
+              - table:  A box
+              - json:   One object
+              - fields: A line for each field
+              
+              [default: simple]
+
+          --timeout <DURATION>
+              How long to wait for the lock a running etcd holds; 0 waits for ever
+              
+              [default: 10s]
+
+          --no-lock[=<BOOL>]
+              Read without a lock: read-only media, file systems without locks
+
+          --io <HOW>
+              How files are read; pread for dying disks
+
+              Possible values:
+              - mmap:  Mapped into memory
+              - pread: Read piece by piece
+              
+              [default: mmap]
+
+          --tmp-dir <DIR>
+              Where compressed input is unpacked, to a file without a name [default: the system's]
+
+      -q, --quiet[=<BOOL>]
+              No progress and no story on stderr: only warnings, findings and errors
+
+          --log-level <LEVEL>
+              Log on stderr from this level on
+
+              Possible values:
+              - debug: Everything
+              - info:  What is going on
+              - warn:  What looks wrong
+              - error: What is wrong
+              
+              [default: warn]
+
+    Flags of etcdctl that are accepted and ignored, with a warning:
+          --endpoints <URLS>
+              Servers to connect to
+
+          --cacert <FILE>
+              The CA bundle for servers' certificates
+
+          --cert <FILE>
+              The client's certificate
+
+          --key <FILE>
+              The client's key
+
+          --user <USER>
+              User name and password
+
+          --password <PASSWORD>
+              Password
+
+          --auth-jwt-token <TOKEN>
+              Token of a user
+
+          --insecure-skip-tls-verify[=<BOOL>]
+              No check of the server's certificate
+
+          --insecure-transport[=<BOOL>]
+              No TLS
+
+          --insecure-discovery[=<BOOL>]
+              SRV records that may be insecure
+
+      -d, --discovery-srv <DOMAIN>
+              Domain whose SRV records name the endpoints
+
+          --discovery-srv-name <NAME>
+              Service name in those records
+
+          --dial-timeout <DURATION>
+              Time to connect
+
+          --command-timeout <DURATION>
+              Time for a command
+
+          --keepalive-time <DURATION>
+              Time between keep-alives
+
+          --keepalive-timeout <DURATION>
+              Time for a keep-alive
+
+          --max-request-bytes <BYTES>
+              Longest request
+
+          --max-recv-bytes <BYTES>
+              Longest answer
+
+          --hex[=<BOOL>]
+              Byte strings in hexadecimal
+
+          --debug[=<BOOL>]
+              The client's own log
+
+    Example:
+      etcd-rescue snapshot restore snapshot.db --all-members -o restored \
+        --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380
+      etcd-rescue snapshot restore member/snap/db --skip-hash-check --data-dir=/var/lib/etcd
+    ");
+}
+
+#[rstest]
+#[case("")]
+#[case("snapshot status")]
+#[case("snapshot save")]
+#[case("snapshot hash")]
+#[case("snapshot restore")]
+#[case("completion")]
+#[case("man")]
+#[case("version")]
+fn every_command_has_an_example_and_lines_that_fit(#[case] command: &str) {
+    for flag in ["-h", "--help"] {
+        let ran = Room::new().run(&format!("{command} {flag}"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        assert!(ran.stdout.contains("\nExample:\n  etcd-rescue "), "{}", ran.stdout);
+        assert!(ran.stdout.lines().all(|line| line.chars().count() <= 100), "{}", ran.stdout);
+        // The flags of etcdctl are for the long help.
+        assert_eq!(ran.stdout.contains("--cacert"), flag == "--help", "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn version() {
+    let room = Room::new();
+    let number = env!("CARGO_PKG_VERSION");
+    let ran = room.run("version");
+    assert_eq!(ran.stdout, format!("etcd-rescue version: {number}\nWrites data for etcd: 3.4 3.5 3.6 3.7\n"));
+    assert_eq!(room.run("version -w json").json()["version"], number);
+    assert_eq!(room.run("--version").stdout, format!("etcd-rescue {number}\n"));
+}
+
+#[rstest]
+#[case("bash", "complete -F _etcd__rescue")]
+#[case("zsh", "#compdef etcd-rescue")]
+#[case("fish", "complete -c etcd-rescue")]
+#[case("powershell", "Register-ArgumentCompleter")]
+fn completions(#[case] shell: &str, #[case] piece: &str) {
+    let ran = Room::new().run(&format!("completion {shell}"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(ran.stdout.contains(piece), "{}", ran.stdout);
+    assert!(ran.stdout.contains("bump-revision"), "{}", ran.stdout);
+}
+
+#[test]
+fn man_pages() {
+    let room = Room::new();
+    let main = room.run("man");
+    assert!(main.stdout.contains(".TH etcd-rescue 1"), "{}", main.stdout);
+    let ran = room.run("man share/man1");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "share/man1\n"));
+    let page = String::from_utf8(room.read("share/man1/etcd-rescue-snapshot-restore.1")).expect("text");
+    assert!(page.contains("initial\\-cluster\\-token"), "{page}");
+}

@@ -1,0 +1,12 @@
+//! The real binary, as a user sees it.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+mod formats;
+mod hash;
+mod help;
+mod restore;
+mod run;
+mod save;
+mod status;
+mod streams;
+mod usage;
