@@ -2,28 +2,42 @@
 
 use std::path::PathBuf;
 
-use bbolt::Watch;
+use bbolt::{OpenError as DbError, Source, Watch};
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::integrity::{self, Digest, HashingError, Integrity, Verdict};
 use crate::opened::Opened;
 use crate::save::{self, SaveError, SaveOptions};
 
 /// Why a hash could not be verified.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {source}")]
-pub struct HashError {
-    /// The file.
-    pub path: String,
-    /// Why.
-    pub source: HashingError,
+#[non_exhaustive]
+pub enum HashError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Hashing {
+        /// The file.
+        path: String,
+        /// Why.
+        source: HashingError,
+    },
+    /// The file is no bbolt database, so there is no image to hash.
+    #[error("{path}: {source}{hint}")]
+    Db {
+        /// The file.
+        path: String,
+        /// Why.
+        source: DbError,
+        /// What else is known, or empty.
+        hint: String,
+    },
 }
 
 impl HashError {
     /// The process's exit code for it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        if matches!(self.source, HashingError::Interrupted) { 130 } else { 1 }
+        if matches!(self, Self::Hashing { source: HashingError::Interrupted, .. }) { 130 } else { 1 }
     }
 
     /// Findings that go with it: none.
@@ -46,12 +60,33 @@ pub struct AttachReport {
     pub findings: Vec<Finding>,
 }
 
+/// What tells, without a look at the pages, that `input` was cut: its length, and the length its metas declare.
+///
+/// # Errors
+/// When the file is no bbolt database, and so has no image to hash.
+pub fn cuts(input: &Opened) -> Result<Vec<Finding>, HashError> {
+    let len_bytes = input.source().len_bytes();
+    let mut findings: Vec<Finding> = integrity::length_finding(len_bytes).into_iter().collect();
+    let db = input.db().map_err(|source| {
+        let hint = findings.first().map(|finding| format!("; {}", finding.message)).unwrap_or_default();
+        HashError::Db { path: input.path().display().to_string(), source, hint }
+    })?;
+    let declared_bytes = db.meta().logical_bytes();
+    if declared_bytes > integrity::image_bytes(len_bytes).0 {
+        let message = format!(
+            "declares {declared_bytes} bytes, but the file has {len_bytes}: it was cut; copy it again"
+        );
+        findings.push(Finding::new("BBOLT-SHORT-FILE", Severity::Error, message));
+    }
+    Ok(findings)
+}
+
 /// Computes the SHA-256 of `input`'s image and compares it with the trailer, where there is one.
 ///
 /// # Errors
 /// When the file cannot be read, or the user asked to stop.
 pub fn verify(input: &Opened, watch: &dyn Watch) -> Result<Verdict, HashError> {
-    let failed = |source| HashError { path: input.path().display().to_string(), source };
+    let failed = |source| HashError::Hashing { path: input.path().display().to_string(), source };
     let verdict = integrity::unchecked(input.source()).map_err(|source| failed(source.into()))?;
     watch.begin("hashing", verdict.image_bytes);
     let computed = integrity::sha256(input.source(), verdict.image_bytes, watch).map_err(failed)?;

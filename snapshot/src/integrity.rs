@@ -97,7 +97,7 @@ pub fn length_finding(len_bytes: u64) -> Option<Finding> {
             "the file has {len_bytes} bytes: a snapshot has a multiple of 512 and 32 more, a db a multiple of 512. It \
              was cut short or added to, most likely on its way here; copy it again"
         );
-        Finding::new("SNAP-LENGTH", Severity::Warning, message)
+        Finding::new("SNAP-LENGTH", Severity::Error, message)
     })
 }
 

@@ -54,11 +54,12 @@ impl Plan {
                 StatusError::Interrupted => RestoreError::Interrupted,
                 other => RestoreError::Examine(other),
             })?;
-        believe(path, source.len_bytes(), &examined.verdict, options.skip_hash_check)?;
+        // Damage comes first: no waived hash would help against it.
         let damaged = is_damaged(&examined.findings);
         let Some((contents, schema)) = examined.contents.filter(|_| !damaged) else {
             return Err(RestoreError::Damaged { path: path.to_owned(), findings: examined.findings });
         };
+        believe(path, source.len_bytes(), &examined.verdict, options.skip_hash_check)?;
         let (target, target_reason) = target(options.target, &schema);
         let cluster = NewCluster {
             members,
@@ -111,7 +112,7 @@ fn believe(path: &str, len_bytes: u64, verdict: &Verdict, skip_hash_check: bool)
                      'etcd-rescue snapshot hash --attach'"
                         .to_owned()
                 },
-                |finding| format!(": {}", finding.message),
+                |finding| format!(": {}. If there is no other, --skip-hash-check restores what it holds", finding.message),
             );
             Err(RestoreError::MissingHash { path, len_bytes, hint })
         }

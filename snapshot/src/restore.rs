@@ -391,17 +391,16 @@ fn jobs<'a>(
 
 /// What earlier runs left; removed where that was asked for.
 fn leftovers(options: &RestoreOptions) -> Result<(Vec<PathBuf>, Vec<PathBuf>), StageError> {
-    let mut found = Vec::new();
-    for place in options.output.places() {
-        found.extend(stage::leftovers(place)?);
-    }
     let mut cleaned = Vec::new();
     if options.clean && !options.dry_run {
         let mut places = options.output.places();
         if let Some(data_dir) = places.next() {
             cleaned = stage::clean(data_dir, places.next())?;
         }
-        found.retain(|path| !cleaned.contains(path));
+    }
+    let mut found = Vec::new();
+    for place in options.output.places() {
+        found.extend(stage::abandoned(place)?);
     }
     Ok((found, cleaned))
 }

@@ -513,6 +513,20 @@ pub fn leftovers(final_path: &Path) -> Result<Vec<PathBuf>, StageError> {
     Ok(found)
 }
 
+/// Those of [`leftovers`] that no running process is writing.
+///
+/// # Errors
+/// As [`leftovers`].
+pub fn abandoned(final_path: &Path) -> Result<Vec<PathBuf>, StageError> {
+    let mut found = leftovers(final_path)?;
+    found.retain(|path| {
+        let Ok(handle) = File::open(path) else { return true };
+        // Shared, so that two who only look do not take each other for writers.
+        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockShared) != Err(Errno::WOULDBLOCK)
+    });
+    Ok(found)
+}
+
 fn collect_partials(dir: &Path, start: &[u8], found: &mut Vec<PathBuf>) -> Result<(), StageError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -17,10 +17,11 @@ pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Result<Vec<Finding>, I
     Ok(report.findings.iter().map(finding).collect())
 }
 
-/// True when one of `findings` is an error.
+/// True when one of `findings` is an error of the db itself. What is wrong with the file around it (codes `SNAP-…`) leaves the
+/// db whole: behind a trailer cut short the image is all there.
 #[must_use]
 pub fn is_damaged(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.severity == Severity::Error)
+    findings.iter().any(|finding| finding.severity == Severity::Error && !finding.code.starts_with("SNAP-"))
 }
 
 /// The user asked to stop.

@@ -87,7 +87,8 @@ pub(crate) fn run(args: &HashArgs, context: &Context) -> Result<Outcome, Failure
 
 fn verify(args: &HashArgs, context: &Context) -> Result<Outcome, Failure> {
     let (input, notes) = context.open(&args.input)?;
-    let hash::VerifyReport { verdict, findings } = hash::verify(&input, context.watch.as_ref())?;
+    let findings = hash::cuts(&input)?;
+    let verdict = hash::verify(&input, context.watch.as_ref())?;
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
     outcome.note_integrity(verdict.integrity, verdict::sentence(&verdict));
     outcome.note_findings(&findings);

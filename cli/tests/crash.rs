@@ -1,0 +1,317 @@
+//! Runs that end early: by Ctrl-C, by SIGTERM, by SIGKILL, by a disk that fills, by another run that was faster. What they
+//! leave is nothing, or says by its name what it is.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support_hostile;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use bbolt::Db;
+use bbolt::graft::Graft;
+use rstest::rstest;
+use rustix::process::{Pid, Signal, kill_process};
+use support_hostile::{PATIENCE, Ran, THREE, World, good, image, in_own_mounts};
+
+const PARTIAL: &str = ".etcd-rescue-partial";
+/// Large values appended to the small snapshot, so that writing it takes a while.
+const BIG_VALUES: i64 = 48;
+const BIG_VALUE_BYTES: usize = 1 << 20;
+
+/// A field of a protobuf message: a varint, or bytes.
+fn varint(number: u8, mut value: u64) -> Vec<u8> {
+    let mut out = vec![number << 3];
+    while value >= 0x80 {
+        out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
+        value >>= 7;
+    }
+    out.push(u8::try_from(value).unwrap());
+    out
+}
+
+fn bytes(number: u8, value: &[u8]) -> Vec<u8> {
+    let mut out = varint(number, value.len() as u64);
+    out[0] |= 2;
+    out.extend(value);
+    out
+}
+
+/// A sound db of some 50 MB without a trailer: the real one, with revisions appended.
+fn big() -> &'static [u8] {
+    static BIG: OnceLock<Vec<u8>> = OnceLock::new();
+    BIG.get_or_init(|| {
+        let small = image(&good()).to_vec();
+        let db = Db::from_source(small.as_slice()).unwrap();
+        let mut graft = Graft::new(&db);
+        let value = vec![b'v'; BIG_VALUE_BYTES];
+        let pairs = (0..BIG_VALUES).map(|n| {
+            let revision = 1_000 + n;
+            let key = [&revision.to_be_bytes()[..], b"_", &0_i64.to_be_bytes()].concat();
+            let number = u64::try_from(revision).unwrap();
+            let name = format!("/big/{n}");
+            let fields = [
+                bytes(1, name.as_bytes()),
+                varint(2, number),
+                varint(3, number),
+                varint(4, 1),
+                bytes(5, &value),
+            ];
+            (key, fields.concat())
+        });
+        graft.append(b"key", pairs.collect()).unwrap();
+        let patch = graft.finish().unwrap();
+        let mut file = small.clone();
+        patch.apply_to_vec(&mut file);
+        file
+    })
+}
+
+fn world() -> World {
+    let world = World::new();
+    world.put("big.db", big());
+    world
+}
+
+/// A command that writes, and where.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    line: &'static str,
+    /// What is there when it is done.
+    made: &'static [&'static str],
+    /// An empty directory that is there before.
+    mount_point: Option<&'static str>,
+}
+
+const ONE: Job = Job {
+    line: "snapshot restore in/big.db --skip-hash-check --data-dir out/m1",
+    made: &["m1/member"],
+    mount_point: None,
+};
+const INSIDE: Job = Job { mount_point: Some("m1"), ..ONE };
+const PAIR: Job = Job {
+    line: "snapshot restore in/big.db --skip-hash-check --data-dir out/m1 --wal-dir out/wal",
+    made: &["m1/member", "wal"],
+    mount_point: None,
+};
+const ALL: Job = Job {
+    line: "snapshot restore in/big.db --skip-hash-check --all-members -o out/all --initial-cluster \
+           m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380",
+    made: &["all"],
+    mount_point: None,
+};
+const SAVE: Job = Job { line: "snapshot save in/big.db -o out/s.db", made: &["s.db"], mount_point: None };
+const ATTACH: Job =
+    Job { line: "snapshot hash in/big.db --attach -o out/s.db", made: &["s.db"], mount_point: None };
+
+impl Job {
+    fn prepare(&self, world: &World) {
+        world.clear();
+        if let Some(dir) = self.mount_point {
+            fs::create_dir(world.output(dir)).unwrap();
+        }
+    }
+
+    fn is_done(&self, world: &World) -> bool {
+        self.made.iter().any(|made| world.output(made).exists())
+    }
+}
+
+/// A process that must not outlive its test.
+struct Running(Option<Child>);
+
+impl Running {
+    fn start(world: &World, line: &str) -> Self {
+        let mut command = world.command();
+        command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    fn send(&mut self, signal: Signal) {
+        let pid = Pid::from_child(self.child());
+        // It may be gone already: a race each caller looks into.
+        let _ = kill_process(pid, signal);
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.child().try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    fn ran(mut self) -> Ran {
+        let start = Instant::now();
+        while !self.is_over() {
+            assert!(start.elapsed() < PATIENCE, "still running");
+            sleep(Duration::from_millis(2));
+        }
+        let output = self.0.take().unwrap().wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran {
+            args: Vec::new(),
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts `job` and holds it (SIGSTOP) as soon as its staged output shows. On a machine so fast, or a scheduler so
+/// unkind, that it was done by then, tries again.
+fn held(world: &World, job: Job) -> Running {
+    for _ in 0..20 {
+        job.prepare(world);
+        let mut running = Running::start(world, job.line);
+        let start = Instant::now();
+        while !world.names().iter().any(|name| name.contains(PARTIAL)) && !running.is_over() {
+            assert!(start.elapsed() < PATIENCE, "{job:?} stages nothing");
+        }
+        running.send(Signal::STOP);
+        let gone = running.is_over();
+        if !gone && !job.is_done(world) {
+            return running;
+        }
+        let ran = {
+            running.send(Signal::CONT);
+            running.ran()
+        };
+        assert_eq!(ran.code, Some(0), "{job:?}: {ran:#?}");
+    }
+    panic!("{job:?} is always done before it can be held");
+}
+
+fn only_mount_point(job: Job) -> Vec<String> {
+    job.mount_point.map(str::to_owned).into_iter().collect()
+}
+
+#[rstest]
+fn an_interrupted_run_leaves_nothing(
+    #[values(ONE, INSIDE, PAIR, ALL, SAVE, ATTACH)] job: Job,
+    #[values((Signal::INT, 130), (Signal::TERM, 143))] (signal, code): (Signal, i32),
+) {
+    let world = world();
+    world.guard(|| {
+        let mut running = held(&world, job);
+        running.send(signal);
+        running.send(Signal::CONT);
+        running.ran().says(code, &["Error: interrupted; nothing was left behind"]);
+        assert_eq!(world.names(), only_mount_point(job));
+    });
+}
+
+#[rstest]
+fn a_killed_run_leaves_what_says_so_and_can_be_cleaned(
+    #[values(ONE, INSIDE, PAIR, ALL, SAVE, ATTACH)] job: Job,
+) {
+    let world = world();
+    world.guard(|| {
+        let mut running = held(&world, job);
+        running.send(Signal::KILL);
+        running.send(Signal::CONT);
+        assert_eq!(running.ran().code, None);
+        let left = world.names();
+        let named: Vec<&String> = left.iter().filter(|name| name.ends_with(PARTIAL)).collect();
+        assert!(!named.is_empty());
+        let unnamed = left.iter().find(|name| !name.contains(PARTIAL) && job.mount_point != Some(name));
+        assert_eq!(unnamed, None, "in {left:?}");
+
+        // The next run names it, and does not stumble over it.
+        let next = world.line(job.line);
+        let is_left =
+            named.iter().map(|name| format!("out/{name} is what an earlier run left when it was killed"));
+        let is_left: Vec<String> = is_left.collect();
+        let parts: Vec<&str> = is_left.iter().map(String::as_str).chain(["--clean removes it"]).collect();
+        next.says(0, &parts);
+        for name in &named {
+            assert!(world.output(name).exists(), "only --clean removes");
+        }
+        // As does the run after a result was taken away.
+        for made in job.made {
+            let made = world.output(made);
+            if made.is_dir() { fs::remove_dir_all(made) } else { fs::remove_file(made) }.unwrap();
+        }
+        if job.mount_point.is_none() && world.output("m1").exists() {
+            fs::remove_dir_all(world.output("m1")).unwrap();
+        }
+        world.line(&format!("{} --clean --dry-run", job.line)).says(0, &["is what an earlier run left"]);
+        let cleaned = world.line(&format!("{} --clean", job.line));
+        cleaned.says(0, &["removed out/", "which an earlier run had left unfinished"]);
+        assert!(!cleaned.stderr.contains("--clean removes it"), "{cleaned:#?}");
+        assert!(job.is_done(&world));
+        assert!(!world.names().iter().any(|name| name.contains(PARTIAL)), "{:?}", world.names());
+    });
+}
+
+/// Two runs for one output: the second does not take the first for dead, and the slower one gives way.
+#[rstest]
+fn two_runs_for_one_output(#[values(ONE, ALL, SAVE)] job: Job) {
+    let world = world();
+    world.guard(|| {
+        let mut first = held(&world, job);
+        let clean = world.line(&format!("{} --clean", job.line));
+        clean.says(1, &["is in use by a running process"]);
+        let second = world.line(job.line);
+        second.says(0, &[]);
+        assert!(!second.stderr.contains("an earlier run left"), "{second:#?}");
+        let done = world.outputs();
+        first.send(Signal::CONT);
+        first.ran().says(1, &["appeared while the output was being written; nothing was overwritten"]);
+        let after = world.outputs();
+        let staged = |path: &PathBuf| path.display().to_string().contains(PARTIAL);
+        assert_eq!(done.into_iter().filter(|(path, ..)| !staged(path)).collect::<Vec<_>>(), after);
+    });
+}
+
+/// The disk is filled while the output is being written. (In the small: `bad_input.rs`, with inodes.)
+#[test]
+fn a_disk_that_fills_half_way() {
+    let world = world();
+    let script = format!(
+        r#"
+        mount -t tmpfs -o size=400m none out
+        "$0" snapshot restore in/big.db --skip-hash-check --all-members --initial-cluster {THREE} -o out/all &
+        pid=$!
+        until ls out | grep -q partial; do kill -0 $pid; done
+        kill -STOP $pid
+        test ! -e out/all
+        dd if=/dev/zero of=out/filler bs=1M 2>/dev/null || true
+        kill -CONT $pid
+        code=0; wait $pid || code=$?
+        rm out/filler
+        echo "code $code"
+        find out -mindepth 1"#
+    );
+    let ran = world.guard(|| in_own_mounts(&world, &script));
+    ran.says(0, &["out/all", "No space left on device", "nothing was left behind"]);
+    assert_eq!(ran.stdout, "code 1\n", "{ran:#?}");
+}
+
+/// Waiting for a lock is not a reason to be deaf.
+#[test]
+fn an_interrupted_wait_for_a_lock() {
+    let world = World::new();
+    let holder = File::open(world.input("good.db")).unwrap();
+    holder.lock().unwrap();
+    let mut running = Running::start(&world, "--timeout 0 snapshot restore in/good.db --data-dir out/m1");
+    sleep(Duration::from_millis(300));
+    assert!(!running.is_over(), "it waits for ever");
+    running.send(Signal::INT);
+    running.ran().says(130, &["in/good.db is locked", "waiting", "Error: interrupted"]);
+    assert_eq!(world.names(), Vec::<String>::new());
+}
