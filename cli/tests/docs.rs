@@ -5,7 +5,7 @@
 //! and stderr come together, as on a terminal. In what is expected, `...` stands for anything within a line, and a line of
 //! `...` for any number of lines. A command must succeed, unless the next one is `echo $?`.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -14,7 +14,12 @@ pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Result<Vec<Finding>, I
     if report.interrupted {
         return Err(Interrupted);
     }
-    Ok(report.findings.iter().map(finding).collect())
+    let mut findings: Vec<Finding> = report.findings.iter().map(finding).collect();
+    if report.dropped > 0 {
+        let message = format!("{} more findings about the structure are not listed", report.dropped);
+        findings.push(Finding::new("ETCD-MORE-FINDINGS", Severity::Error, message));
+    }
+    Ok(findings)
 }
 
 /// True when one of `findings` is an error of the db itself. What is wrong with the file around it (codes `SNAP-…`) leaves the
