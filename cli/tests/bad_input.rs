@@ -581,10 +581,10 @@ fn missing_permissions() {
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(world.root().join("tmp"), fs::Permissions::from_mode(0o777)).unwrap();
     let secret = world.put("secret.db", good());
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     fs::create_dir_all(world.input("data/member/snap")).unwrap();
     fs::write(world.input("data/member/snap/db"), image(&good())).unwrap();
-    fs::set_permissions(world.input("data/member"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(world.input("data/member"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::set_permissions(world.output(""), fs::Permissions::from_mode(0o555)).unwrap();
     let unprivileged = |line: &str| {
         let mut command = if is_root() {
