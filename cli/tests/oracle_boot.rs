@@ -330,10 +330,10 @@ fn wait_for_leader(client: &Client) {
 }
 
 #[rstest]
+#[case::data_3_4_23_on_v3_4("3.4.23", Version::V3_4)]
+#[case::data_3_5_30_on_v3_5_1("3.5.30", Version::V3_5_1)]
 #[ignore = "needs real etcd: scripts/test.sh runs it"]
-fn oracle_the_printed_commands_start_the_cluster(
-    #[values(("3.4.23", Version::V3_4), ("3.5.30", Version::V3_5_1))] (fixture, version): (&str, Version),
-) {
+fn oracle_the_printed_commands_start_the_cluster(#[case] fixture: &str, #[case] version: Version) {
     let scratch = tempfile::tempdir().unwrap();
     let truth = Truth::of(fixture, "s1-precompact", scratch.path());
     let plan = Plan::new(3);

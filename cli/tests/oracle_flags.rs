@@ -45,11 +45,11 @@ fn launch(version: Version, plan: &Plan, data_dir: &Path, truth: &Truth) -> Laun
 
 /// The db of a server that was killed: what a dead node's disk holds.
 #[rstest]
+#[case::data_3_4_23_on_v3_4("3.4.23", Version::V3_4)]
+#[case::data_3_5_1_on_v3_5_1("3.5.1", Version::V3_5_1)]
+#[case::data_3_5_30_on_v3_5new("3.5.30", Version::V3_5New)]
 #[ignore = "needs real etcd: scripts/test.sh runs it"]
-fn oracle_a_killed_servers_raw_db_boots(
-    #[values(("3.4.23", Version::V3_4), ("3.5.1", Version::V3_5_1), ("3.5.30", Version::V3_5New))]
-    (fixture, version): (&str, Version),
-) {
+fn oracle_a_killed_servers_raw_db_boots(#[case] fixture: &str, #[case] version: Version) {
     let scratch = tempfile::tempdir().unwrap();
     let truth = Truth::of(fixture, "s3-final", scratch.path());
     let dead = testdata::data_dir(fixture, scratch.path());
@@ -81,10 +81,13 @@ fn oracle_a_killed_servers_raw_db_boots(
 }
 
 #[rstest]
+#[case::data_3_4_23_on_v3_4("3.4.23", Version::V3_4)]
+#[case::data_3_5_1_on_v3_5_1("3.5.1", Version::V3_5_1)]
+#[case::data_3_5_30_on_v3_5new("3.5.30", Version::V3_5New)]
 #[ignore = "needs real etcd: scripts/test.sh runs it"]
 fn oracle_a_log_in_a_place_of_its_own_boots(
-    #[values(("3.4.23", Version::V3_4), ("3.5.1", Version::V3_5_1), ("3.5.30", Version::V3_5New))]
-    (fixture, version): (&str, Version),
+    #[case] fixture: &str,
+    #[case] version: Version,
     #[values("elsewhere", "in the data dir")] place: &str,
 ) {
     let scratch = tempfile::tempdir().unwrap();
@@ -135,11 +138,12 @@ fn oracle_an_empty_directory_becomes_a_data_dir() {
 const BUMP: i64 = 1_000_000_000;
 
 #[rstest]
+#[case::data_3_4_23_on_v3_4("3.4.23", Version::V3_4)]
+#[case::data_3_4_23_on_v3_5new("3.4.23", Version::V3_5New)]
+#[case::data_3_5_1_on_v3_5_1("3.5.1", Version::V3_5_1)]
+#[case::data_3_5_30_on_v3_5new("3.5.30", Version::V3_5New)]
 #[ignore = "needs real etcd: scripts/test.sh runs it"]
-fn oracle_a_bumped_revision_ends_old_watches(
-    #[values(("3.4.23", Version::V3_4), ("3.4.23", Version::V3_5New), ("3.5.1", Version::V3_5_1), ("3.5.30", Version::V3_5New))]
-    (fixture, version): (&str, Version),
-) {
+fn oracle_a_bumped_revision_ends_old_watches(#[case] fixture: &str, #[case] version: Version) {
     let scratch = tempfile::tempdir().unwrap();
     let truth = Truth::of(fixture, "s1-precompact", scratch.path());
     let plan = Plan::new(1);
@@ -207,11 +211,11 @@ fn exercise_after_bump(server: &testdata::oracle::Server, bumped: i64) {
 
 /// An alarm of a member that is gone would keep the new cluster from taking writes.
 #[rstest]
+#[case::data_3_4_23_on_v3_4("3.4.23", Version::V3_4)]
+#[case::data_3_5_1_on_v3_5_1("3.5.1", Version::V3_5_1)]
+#[case::data_3_5_30_on_v3_5new("3.5.30", Version::V3_5New)]
 #[ignore = "needs real etcd: scripts/test.sh runs it"]
-fn oracle_a_nospace_alarm_is_dropped_or_kept_as_asked(
-    #[values(("3.4.23", Version::V3_4), ("3.5.1", Version::V3_5_1), ("3.5.30", Version::V3_5New))]
-    (fixture, version): (&str, Version),
-) {
+fn oracle_a_nospace_alarm_is_dropped_or_kept_as_asked(#[case] fixture: &str, #[case] version: Version) {
     let scratch = tempfile::tempdir().unwrap();
     let truth = Truth::of(fixture, "s3-final", scratch.path());
     let plan = Plan::new(1);

@@ -317,7 +317,7 @@ pub(crate) fn exercise(server: &Server, truth: &Truth) -> Vec<Value> {
     assert_eq!(server.delete(&victim), 0);
     txn(
         server,
-        truth.root(),
+        truth.root().as_deref(),
         &format!("mod(\"{put}\") > \"0\"\n\nput {OURS}txn yes\ndel {put}\n\nput {OURS}txn no\n\n"),
     );
     server.compact(revision + 2);
@@ -338,12 +338,12 @@ pub(crate) fn exercise(server: &Server, truth: &Truth) -> Vec<Value> {
 
 /// Runs a transaction, which etcdctl reads from its input.
 #[track_caller]
-fn txn(server: &Server, user: Option<String>, script: &str) {
+fn txn(server: &Server, user: Option<&str>, script: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), script).unwrap();
     let mut command = server.tools().command("etcdctl");
     command.args(["--endpoints", server.client_url()]);
-    if let Some(user) = &user {
+    if let Some(user) = user {
         command.args(["--user", user]);
     }
     command.arg("txn").stdin(File::open(file.path()).unwrap());
