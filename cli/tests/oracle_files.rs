@@ -206,7 +206,10 @@ fn oracle_a_running_server_is_recognised_by_its_lock(
         let started = Instant::now();
         let run = rescue(job);
         assert_eq!((code(&run), run.stdout.as_str()), (1, ""), "{run:?}");
-        assert!(run.stderr.contains("still locked after 1s") && run.stderr.contains("a running etcd"), "{run:?}");
+        assert!(
+            run.stderr.contains("still locked after 1s") && run.stderr.contains("a running etcd"),
+            "{run:?}"
+        );
         assert!(started.elapsed() >= Duration::from_secs(1), "it did not wait");
         assert!(!output.exists());
     }
