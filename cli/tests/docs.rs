@@ -154,7 +154,8 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Self {
-        let keep = tempfile::tempdir().unwrap();
+        // Restores take hundreds of megabytes: not where /tmp may be memory.
+        let keep = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let at = fs::canonicalize(keep.path()).unwrap();
         let (home, bin) = (at.join("home"), at.join("bin"));
         fs::create_dir(&home).unwrap();
