@@ -179,7 +179,7 @@ fn held(world: &World, job: Job) -> Running {
         job.prepare(world);
         let mut running = Running::start(world, job.line);
         let start = Instant::now();
-        while !world.names().iter().any(|name| name.contains(PARTIAL)) && !running.is_over() {
+        while !has_staged(world, job) && !running.is_over() {
             assert!(start.elapsed() < PATIENCE, "{job:?} stages nothing");
         }
         running.send(Signal::STOP);
@@ -196,6 +196,13 @@ fn held(world: &World, job: Job) -> Running {
     panic!("{job:?} is always done before it can be held");
 }
 
+/// True when something is staged. Looks at names only, which may come and go meanwhile.
+fn has_staged(world: &World, job: Job) -> bool {
+    let dir = world.output(job.mount_point.unwrap_or_default());
+    let mut names = fs::read_dir(dir).unwrap().filter_map(Result::ok).map(|entry| entry.file_name());
+    names.any(|name| name.to_string_lossy().ends_with(PARTIAL))
+}
+
 fn only_mount_point(job: Job) -> Vec<String> {
     job.mount_point.map(str::to_owned).into_iter().collect()
 }
@@ -207,11 +214,20 @@ fn an_interrupted_run_leaves_nothing(
 ) {
     let world = world();
     world.guard(|| {
-        let mut running = held(&world, job);
-        running.send(signal);
-        running.send(Signal::CONT);
-        running.ran().says(code, &["Error: interrupted; nothing was left behind"]);
-        assert_eq!(world.names(), only_mount_point(job));
+        for _ in 0..20 {
+            let mut running = held(&world, job);
+            running.send(signal);
+            running.send(Signal::CONT);
+            let ran = running.ran();
+            // Asked when only the rename was left to do, it is done all the same, and says so.
+            if ran.code == Some(0) && job.is_done(&world) {
+                continue;
+            }
+            ran.says(code, &["Error: interrupted; nothing was left behind"]);
+            assert_eq!(world.names(), only_mount_point(job));
+            return;
+        }
+        panic!("{job:?} cannot be interrupted");
     });
 }
 

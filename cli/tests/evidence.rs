@@ -76,7 +76,9 @@ fn not_even_the_time_of_the_last_access_moves() {
             .unwrap_or(path);
         age(&db);
         let before = times(&db);
-        for (command, code) in commands(with_hash).into_iter().filter(|(command, _)| !command.contains("wal"))
+        for (command, code) in commands(with_hash)
+            .into_iter()
+            .filter(|(command, _)| !command.contains("wal") && !command.contains("all"))
         {
             // Not through the world's own guard, which reads the files itself.
             let mut run = world.command();
@@ -131,16 +133,16 @@ fn a_db_that_a_running_etcd_has_open() {
         holder.lock().unwrap();
         for (command, _) in commands(with_hash) {
             let start = SystemTime::now();
-            let line = format!("--timeout 300ms {}", command.replace("INPUT", input));
+            let line = format!("--timeout 100ms {}", command.replace("INPUT", input));
             let parts = [
-                "still locked after 300ms",
+                "still locked after 100ms",
                 "running etcd",
                 "Stop that etcd",
                 "etcdctl snapshot save",
                 "--timeout",
             ];
             world.refuses(&line, 1, &parts);
-            assert!(start.elapsed().unwrap() >= Duration::from_millis(300));
+            assert!(start.elapsed().unwrap() >= Duration::from_millis(100));
         }
         world.line(&format!("--no-lock snapshot status {input}")).says(0, &[]);
     }

@@ -26,7 +26,7 @@ pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Result<Vec<Finding>, I
 /// db whole: behind a trailer cut short the image is all there.
 #[must_use]
 pub fn is_damaged(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.severity == Severity::Error && !finding.code.starts_with("SNAP-"))
+    findings.iter().any(|finding| finding.severity == Severity::Error && !finding.code.starts_with("SNAP"))
 }
 
 /// The user asked to stop.
