@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::db::{Db, OpenError};
 use crate::map::Map;
 use crate::source::{Pread, Source, SourceError};
+use crate::watch::Watch;
 
 /// How a file is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,15 +68,19 @@ pub enum FileError {
     },
     /// Another process, in all likelihood a running etcd, holds the exclusive lock.
     #[error(
-        "{}: still locked after {waited_s} s: a running etcd holds its database's lock. Stop it, or read a snapshot \
-         of it; --timeout waits longer", path.display()
+        "{}: still locked after {waited:?}, in all likelihood by a running etcd, which holds the lock of its database. \
+         Stop that etcd and run this again, or take a snapshot of it with 'etcdctl snapshot save'; --timeout waits \
+         longer", path.display()
     )]
     Locked {
         /// The file.
         path: PathBuf,
-        /// How long was waited, in seconds.
-        waited_s: u64,
+        /// How long was waited.
+        waited: Duration,
     },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// The file is no readable bbolt database.
     #[error("{}: {source}", path.display())]
     Open {
@@ -142,20 +148,23 @@ impl Source for FileSource {
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Db<FileSource>, FileError> {
     let io_error = |source| FileError::Io { path: path.to_owned(), source };
     let file = open_read_only(path).map_err(io_error)?;
-    lock_shared(&file, path, options.lock)?;
+    lock_shared(&file, path, options.lock, &())?;
     let source = FileSource::new(file, path, options.io).map_err(io_error)?;
     Db::from_source(source).map_err(|source| FileError::Open { path: path.to_owned(), source })
 }
 
-/// Opens `path` for reading, without touching its access time where the system allows that.
+/// Opens `path` for reading, without updating its access time where the system allows that (it does for the file's owner
+/// and for root).
 ///
 /// # Errors
 /// When the file cannot be opened, or is a directory.
 pub fn open_read_only(path: &Path) -> io::Result<File> {
-    let quiet = i32::try_from(rustix::fs::OFlags::NOATIME.bits()).unwrap_or_default();
-    let file = match FsOpenOptions::new().read(true).custom_flags(quiet).open(path) {
-        // Only a file's owner may ask for that.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path)?,
+    // O_NONBLOCK: a FIFO given by mistake must not hang; it means nothing to a regular file.
+    let quiet = OFlags::NOATIME | OFlags::NONBLOCK;
+    let open =
+        |flags: OFlags| FsOpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = match open(quiet) {
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => open(OFlags::NONBLOCK)?,
         other => other?,
     };
     if file.metadata()?.is_dir() {
@@ -167,25 +176,34 @@ pub fn open_read_only(path: &Path) -> io::Result<File> {
 /// Takes the shared lock on `file` as `lock` asks; it lasts as long as the file stays open.
 ///
 /// # Errors
-/// When the lock is still held at the end of the timeout, or the file system has no locks.
-pub fn lock_shared(file: &File, path: &Path, lock: Lock) -> Result<(), FileError> {
+/// When the lock is still held at the end of the timeout, the user asked to stop, or the file system has no locks.
+pub fn lock_shared(file: &File, path: &Path, lock: Lock, watch: &dyn Watch) -> Result<(), FileError> {
     let Lock::Shared { timeout } = lock else { return Ok(()) };
     let start = Instant::now();
+    let mut told = false;
     loop {
         match flock(file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {
-                if timeout.is_some_and(|most| start.elapsed() >= most) {
-                    let waited_s = start.elapsed().as_secs();
-                    return Err(FileError::Locked { path: path.to_owned(), waited_s });
-                }
-                sleep(LOCK_RETRY);
-            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             Err(errno) => {
                 let hint = "cannot be locked (--no-lock reads without a lock, for read-only media)";
                 let source = io::Error::new(io::Error::from(errno).kind(), format!("{hint}: {errno}"));
                 return Err(FileError::Io { path: path.to_owned(), source });
             }
         }
+        if watch.interrupted() {
+            return Err(FileError::Interrupted);
+        }
+        if let Some(waited) = timeout.filter(|most| start.elapsed() >= *most) {
+            return Err(FileError::Locked { path: path.to_owned(), waited });
+        }
+        if !told {
+            tracing::warn!(
+                "{} is locked, in all likelihood by a running etcd; waiting for it to stop",
+                path.display()
+            );
+            told = true;
+        }
+        sleep(LOCK_RETRY);
     }
 }

@@ -3,17 +3,14 @@
 //! The cheapest way that works is taken: a reflink shares the blocks, `copy_file_range` lets the kernel copy, and plain
 //! reads and writes work everywhere. Nothing here renames; [`stage`](crate::stage) does.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use bbolt::Watch;
 use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
-
-/// The length to which etcd preallocates a log segment (FORMATS E.1).
-pub const WAL_SEGMENT_BYTES: u64 = 64_000_000;
 
 /// Bytes handed to the kernel between two looks at the interrupt flag.
 const STEP_BYTES: u64 = 16 << 20;
@@ -61,23 +58,6 @@ pub enum CopyMethod {
     CopyFileRange,
     /// Read and written.
     ReadWrite,
-}
-
-/// Opens an input for reading, without updating its access time where the system allows that (it does for the owner of
-/// the file and for root).
-///
-/// # Errors
-/// What `open` says.
-pub fn open_input(path: &Path) -> io::Result<File> {
-    // O_NONBLOCK: a FIFO given by mistake must not hang; it means nothing to a regular file.
-    let flags = rustix::fs::OFlags::NOATIME | rustix::fs::OFlags::NONBLOCK;
-    let open = |flags: rustix::fs::OFlags| {
-        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
-    };
-    match open(flags) {
-        Err(e) if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) => open(rustix::fs::OFlags::NONBLOCK),
-        other => other,
-    }
 }
 
 /// Copies the first `len_bytes` of `source` to the start of `target`, which should be empty, and makes `target` exactly

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bbolt::Watch;
+use bbolt::file::open_read_only;
 
 use crate::copy::{self, SpaceError};
 
@@ -252,7 +253,7 @@ pub fn open(path: &Path, options: &InputOptions, watch: &dyn Watch) -> Result<In
     if path.extension().is_some_and(|e| e == "part") {
         return Err(InputError::Partial(owned()));
     }
-    let file = copy::open_input(path).map_err(io)?;
+    let file = open_read_only(path).map_err(io)?;
     let len_bytes = file.metadata().map_err(io)?.len();
     if len_bytes == 0 {
         return Err(InputError::Empty(owned()));

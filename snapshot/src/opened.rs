@@ -1,12 +1,9 @@
 //! An input, opened: a snapshot, a db or a directory that holds one, compressed or not.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use bbolt::file::{FileError, lock_shared};
-use bbolt::{Db, FileSource, Lock, OpenError as DbError, OpenOptions, Watch};
+use bbolt::{Db, FileSource, OpenError as DbError, OpenOptions, Watch};
 
 use crate::datadir::{Kind, LocateError, Located, locate};
 use crate::finding::Finding;
@@ -31,18 +28,6 @@ pub enum OpenError {
     /// The file cannot be opened, or is locked.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Another process, in all likelihood a running etcd, holds the exclusive lock.
-    #[error(
-        "{}: still locked after {waited:?}, in all likelihood by a running etcd, which holds the lock of its database. Stop \
-         that etcd and run this again, or take a snapshot of it with 'etcdctl snapshot save'; --timeout waits longer",
-        path.display()
-    )]
-    Locked {
-        /// The file.
-        path: PathBuf,
-        /// How long was waited.
-        waited: Duration,
-    },
     /// The file is no plain or compressed database.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -53,7 +38,7 @@ impl OpenError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Input(InputError::Interrupted) => 130,
+            Self::Input(InputError::Interrupted) | Self::File(FileError::Interrupted) => 130,
             _ => 1,
         }
     }
@@ -133,41 +118,11 @@ pub fn open(path: &Path, options: &InputOptions, watch: &dyn Watch) -> Result<Op
     let input = input::open(&located.db, &unpacking, watch)?;
     let mut notes = Vec::new();
     if input.container == Container::Plain {
-        wait_for_lock(&input.file, &located.db, options.open.lock, watch)?;
+        lock_shared(&input.file, &located.db, options.open.lock, watch)?;
     } else {
         notes.push(format!("{}: {} in {}", path.display(), input.description(), unpacking.tmp_dir.display()));
     }
     let source = FileSource::new(input.file, &located.db, options.open.io)
         .map_err(|source| FileError::Io { path: located.db.clone(), source })?;
     Ok(Opened { path: path.to_owned(), located, source, notes })
-}
-
-/// How often a held lock is tried again, as bbolt does.
-const LOCK_RETRY: Duration = Duration::from_millis(50);
-
-/// Takes the shared lock on `file` as `lock` asks, as long as the user does not ask to stop.
-fn wait_for_lock(file: &File, path: &Path, lock: Lock, watch: &dyn Watch) -> Result<(), OpenError> {
-    let Lock::Shared { timeout } = lock else { return Ok(()) };
-    let start = Instant::now();
-    let mut told = false;
-    loop {
-        match lock_shared(file, path, Lock::Shared { timeout: Some(Duration::ZERO) }) {
-            Err(FileError::Locked { .. }) => {}
-            taken => return Ok(taken?),
-        }
-        if watch.interrupted() {
-            return Err(InputError::Interrupted.into());
-        }
-        if let Some(waited) = timeout.filter(|most| start.elapsed() >= *most) {
-            return Err(OpenError::Locked { path: path.to_owned(), waited });
-        }
-        if !told {
-            tracing::warn!(
-                "{} is locked, in all likelihood by a running etcd; waiting for it to stop",
-                path.display()
-            );
-            told = true;
-        }
-        sleep(LOCK_RETRY);
-    }
 }

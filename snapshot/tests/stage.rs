@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use snapshot::copy::{self, CopyError, SpaceError, WAL_SEGMENT_BYTES};
+use snapshot::copy::{self, CopyError, SpaceError};
 use snapshot::stage::{FILE_MODE, Kind, Stage};
 
 #[derive(Default)]
@@ -35,7 +35,7 @@ fn a_copy_is_of_the_range_asked_for() {
     let dir = tempfile::tempdir().expect("a directory");
     let bytes: Vec<u8> = (0..3_000_000u32).map(|i| u8::try_from(i % 251).expect("small")).collect();
     fs::write(dir.path().join("source"), &bytes).expect("written");
-    let source = copy::open_input(&dir.path().join("source")).expect("opened");
+    let source = bbolt::file::open_read_only(&dir.path().join("source")).expect("opened");
     for (i, len) in [0, 1, 4096, 1 << 20, 2_999_999, 3_000_000].into_iter().enumerate() {
         let path = dir.path().join(format!("target{i}"));
         let meter = Meter::default();
@@ -70,7 +70,7 @@ fn crc_and_preallocation() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut file = new_file(&dir.path().join("0.wal"));
     file.write_all(b"123456789").expect("written");
-    copy::preallocate(&file, WAL_SEGMENT_BYTES).expect("reserved");
+    copy::preallocate(&file, wal::SEGMENT_SIZE_BYTES).expect("reserved");
     copy::sync_and_drop_cache(&file).expect("synced");
     let meta = file.metadata().expect("there");
     assert_eq!(meta.len(), 64_000_000);
@@ -100,7 +100,8 @@ fn opening_an_input_leaves_its_access_time_alone() {
     let times = fs::FileTimes::new().set_accessed(long_ago).set_modified(long_ago);
     File::options().write(true).open(&path).and_then(|f| f.set_times(times)).expect("set");
     let mut byte = String::new();
-    std::io::Read::read_to_string(&mut copy::open_input(&path).expect("opened"), &mut byte).expect("read");
+    std::io::Read::read_to_string(&mut bbolt::file::open_read_only(&path).expect("opened"), &mut byte)
+        .expect("read");
     let meta = fs::metadata(&path).expect("there");
     assert_eq!((byte.as_str(), meta.atime(), meta.mtime()), ("x", 0, 0));
 }
@@ -148,7 +149,7 @@ fn on_a_small_disk() {
             matches!(&error, CopyError::Write { error, .. } if error.kind() == ErrorKind::StorageFull),
             "{error}"
         );
-        let no_room = copy::preallocate(target, WAL_SEGMENT_BYTES).expect_err("no room");
+        let no_room = copy::preallocate(target, wal::SEGMENT_SIZE_BYTES).expect_err("no room");
         assert_eq!(no_room.kind(), ErrorKind::StorageFull);
         drop(made);
         drop(stage);
