@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use snapshot::finding::{Finding, Severity};
+use snapshot::finding::Finding;
 use snapshot::integrity::Integrity;
 
 use crate::exit::{self, Failure};
@@ -53,10 +53,10 @@ impl Default for Outcome {
 }
 
 impl Outcome {
-    /// Adds the findings to the story before the result, and code 3 when one of them is an error.
+    /// Adds the findings to the story before the result, and code 3 when there are any.
     pub(crate) fn note_findings(&mut self, findings: &[Finding]) {
         self.before.extend(findings.iter().map(|finding| Note::Warning(finding.to_string())));
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        if !findings.is_empty() {
             self.code = exit::FINDINGS;
         }
     }

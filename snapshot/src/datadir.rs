@@ -21,8 +21,10 @@ pub struct Located {
     pub kind: Kind,
     /// The database.
     pub db: PathBuf,
-    /// The log's directory, when the path is a directory that has one.
+    /// The log's directory, where it lies beside the db as etcd lays it out.
     pub wal_dir: Option<PathBuf>,
+    /// The directory of the db, when that is a member's `snap`.
+    pub snap_dir: Option<PathBuf>,
 }
 
 /// Why nothing was found.
@@ -67,15 +69,14 @@ pub enum LocateError {
 pub fn locate(path: &Path) -> Result<Located, LocateError> {
     let metadata = path.metadata().map_err(|source| LocateError::Io { path: path.to_owned(), source })?;
     if !metadata.is_dir() {
-        return Ok(Located { kind: Kind::File, db: path.to_owned(), wal_dir: None });
+        return Ok(of_file(path));
     }
     let candidates = [(Kind::DataDir, path.join("member")), (Kind::MemberDir, path.to_owned())];
     for (kind, member) in candidates {
         let db = member.join("snap").join("db");
         match db.metadata() {
             Ok(found) if found.is_file() => {
-                let wal_dir = member.join("wal");
-                return Ok(Located { kind, db, wal_dir: wal_dir.is_dir().then_some(wal_dir) });
+                return Ok(Located { kind, ..of_file(&db) });
             }
             Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(LocateError::Io { path: db, source });
@@ -84,4 +85,18 @@ pub fn locate(path: &Path) -> Result<Located, LocateError> {
         }
     }
     Err(LocateError::NoDatabase { path: path.to_owned() })
+}
+
+/// A db on its own, or with its member around it: `…/snap/db` has its log in `…/wal`.
+fn of_file(db: &Path) -> Located {
+    let parent =
+        |path: &Path| path.parent().filter(|found| !found.as_os_str().is_empty()).map(Path::to_owned);
+    let absolute = std::path::absolute(db).unwrap_or_else(|_| db.to_owned());
+    let named = |path: &Path, name: &str| path.file_name().is_some_and(|found| found == name);
+    let snap_dir = parent(&absolute).filter(|dir| named(&absolute, "db") && named(dir, "snap"));
+    // The way the user wrote it reads best, where it reaches that far.
+    let given = parent(db).as_deref().and_then(parent);
+    let member = given.or_else(|| snap_dir.as_deref().and_then(parent)).filter(|_| snap_dir.is_some());
+    let wal_dir = member.map(|dir| dir.join("wal")).filter(|dir| dir.is_dir());
+    Located { kind: Kind::File, db: db.to_owned(), wal_dir, snap_dir }
 }

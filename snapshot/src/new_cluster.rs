@@ -9,8 +9,8 @@ use wal::{BootMember, FirstSegment};
 use crate::membership::{self, Member, hex_id};
 use crate::mvcc::Revision;
 use crate::schema::{
-    ALARM, ALARM_CORRUPT, ALARM_NOSPACE, CLUSTER, CONSISTENT_INDEX, DOWNGRADE, KEY, MEMBERS, MEMBERS_REMOVED,
-    META, SCHEDULED_COMPACT, Schema, TERM,
+    ALARM, ALARM_CORRUPT, ALARM_NOSPACE, Alarm, CLUSTER, CONSISTENT_INDEX, DOWNGRADE, KEY, MEMBERS,
+    MEMBERS_REMOVED, META, SCHEDULED_COMPACT, Schema, TERM,
 };
 use crate::target::{TargetVersion, minor_of};
 use crate::v2store;
@@ -126,6 +126,9 @@ impl NewCluster {
             );
         }
 
+        // Where a compaction went beyond the last record, the server counts on from there (FORMATS X.18).
+        let compacted = schema.scheduled_compact.max(schema.finished_compact).unwrap_or_default();
+        let revision = revision.max(compacted);
         let bumped_to = self.bumped_revision(revision)?;
         if let Some(main) = bumped_to {
             let dummy = Revision { main, sub: 0, tombstone: false }.encode();
@@ -186,6 +189,15 @@ impl NewCluster {
         schema: &Schema,
         notices: &mut Vec<String>,
     ) -> Result<bool, GraftError> {
+        if schema.unreadable_alarms > 0 {
+            let mut rows = graft.pairs(ALARM)?.unwrap_or_default();
+            rows.retain(|key, _| Alarm::parse(key).is_some());
+            graft.replace_bucket(ALARM, rows)?;
+            notices.push(format!(
+                "{} row(s) of bucket alarm were dropped: they are no alarms, and a server dies on them",
+                schema.unreadable_alarms
+            ));
+        }
         if schema.alarms.is_empty() {
             return Ok(false);
         }
@@ -232,7 +244,14 @@ impl NewCluster {
                  another version refuses to start over it"
             ));
         }
-        if missing || schema.downgrade_target.is_some() {
+        if schema.unreadable_downgrade {
+            rows.get_or_insert_default().remove(DOWNGRADE);
+            notices.push(
+                "the row about a downgrade was dropped: it cannot be read, and a server dies on it"
+                    .to_owned(),
+            );
+        }
+        if missing || schema.downgrade_target.is_some() || schema.unreadable_downgrade {
             graft.replace_bucket(CLUSTER, rows.unwrap_or_default())?;
         }
         for (what, version) in

@@ -6,7 +6,7 @@ use bbolt::file::{FileError, lock_shared};
 use bbolt::{Db, FileSource, OpenError as DbError, OpenOptions, Watch};
 
 use crate::datadir::{Kind, LocateError, Located, locate};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::input::{self, Container, InputError};
 
 /// How inputs are opened.
@@ -78,10 +78,29 @@ impl Opened {
         &self.located.db
     }
 
-    /// The log's directory, when the path is a directory that has one.
+    /// The log's directory, where it lies beside the db as etcd lays it out.
     #[must_use]
     pub fn wal_dir(&self) -> Option<&Path> {
         self.located.wal_dir.as_deref()
+    }
+
+    /// Snapshots beside the db that are ahead of it, whose last raft entry is `consistent_index`: the member was being sent
+    /// one when it stopped, and its db is older than the start of its log (FORMATS F.1).
+    #[must_use]
+    pub fn pending_snapshots(&self, consistent_index: u64) -> Option<Finding> {
+        let names = self.located.snap_dir.as_deref()?.read_dir().ok()?.flatten();
+        let ahead = names.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let index = wal::parse_snap_db_name(&name).or_else(|| Some(wal::parse_snap_name(&name)?.1))?;
+            (index > consistent_index).then_some((index, name))
+        });
+        let (index, name) = ahead.max()?;
+        let message = format!(
+            "{name} beside the db is at index {index}, the db at {consistent_index}: this member was being sent a \
+             snapshot when it stopped, and its db is older than what it had promised. A .snap.db is a whole database \
+             and can be restored itself (with --skip-hash-check); another member may hold more"
+        );
+        Some(Finding::new("ETCD-NEWER-SNAP", Severity::Warning, message))
     }
 
     /// What was done to open it, for the user to know: one sentence each.

@@ -3,7 +3,7 @@
 use bbolt::{Db, Source, Watch};
 
 use crate::contents::Contents;
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::integrity::{self, Integrity, Verdict};
 use crate::member_files::{self, BackendError};
 use crate::membership::Member;
@@ -12,7 +12,6 @@ use crate::overlay::Overlay;
 use crate::restore::{RestoreError, RestoreOptions};
 use crate::schema::Schema;
 use crate::status::{self, StatusError};
-use crate::structure::is_damaged;
 use crate::target::TargetVersion;
 
 /// What a restore will do.
@@ -55,7 +54,7 @@ impl Plan {
                 other => RestoreError::Examine(other),
             })?;
         // Damage comes first: no waived hash would help against it.
-        let damaged = is_damaged(&examined.findings);
+        let damaged = examined.findings.iter().any(stands_in_the_way);
         let Some((contents, schema)) = examined.contents.filter(|_| !damaged) else {
             return Err(RestoreError::Damaged { path: path.to_owned(), findings: examined.findings });
         };
@@ -99,6 +98,13 @@ impl Plan {
             BackendError::Differs(what) => wrong(what),
         })
     }
+}
+
+/// True for damage, and for rows on which a server would die when it starts. What is wrong with the file around the db is
+/// for `believe` to judge, and rows that a restore drops are no obstacle.
+fn stands_in_the_way(finding: &Finding) -> bool {
+    let dropped = ["ETCD-ALARM", "ETCD-DOWNGRADE"].contains(&finding.code);
+    finding.severity == Severity::Error && !finding.code.starts_with("SNAP-") && !dropped
 }
 
 /// Refuses a snapshot whose hash is missing or wrong, unless that was waived.

@@ -41,7 +41,7 @@ pub struct SaveReport {
     pub revision: i64,
     /// Index of the last raft entry in it.
     pub consistent_index: u64,
-    /// True when there was a log beside the db, which is not in the snapshot.
+    /// True when the db came from a member, whose log is not in the snapshot.
     pub log_not_folded: bool,
     /// What is wrong with the db, short of damage.
     pub findings: Vec<Finding>,
@@ -171,14 +171,16 @@ pub fn save(input: &Opened, options: &SaveOptions, watch: &dyn Watch) -> Result<
         .contents
         .map(|(contents, schema)| (contents.revision, schema.consistent_index))
         .unwrap_or_default();
+    let mut findings = examined.findings;
+    findings.extend(input.pending_snapshots(consistent_index));
     Ok(SaveReport {
         output: options.output.clone(),
         image_bytes: written.image_bytes,
         digest: written.digest,
         revision,
         consistent_index,
-        log_not_folded: input.wal_dir().is_some(),
-        findings: examined.findings,
+        log_not_folded: input.wal_dir().is_some() || examined.verdict.integrity == Integrity::Absent,
+        findings,
     })
 }
 

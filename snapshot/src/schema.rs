@@ -1,7 +1,10 @@
 //! The backend's small buckets as types (FORMATS B.1, B.3): what a db says of itself beside its keys.
 
+use bbolt::fault::readable as readable_key;
 use bbolt::{Bucket, Db, Fault, Source};
+use prost::Message;
 
+use crate::finding::{Finding, Severity};
 use crate::mvcc::Revision;
 use crate::target::{TargetVersion, minor_of};
 
@@ -15,6 +18,10 @@ pub const LEASE: &[u8] = b"lease";
 pub const ALARM: &[u8] = b"alarm";
 /// Bucket of authentication's switch and revision.
 pub const AUTH: &[u8] = b"auth";
+/// Bucket of the users.
+pub const AUTH_USERS: &[u8] = b"authUsers";
+/// Bucket of the roles.
+pub const AUTH_ROLES: &[u8] = b"authRoles";
 /// Bucket of the members.
 pub const MEMBERS: &[u8] = b"members";
 /// Bucket of the removed members' ids.
@@ -56,10 +63,14 @@ pub struct Schema {
     pub cluster_version: String,
     /// A downgrade under way: its target, as written.
     pub downgrade_target: Option<String>,
+    /// True when the row about a downgrade cannot be read, over which a server dies.
+    pub unreadable_downgrade: bool,
     /// True when the db holds a raft configuration.
     pub has_conf_state: bool,
     /// Alarms, in the order of their keys.
     pub alarms: Vec<Alarm>,
+    /// Number of alarm rows that cannot be read, over which a server dies.
+    pub unreadable_alarms: u64,
     /// The member rows' values, in the order of their ids.
     pub members: Vec<Vec<u8>>,
     /// Number of leases.
@@ -70,6 +81,8 @@ pub struct Schema {
     pub scheduled_compact: Option<i64>,
     /// Revision up to which a compaction is complete.
     pub finished_compact: Option<i64>,
+    /// Rows that a server could not read.
+    pub findings: Vec<Finding>,
 }
 
 /// One active alarm.
@@ -86,12 +99,60 @@ pub const ALARM_NOSPACE: i32 = 1;
 /// `Alarm::kind` of a member that differs from the others.
 pub const ALARM_CORRUPT: i32 = 2;
 
+impl Alarm {
+    /// The alarm that a key of bucket [`ALARM`] says; `None` when it says none.
+    #[must_use]
+    pub fn parse(key: &[u8]) -> Option<Self> {
+        let alarm = AlarmMember::decode(key).ok()?;
+        Some(Self { member_id: alarm.member_id, kind: alarm.alarm })
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct AlarmMember {
     #[prost(uint64, tag = "1")]
     member_id: u64,
     #[prost(int32, tag = "2")]
     alarm: i32,
+}
+
+/// The fields of `leasepb.Lease`, `authpb.User` and `authpb.Role`: enough to tell whether a server can read the row.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Lease {
+    #[prost(int64, tag = "1")]
+    id: i64,
+    #[prost(int64, tag = "2")]
+    ttl: i64,
+    #[prost(int64, tag = "3")]
+    remaining_ttl: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct User {
+    #[prost(bytes = "vec", tag = "1")]
+    name: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    password: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    roles: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Role {
+    #[prost(bytes = "vec", tag = "1")]
+    name: Vec<u8>,
+    #[prost(message, repeated, tag = "2")]
+    permissions: Vec<Permission>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Permission {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(bytes = "vec", tag = "2")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    range_end: Vec<u8>,
 }
 
 #[derive(serde::Deserialize)]
@@ -127,16 +188,32 @@ impl Schema {
         }
         if let Some(cluster) = db.bucket(CLUSTER)? {
             schema.cluster_version = text(&cluster, CLUSTER_VERSION)?;
-            let row = cluster.get(DOWNGRADE)?.unwrap_or_default();
-            let downgrade: Option<Downgrade> = serde_json::from_slice(&row).ok();
-            schema.downgrade_target = downgrade.filter(|d| d.enabled).map(|d| d.target_version);
+            match cluster.get(DOWNGRADE)?.map(|row| serde_json::from_slice::<Downgrade>(&row)) {
+                Some(Ok(downgrade)) if downgrade.enabled => {
+                    schema.downgrade_target = Some(downgrade.target_version);
+                }
+                Some(Err(error)) => {
+                    schema.unreadable_downgrade = true;
+                    let message = format!("bucket cluster, row downgrade: {error}; a restore drops it");
+                    schema.findings.push(Finding::new("ETCD-DOWNGRADE", Severity::Error, message));
+                }
+                _ => {}
+            }
         }
         if let Some(alarms) = db.bucket(ALARM)? {
             let mut cursor = alarms.cursor();
             while let Some(item) = cursor.next()? {
-                if let Ok(alarm) = <AlarmMember as prost::Message>::decode(item.key) {
-                    schema.alarms.push(Alarm { member_id: alarm.member_id, kind: alarm.alarm });
+                match Alarm::parse(item.key) {
+                    Some(alarm) => schema.alarms.push(alarm),
+                    None => schema.unreadable_alarms += 1,
                 }
+            }
+            if schema.unreadable_alarms > 0 {
+                let message = format!(
+                    "bucket alarm: {} row(s) are no alarm; a restore drops them",
+                    schema.unreadable_alarms
+                );
+                schema.findings.push(Finding::new("ETCD-ALARM", Severity::Error, message));
             }
         }
         if let Some(members) = db.bucket(MEMBERS)? {
@@ -145,17 +222,45 @@ impl Schema {
                 schema.members.push(item.value.to_vec());
             }
         }
-        if let Some(leases) = db.bucket(LEASE)? {
-            for range in leases.leaf_ranges(1)? {
-                for node in range.nodes() {
-                    schema.leases += u64::from(node?.count());
-                }
-            }
-        }
+        let lease = |key: &[u8], value: &[u8]| key.len() == 8 && Lease::decode(value).is_ok();
+        schema.leases = schema.check_rows(db, LEASE, "lease", lease)?;
+        schema.check_rows(db, AUTH_USERS, "authUsers", |_, value| User::decode(value).is_ok())?;
+        schema.check_rows(db, AUTH_ROLES, "authRoles", |_, value| Role::decode(value).is_ok())?;
         if let Some(auth) = db.bucket(AUTH)? {
             schema.auth_enabled = auth.get(AUTH_ENABLED)?.is_some_and(|v| v.first() == Some(&1));
         }
         Ok(schema)
+    }
+
+    /// Counts the rows of `bucket`, and finds those that are not `readable`: a server dies when it starts on one.
+    fn check_rows<S: Source>(
+        &mut self,
+        db: &Db<S>,
+        bucket: &[u8],
+        shown: &str,
+        readable: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<u64, Fault> {
+        let Some(rows) = db.bucket(bucket)? else { return Ok(0) };
+        let (mut count, mut unreadable, mut first) = (0, 0u64, None);
+        for range in rows.leaf_ranges(1)? {
+            for node in range.nodes() {
+                let node = node?;
+                count += u64::from(node.count());
+                for index in (0..node.count()).filter(|i| !readable(node.key(*i), node.value(*i))) {
+                    unreadable += 1;
+                    first.get_or_insert_with(|| (readable_key(node.key(index)), node.offset()));
+                }
+            }
+        }
+        if let Some((key, offset)) = first {
+            let message = format!(
+                "bucket {shown}: {unreadable} row(s) cannot be read, the first with key {key}; a server dies when it \
+                 starts on them"
+            );
+            let finding = Finding::new("ETCD-ROW", Severity::Error, message);
+            self.findings.push(Finding { offset: Some(offset), ..finding });
+        }
+        Ok(count)
     }
 
     /// The version of etcd that wrote the data, and what says so; `None` when nothing does.

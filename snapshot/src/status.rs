@@ -42,6 +42,8 @@ pub struct StatusReport {
     pub verdict: Verdict,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// Index of the last raft entry in the db; 0 when it cannot be told.
+    pub consistent_index: u64,
 }
 
 /// Why there is no status at all.
@@ -139,12 +141,12 @@ pub(crate) fn examine<S: Source>(
     let (mut findings, contents) = content?;
     findings.extend(length_finding);
     if let Some((contents, schema)) = &contents {
-        findings.extend(contents.findings.iter().cloned());
-        for (name, shown) in [(KEY, "key"), (META, "meta")] {
+        findings.extend(contents.findings.iter().chain(&schema.findings).cloned());
+        for (name, shown, severity) in [(KEY, "key", Severity::Error), (META, "meta", Severity::Warning)] {
             if !schema.buckets.iter().any(|bucket| bucket == name) {
                 let message =
                     format!("there is no bucket {shown}: this is a bbolt database, but hardly one of etcd");
-                findings.push(Finding::new("ETCD-NO-BUCKET", Severity::Warning, message));
+                findings.push(Finding::new("ETCD-NO-BUCKET", severity, message));
             }
         }
     }
@@ -170,7 +172,9 @@ pub fn status(
     options: &StatusOptions,
     watch: &dyn Watch,
 ) -> Result<StatusReport, StatusError> {
-    of_source(input.source(), &input.path().display().to_string(), options, watch)
+    let mut report = of_source(input.source(), &input.path().display().to_string(), options, watch)?;
+    report.findings.extend(input.pending_snapshots(report.consistent_index));
+    Ok(report)
 }
 
 /// As [`status`], of bytes from anywhere, which messages call `path`.
@@ -184,15 +188,18 @@ pub fn of_source<S: Source>(
     watch: &dyn Watch,
 ) -> Result<StatusReport, StatusError> {
     let examined = examine(source, path, !options.skip_hash_check, watch)?;
+    let consistent_index =
+        examined.contents.as_ref().map(|(_, schema)| schema.consistent_index).unwrap_or_default();
     // A record that etcdutl 3.7 refuses leaves no status there either; its finding says which.
-    let status = examined.contents.filter(|(contents, _)| !is_damaged(&contents.findings)).map(
-        |(contents, schema)| Status {
-            hash: contents.hash,
-            revision: contents.revision,
-            total_key: contents.live_keys,
-            total_size: examined.total_size,
-            version: schema.storage_version,
-        },
-    );
-    Ok(StatusReport { status, verdict: examined.verdict, findings: examined.findings })
+    let status =
+        examined.contents.filter(|(contents, _)| contents.findings.is_empty()).map(|(contents, schema)| {
+            Status {
+                hash: contents.hash,
+                revision: contents.revision,
+                total_key: contents.live_keys,
+                total_size: examined.total_size,
+                version: schema.storage_version,
+            }
+        });
+    Ok(StatusReport { status, verdict: examined.verdict, findings: examined.findings, consistent_index })
 }

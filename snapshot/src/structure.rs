@@ -5,6 +5,9 @@ use bbolt::{Db, Source, Watch};
 
 use crate::finding::{Finding, Severity};
 
+/// Code of the finding that counts those not listed.
+const MORE_FINDINGS: &str = "ETCD-MORE-FINDINGS";
+
 /// Checks the whole structure of `db`. `Err` when the user asked to stop.
 ///
 /// # Errors
@@ -17,16 +20,17 @@ pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Result<Vec<Finding>, I
     let mut findings: Vec<Finding> = report.findings.iter().map(finding).collect();
     if report.dropped > 0 {
         let message = format!("{} more findings about the structure are not listed", report.dropped);
-        findings.push(Finding::new("ETCD-MORE-FINDINGS", Severity::Error, message));
+        findings.push(Finding::new(MORE_FINDINGS, Severity::Error, message));
     }
     Ok(findings)
 }
 
-/// True when one of `findings` is an error of the db itself. What is wrong with the file around it (codes `SNAP-…`) leaves the
-/// db whole: behind a trailer cut short the image is all there.
+/// True when one of `findings` is an error of the structure. What is wrong with the file around it or with rows in it
+/// leaves the tree whole.
 #[must_use]
 pub fn is_damaged(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.severity == Severity::Error && !finding.code.starts_with("SNAP"))
+    let structural = |code: &str| code.starts_with("BBOLT-") || code == MORE_FINDINGS;
+    findings.iter().any(|finding| finding.severity == Severity::Error && structural(finding.code))
 }
 
 /// The user asked to stop.

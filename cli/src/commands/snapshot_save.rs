@@ -98,7 +98,7 @@ pub(crate) fn run(args: SaveArgs, context: &Context) -> Result<Outcome, Failure>
     if report.log_not_folded {
         outcome.after.push(Note::Warning(format!(
             "warning: the log was not folded: the snapshot ends at the database's consistent index {}, and \
-             entries that only the log in {} holds are not in it",
+             entries that only the log of {} holds are not in it",
             report.consistent_index,
             args.input.display()
         )));
