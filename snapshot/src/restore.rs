@@ -8,13 +8,12 @@ use crate::contents::CRC_32C;
 use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
 use crate::gourl::{PeerUrls, UrlError};
-use crate::integrity::Verdict;
+use crate::integrity::{Integrity, Verdict};
 use crate::member_files::{self, Contents, MemberError, Places};
 use crate::membership::{ClusterError, InitialCluster, Member};
 use crate::new_cluster::NewClusterError;
 use crate::opened::Opened;
 use crate::plan::Plan;
-use crate::schema::Schema;
 use crate::stage::{self, Kind, Relation, Stage, StageError};
 use crate::status::StatusError;
 use crate::target::TargetVersion;
@@ -298,11 +297,14 @@ pub fn restore(
         write(options, &jobs, &files, watch)?;
     }
 
+    let not_folded = not_folded(input, &plan);
+    let mut findings = plan.findings;
+    findings.extend(input.pending_snapshots(plan.schema.consistent_index));
     let mut notices = plan.backend.notices;
-    notices.extend(not_folded(input, &plan.schema));
+    notices.extend(not_folded);
     Ok(RestoreReport {
         verdict: plan.verdict,
-        findings: plan.findings,
+        findings,
         notices,
         target: plan.cluster.target,
         target_reason: plan.target_reason,
@@ -405,16 +407,17 @@ fn leftovers(options: &RestoreOptions) -> Result<(Vec<PathBuf>, Vec<PathBuf>), S
     Ok((found, cleaned))
 }
 
-/// What a db taken from a directory lacks.
-fn not_folded(input: &Opened, schema: &Schema) -> Option<String> {
-    input.wal_dir().map(|wal_dir| {
-        format!(
-            "the log in {} was not folded in: writes it holds beyond index {}, up to where the db had come, are not \
-             in the result",
-            wal_dir.display(),
-            schema.consistent_index
-        )
-    })
+/// What a db taken from a member lacks.
+fn not_folded(input: &Opened, plan: &Plan) -> Option<String> {
+    let log = match input.wal_dir() {
+        Some(wal_dir) => format!("the log in {}", wal_dir.display()),
+        None if plan.verdict.integrity == Integrity::Absent => "the member's log".to_owned(),
+        None => return None,
+    };
+    Some(format!(
+        "{log} was not folded in: writes it holds beyond index {}, up to where the db had come, are not in the result",
+        plan.schema.consistent_index
+    ))
 }
 
 fn ensure_space(options: &RestoreOptions, jobs: &[Job<'_>], plan: &Plan) -> Result<(), RestoreError> {

@@ -108,14 +108,17 @@ fn opening_an_input_leaves_its_access_time_alone() {
 
 const FULL_DISK: &str = "STAGE_TEST_ON_THIS_SMALL_DISK";
 
-/// Runs [`on_a_small_disk`] in a mount namespace of its own, with a tmpfs of 1 MiB. It needs a kernel that allows user
-/// namespaces, or root; where neither is there this fails rather than passing untested.
+/// Runs itself in a mount namespace of its own, with a tmpfs of 1 MiB. It needs a kernel that allows user namespaces, or
+/// root; where neither is there this fails rather than passing untested.
 #[test]
 fn a_disk_that_fills_half_way_leaves_nothing() {
+    if let Some(dir) = std::env::var_os(FULL_DISK) {
+        return on_a_small_disk(Path::new(&dir));
+    }
     let dir = tempfile::tempdir().expect("a directory");
     let output = Command::new("unshare")
         .args(["-rm", "sh", "-ec"])
-        .arg("mount -t tmpfs -o size=1m small \"$1\"; exec \"$2\" --exact on_a_small_disk --ignored --nocapture")
+        .arg("mount -t tmpfs -o size=1m small \"$1\"; exec \"$2\" --exact a_disk_that_fills_half_way_leaves_nothing --nocapture")
         .arg("sh")
         .arg(dir.path())
         .arg(std::env::current_exe().expect("this test"))
@@ -130,11 +133,7 @@ fn a_disk_that_fills_half_way_leaves_nothing() {
     );
 }
 
-#[test]
-#[ignore = "run by a_disk_that_fills_half_way_leaves_nothing"]
-fn on_a_small_disk() {
-    let dir = std::env::var_os(FULL_DISK).expect("set by the test that mounts it");
-    let dir = Path::new(&dir);
+fn on_a_small_disk(dir: &Path) {
     let source_dir = tempfile::tempdir_in("/dev/shm").expect("a directory");
     fs::write(source_dir.path().join("db"), vec![7; 2 << 20]).expect("written");
     let source = File::open(source_dir.path().join("db")).expect("opened");
