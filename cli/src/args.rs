@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::Error as ClapError;
+use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
@@ -22,7 +22,8 @@ const HELP_COLUMNS: usize = 100;
 ///
 /// Exit codes: 0 done and clean; 1 could not do it; 2 usage; 3 done, and the data has findings; 4 refused.
 #[derive(Debug, Parser)]
-#[command(name = "etcd-rescue", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "etcd-rescue", version, propagate_version = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Example:
   etcd-rescue snapshot restore snapshot.db --all-members -o restored \\
@@ -106,7 +107,8 @@ pub(crate) enum LogLevel {
     Error,
 }
 
-/// The connection flags of etcdctl 3.4 to 3.7, which restore runbooks carry. They change nothing.
+/// The connection flags of etcdctl 3.4 to 3.7, and those of its version 2, which restore runbooks carry. They change
+/// nothing.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Flags of etcdctl that are accepted and ignored, with a warning")]
 pub(crate) struct ConnectionArgs {
@@ -171,6 +173,21 @@ pub(crate) struct ConnectionArgs {
     /// The client's own log
     #[arg(long, global = true, hide_short_help = true)]
     debug: bool,
+    /// The CA bundle for servers' certificates, as etcdctl 2 called it
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", allow_hyphen_values = true)]
+    ca_file: Option<String>,
+    /// The client's certificate, as etcdctl 2 called it
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", allow_hyphen_values = true)]
+    cert_file: Option<String>,
+    /// The client's key, as etcdctl 2 called it
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", allow_hyphen_values = true)]
+    key_file: Option<String>,
+    /// No look for further servers, in etcdctl 2
+    #[arg(long, global = true, hide_short_help = true)]
+    no_sync: bool,
+    /// Time for a command, as etcdctl 2 called it
+    #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", allow_hyphen_values = true)]
+    total_timeout: Option<String>,
 }
 
 impl ConnectionArgs {
@@ -197,6 +214,11 @@ impl ConnectionArgs {
             ("--max-recv-bytes", self.max_recv_bytes.is_some()),
             ("--hex", self.hex),
             ("--debug", self.debug),
+            ("--ca-file", self.ca_file.is_some()),
+            ("--cert-file", self.cert_file.is_some()),
+            ("--key-file", self.key_file.is_some()),
+            ("--no-sync", self.no_sync),
+            ("--total-timeout", self.total_timeout.is_some()),
         ];
         flags.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
     }
@@ -207,13 +229,18 @@ pub(crate) fn command() -> Command {
     as_pflag(Cli::command()).max_term_width(HELP_COLUMNS)
 }
 
-/// Parses this process's arguments.
+/// Parses this process's arguments. `--version`, wherever it stands, is the command `version`.
 ///
 /// # Errors
-/// Help and version are "errors" too; all of them print themselves.
+/// Help is an "error" too; all of them print themselves.
 pub(crate) fn parse() -> Result<Cli, ClapError> {
     let mut command = command();
-    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let mut matches = match command.try_get_matches_from_mut(std::env::args_os()) {
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => {
+            command.try_get_matches_from_mut(["etcd-rescue", "version"])?
+        }
+        matches => matches?,
+    };
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 

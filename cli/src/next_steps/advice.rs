@@ -1,5 +1,7 @@
 //! What to mind before and after the first start, in the order one comes to it.
 
+use std::path::Path;
+
 use snapshot::humanize;
 use snapshot::restore::RestoreReport;
 
@@ -20,6 +22,7 @@ pub(crate) struct Situation {
 pub(crate) fn advice(report: &RestoreReport, starts: &[Start], situation: Situation) -> Vec<Note> {
     let mut notes = Vec::new();
     place(report, starts, &mut notes);
+    unwritable(starts, situation.form, &mut notes);
     if situation.root_without_owner {
         own(starts, &mut notes);
     }
@@ -31,10 +34,10 @@ pub(crate) fn advice(report: &RestoreReport, starts: &[Start], situation: Situat
 /// Which directory goes where, and which are still missing.
 fn place(report: &RestoreReport, starts: &[Start], notes: &mut Vec<Note>) {
     for start in starts {
-        let data_dir = start.data_dir.display();
+        let data_dir = shown(&start.data_dir);
         let (paths, belong, stay, them) = match &start.wal_dir {
-            None => (data_dir.to_string(), "belongs", "stays", "it"),
-            Some(wal_dir) => (format!("{data_dir} and {}", wal_dir.display()), "belong", "stay", "them"),
+            None => (data_dir, "belongs", "stays", "it"),
+            Some(wal_dir) => (format!("{data_dir} and {}", shown(wal_dir)), "belong", "stay", "them"),
         };
         notes.push(Note::Prose(match &start.host {
             Some(host) if !is_loopback(host) => format!(
@@ -65,16 +68,42 @@ fn place(report: &RestoreReport, starts: &[Start], notes: &mut Vec<Note>) {
     }
 }
 
+/// `path` in a sentence: bare, but for what is not UTF-8.
+fn shown(path: &Path) -> String {
+    path.to_str().map_or_else(|| flags::quoted_path(path), str::to_owned)
+}
+
+/// Which paths the form, or JSON, has no way to write.
+fn unwritable(starts: &[Start], form: Form, notes: &mut Vec<Note>) {
+    for start in starts {
+        for (flag, path) in start.dirs().filter(|(_, path)| path.to_str().is_none()) {
+            let path = flags::quoted_path(path);
+            notes.push(Note::Prose(if form == Form::Flags {
+                format!(
+                    "--{flag} of {} is not UTF-8: the command has it as {path}, which bash, ksh and zsh understand, and JSON \
+                     has {FILL_IN}/{flag} in its place.",
+                    start.name
+                )
+            } else {
+                format!(
+                    "--{flag} of {} is not UTF-8, so {FILL_IN}/{flag} stands in its place: {path} cannot be written there. \
+                     Rename it, and put the new path in.",
+                    start.name
+                )
+            }));
+        }
+    }
+}
+
 fn own(starts: &[Start], notes: &mut Vec<Note>) {
     notes.push(Note::Prose(
         "The files belong to root. When etcd runs as another user (here etcd), give them to it, or restore with --owner:"
             .to_owned(),
     ));
     for start in starts {
-        let mut line =
-            format!("  chown -R etcd:etcd {}", flags::quoted(&start.data_dir.display().to_string()));
+        let mut line = format!("  chown -R etcd:etcd {}", flags::quoted_path(&start.data_dir));
         if let Some(wal_dir) = &start.wal_dir {
-            line += &format!(" {}", flags::quoted(&wal_dir.display().to_string()));
+            line += &format!(" {}", flags::quoted_path(wal_dir));
         }
         notes.push(Note::Verbatim(line));
     }

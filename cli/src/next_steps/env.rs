@@ -7,7 +7,7 @@ pub(super) fn text(start: &Start) -> String {
     let mut out = start.title() + "\n";
     for flag in start.flags(FILL_IN) {
         let name = flag.name.to_uppercase().replace('-', "_");
-        out += &format!("ETCD_{name}={}\n", quoted(&flag.value));
+        out += &format!("ETCD_{name}={}\n", quoted(&flag.text()));
     }
     out
 }

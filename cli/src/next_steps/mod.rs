@@ -7,6 +7,7 @@ mod quota;
 mod static_pod;
 mod systemd;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use snapshot::restore::{RestoreReport, RestoredMember};
 
 pub(crate) use advice::{Situation, advice};
 
-use crate::url::{PeerUrl, can_bind, in_url, is_loopback};
+use crate::url::{PeerUrl, in_url, is_loopback, to_listen_on};
 
 /// etcd's port for clients.
 const CLIENT_PORT: u16 = 2379;
@@ -43,7 +44,31 @@ pub(crate) struct Flag {
     /// Its name, without dashes.
     pub(crate) name: &'static str,
     /// Its value.
-    pub(crate) value: String,
+    pub(crate) value: Value,
+}
+
+/// The value of a flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// A switch that is on.
+    On,
+    /// Text.
+    Text(String),
+    /// A path, which need not be text.
+    Path(PathBuf),
+}
+
+impl Flag {
+    /// The value for a form that holds nothing but UTF-8, with a path below [`FILL_IN`] for one that is not.
+    fn text(&self) -> Cow<'_, str> {
+        match &self.value {
+            Value::On => Cow::Borrowed("true"),
+            Value::Text(text) => Cow::Borrowed(text),
+            Value::Path(path) => {
+                path.to_str().map_or_else(|| Cow::Owned(format!("{FILL_IN}/{}", self.name)), Cow::Borrowed)
+            }
+        }
+    }
 }
 
 /// How one restored member is started.
@@ -69,24 +94,31 @@ impl Start {
         let mut flags = self.flags.clone();
         if self.tls {
             let mut push = |name, value| flags.push(Flag { name, value });
-            push("peer-cert-file", format!("{pki}/peer.crt"));
-            push("peer-key-file", format!("{pki}/peer.key"));
-            push("peer-trusted-ca-file", format!("{pki}/ca.crt"));
-            push("peer-client-cert-auth", "true".to_owned());
-            push("cert-file", format!("{pki}/server.crt"));
-            push("key-file", format!("{pki}/server.key"));
-            push("trusted-ca-file", format!("{pki}/ca.crt"));
-            push("client-cert-auth", "true".to_owned());
+            let file = |name: &str| Value::Text(format!("{pki}/{name}"));
+            push("peer-cert-file", file("peer.crt"));
+            push("peer-key-file", file("peer.key"));
+            push("peer-trusted-ca-file", file("ca.crt"));
+            push("peer-client-cert-auth", Value::On);
+            push("cert-file", file("server.crt"));
+            push("key-file", file("server.key"));
+            push("trusted-ca-file", file("ca.crt"));
+            push("client-cert-auth", Value::On);
         }
         flags
     }
 
-    /// The command line, with placeholders for TLS files.
+    /// Its directories, by the names of their flags.
+    fn dirs(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let wal_dir = self.wal_dir.as_deref().map(|wal_dir| ("wal-dir", wal_dir));
+        std::iter::once(("data-dir", self.data_dir.as_path())).chain(wal_dir)
+    }
+
+    /// The command line, with placeholders for TLS files and for paths that are not UTF-8.
     pub(crate) fn argv(&self) -> Vec<String> {
         let flags = self.flags(FILL_IN);
-        let argv = flags.into_iter().flat_map(|flag| match flag.value.as_str() {
-            "true" => vec![format!("--{}", flag.name)],
-            _ => vec![format!("--{}", flag.name), flag.value],
+        let argv = flags.into_iter().flat_map(|flag| match flag.value {
+            Value::On => vec![format!("--{}", flag.name)],
+            Value::Text(_) | Value::Path(_) => vec![format!("--{}", flag.name), flag.text().into_owned()],
         });
         std::iter::once("etcd".to_owned()).chain(argv).collect()
     }
@@ -94,8 +126,8 @@ impl Start {
     /// What stands above it in every form.
     fn title(&self) -> String {
         match &self.host {
-            Some(host) => format!("# member {} on {host}", self.name),
-            None => format!("# member {}", self.name),
+            Some(host) => format!("# member {} on {}", in_one_line(&self.name), in_one_line(host)),
+            None => format!("# member {}", in_one_line(&self.name)),
         }
     }
 }
@@ -117,15 +149,15 @@ pub(crate) fn starts(report: &RestoreReport) -> Vec<Start> {
         let tls = urls.iter().any(PeerUrl::is_tls);
         let host = urls.iter().find_map(|url| url.host);
         let (listen_clients, advertise_clients) = client_urls(host, port, tls);
-        let listen_peers: Vec<String> = urls.iter().map(|url| url.to_listen_on()).collect();
+        let listen_peers = to_listen_on(&urls);
 
         let mut flags = Vec::new();
-        let mut push = |name, value| flags.push(Flag { name, value });
-        push("name", member.name.clone());
-        push("data-dir", data_dir.display().to_string());
+        flags.push(Flag { name: "name", value: Value::Text(member.name.clone()) });
+        flags.push(Flag { name: "data-dir", value: Value::Path(data_dir.clone()) });
         if let Some(wal_dir) = &wal_dir {
-            push("wal-dir", wal_dir.display().to_string());
+            flags.push(Flag { name: "wal-dir", value: Value::Path(wal_dir.clone()) });
         }
+        let mut push = |name, text| flags.push(Flag { name, value: Value::Text(text) });
         push("initial-advertise-peer-urls", member.peer_urls.join(","));
         push("listen-peer-urls", listen_peers.join(","));
         push("listen-client-urls", listen_clients);
@@ -164,14 +196,12 @@ fn client_urls(host: Option<&str>, port: u16, tls: bool) -> (String, String) {
     let scheme = if tls { "https" } else { "http" };
     let host = host.unwrap_or("127.0.0.1");
     let advertised = format!("{scheme}://{}:{port}", in_url(host));
-    let listen = if is_loopback(host) {
-        advertised.clone()
-    } else if can_bind(host) {
-        format!("{advertised},{scheme}://127.0.0.1:{port}")
-    } else {
-        format!("{scheme}://0.0.0.0:{port}")
-    };
-    (listen, advertised)
+    let here = format!("{scheme}://127.0.0.1:{port}");
+    let mut urls = vec![PeerUrl::new(&advertised)];
+    if !is_loopback(host) {
+        urls.push(PeerUrl::new(&here));
+    }
+    (to_listen_on(&urls).join(","), advertised)
 }
 
 /// A port for the clients of each member: 2379, but on a host with several members the port below each one's peer port, and
@@ -195,15 +225,35 @@ fn client_ports(members: &[RestoredMember]) -> Vec<u16> {
             Some(peer_port) if !alone => peer_port.saturating_sub(1),
             _ => CLIENT_PORT,
         };
+        // Its own peer ports are taken whatever the host, for one it cannot bind makes it listen on all addresses.
+        let own: Vec<u16> = urls(member).into_iter().filter_map(|(_, port)| port).collect();
         // Steps of a hundred, so that neighbouring peer ports do not push each other on.
         let free = (0..=u16::MAX)
             .map(|step| wanted.wrapping_add(step.wrapping_mul(100)))
-            .find(|port| *port != 0 && !taken.contains(&(host.clone(), *port)))
+            .find(|port| *port != 0 && !own.contains(port) && !taken.contains(&(host.clone(), *port)))
             .unwrap_or(CLIENT_PORT);
         taken.insert((host, free));
         ports.push(free);
     }
     ports
+}
+
+/// `text` without anything that ends or continues a line, in any form.
+fn in_one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\\' || breaks_lines(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// True for control characters, and for those that YAML takes for line breaks too.
+fn breaks_lines(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -1,3 +1,7 @@
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
 use insta::assert_snapshot;
 use rstest::rstest;
 use snapshot::integrity::{Digest, Integrity, Verdict};
@@ -576,7 +580,7 @@ fn static_pod_mounts_the_wal_and_kubeadms_certificates() {
         - "--listen-client-urls=https://0.0.0.0:2379"
         - "--advertise-client-urls=https://host1:2379"
         - "--initial-cluster=m 1=https://host1:2380"
-        - "--initial-cluster-token=100% $HOME"
+        - "--initial-cluster-token=100% $$HOME"
         - "--initial-cluster-state=existing"
         - "--peer-cert-file=/etc/kubernetes/pki/etcd/peer.crt"
         - "--peer-key-file=/etc/kubernetes/pki/etcd/peer.key"
@@ -692,7 +696,7 @@ fn quotas(#[case] db_bytes: u64, #[case] nospace: bool, #[case] quota: Option<u6
     report.db_bytes = db_bytes;
     report.dropped_nospace_alarm = nospace;
     let flag = starts(&report)[0].flags(FILL_IN).into_iter().find(|flag| flag.name == "quota-backend-bytes");
-    assert_eq!(flag.map(|flag| flag.value), quota.map(|bytes| bytes.to_string()));
+    assert_eq!(flag.map(|flag| flag.value), quota.map(|bytes| Value::Text(bytes.to_string())));
     assert_eq!(advised(&report, false, Form::Flags).contains("--quota-backend-bytes"), quota.is_some());
 }
 
@@ -703,6 +707,7 @@ fn quotas(#[case] db_bytes: u64, #[case] nospace: bool, #[case] quota: Option<u6
 #[case::peer_on_the_client_port("a=http://h:2379", &[2479])]
 #[case::the_last_port("a=http://h:65535 b=http://h:1", &[65534, 100])]
 #[case::sockets("a=unix://a:0 b=http://h:2380", &[2379, 2379])]
+#[case::own_ports_on_any_host("a=http://10.0.0.1:2380,http://h:2379", &[2479])]
 fn ports_for_clients(#[case] members: &str, #[case] expected: &[u16]) {
     let members: Vec<(&str, &str, Option<&str>)> = members
         .split(' ')
@@ -710,4 +715,116 @@ fn ports_for_clients(#[case] members: &str, #[case] expected: &[u16]) {
         .map(|(name, url)| (name, url, Some("/d")))
         .collect();
     assert_eq!(client_ports(&report(&members).members), expected);
+}
+
+/// The text of the first member's flag.
+fn flag(report: &RestoreReport, name: &str) -> String {
+    let flag = starts(report)[0].flags(FILL_IN).into_iter().find(|flag| flag.name == name);
+    flag.expect("the flag is there").text().into_owned()
+}
+
+#[rstest]
+#[case("http://h1:2380,http://h2:2380", "http://0.0.0.0:2380", "http://0.0.0.0:2379", "http://h1:2379")]
+#[case(
+    "http://10.0.0.1:2380,http://h2:2380",
+    "http://0.0.0.0:2380",
+    "http://10.0.0.1:2379,http://127.0.0.1:2379",
+    "http://10.0.0.1:2379"
+)]
+#[case("http://0.0.0.0:2380", "http://0.0.0.0:2380", "http://0.0.0.0:2379", "http://0.0.0.0:2379")]
+#[case("http://[::]:2380", "http://[::]:2380", "http://[::]:2379", "http://[::]:2379")]
+#[case(
+    "http://[fe80::1%25eth0]:2380",
+    "http://[::]:2380",
+    "http://[::]:2379",
+    "http://[fe80::1%25eth0]:2379"
+)]
+#[case(
+    "http://u:p@10.0.0.1:2380",
+    "http://10.0.0.1:2380",
+    "http://10.0.0.1:2379,http://127.0.0.1:2379",
+    "http://10.0.0.1:2379"
+)]
+fn every_url_can_be_bound(
+    #[case] peers: &str,
+    #[case] listen_peers: &str,
+    #[case] listen_clients: &str,
+    #[case] advertise_clients: &str,
+) {
+    let report = report(&[("m1", peers, Some("/m1"))]);
+    assert_eq!(flag(&report, "listen-peer-urls"), listen_peers);
+    assert_eq!(flag(&report, "listen-client-urls"), listen_clients);
+    assert_eq!(flag(&report, "advertise-client-urls"), advertise_clients);
+    assert_eq!(
+        flag(&report, "initial-advertise-peer-urls"),
+        peers,
+        "this one must stay as it is in the data"
+    );
+}
+
+/// The words a shell makes of the flags form.
+fn words(shell: &str, report: &RestoreReport) -> Vec<u8> {
+    let script = format!("etcd() {{ printf '%s\\0' \"$@\"; }}\n{}", emitted(Form::Flags, report));
+    let output = Command::new(shell).args(["-c", &script]).output().expect("the shell runs");
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+#[test]
+fn text_that_looks_like_a_switch_is_text() {
+    let mut report = report(&[("true", "https://h:2380", Some("true"))]);
+    report.token = "true".to_owned();
+    let start = starts(&report).remove(0);
+    let argv = start.argv();
+    assert_eq!(argv[..3], ["etcd", "--name", "true"]);
+    let token = argv.iter().position(|word| word == "--initial-cluster-token").expect("a token");
+    assert_eq!(argv[token..token + 3], ["--initial-cluster-token", "true", "--initial-cluster-state"]);
+    let shell = words("sh", &report);
+    let shell: Vec<&str> = std::str::from_utf8(&shell).expect("UTF-8").split_terminator('\0').collect();
+    assert_eq!(shell, argv[1..]);
+    assert_eq!(argv.last().map(String::as_str), Some("--client-cert-auth"));
+}
+
+#[test]
+fn a_path_that_is_not_utf_8_is_told_or_left_out_and_never_changed() {
+    let mut report = one();
+    let path = b"/caf\xe9's 1\\n/\xc3\xa9\xff0";
+    report.members[0].data_dir = Some(PathBuf::from(OsStr::from_bytes(path)));
+    report.members[0].wal_dir = Some(PathBuf::from("/wal"));
+    let got = words("bash", &report);
+    let got: Vec<&[u8]> = got.split(|byte| *byte == 0).collect();
+    assert_eq!(got[2..6], [&b"--data-dir"[..], path, b"--wal-dir", b"/wal"]);
+    let quoted = r"$'/caf\351\'s 1\\n/é\3770'";
+    assert!(advised(&report, true, Form::Flags).contains(&format!("chown -R etcd:etcd {quoted} /wal")));
+    for form in [Form::Env, Form::Systemd, Form::StaticPod] {
+        let text = emitted(form, &report);
+        assert!(!text.contains('\u{fffd}') && text.contains("/FILL-IN/data-dir"), "{text}");
+        let advice = advised(&report, false, form);
+        assert!(!advice.contains('\u{fffd}'), "{advice}");
+        assert!(
+            advice.contains(&format!(
+                "--data-dir of default is not UTF-8, so /FILL-IN/data-dir stands in its place: {quoted} cannot be written"
+            )),
+            "{advice}"
+        );
+    }
+    assert_eq!(starts(&report)[0].argv()[4], "/FILL-IN/data-dir");
+    assert!(!advised(&one(), false, Form::Env).contains("UTF-8"));
+}
+
+#[test]
+fn a_name_of_several_lines_ends_no_line() {
+    let name = "a\nb\u{2028}c\\";
+    let report = report(&[(name, "http://h:2380", Some("/d"))]);
+    for form in [Form::Flags, Form::Env, Form::Systemd, Form::StaticPod] {
+        let text = emitted(form, &report);
+        let title = text.lines().next().expect("a title");
+        assert!(title.starts_with(r"# member a\nb\u{2028}c\\ on h"), "{title}");
+    }
+    let unit = emitted(Form::Systemd, &report);
+    assert!(unit.contains("\nDescription=etcd member a\\nb\\u{2028}c\\\\\n"), "{unit}");
+    assert!(unit.contains("\"--name=a\\x0ab\u{2028}c\\\\\" \\\n"), "{unit}");
+    assert!(emitted(Form::StaticPod, &report).contains("- \"--name=a\\nb\\u2028c\\\\\"\n"));
+    let shell = words("sh", &report);
+    assert_eq!(shell.split(|byte| *byte == 0).nth(1), Some(name.as_bytes()));
 }

@@ -59,7 +59,8 @@ fn help_of_snapshot() {
       help     Print this message or the help of the given subcommand(s)
 
     Options:
-      -h, --help  Print help (see more with '--help')
+      -h, --help     Print help (see more with '--help')
+      -V, --version  Print version
 
     Global options:
       -w, --write-out <FORMAT>  How the result is printed [protobuf is refused, as by etcdutl] [default:
@@ -168,6 +169,9 @@ fn long_help_of_restore() {
       -h, --help
               Print help (see a summary with '-h')
 
+      -V, --version
+              Print version
+
     Global options:
       -w, --write-out <FORMAT>
               How the result is printed [protobuf is refused, as by etcdutl]
@@ -275,6 +279,21 @@ fn long_help_of_restore() {
           --debug[=<BOOL>]
               The client's own log
 
+          --ca-file <FILE>
+              The CA bundle for servers' certificates, as etcdctl 2 called it
+
+          --cert-file <FILE>
+              The client's certificate, as etcdctl 2 called it
+
+          --key-file <FILE>
+              The client's key, as etcdctl 2 called it
+
+          --no-sync[=<BOOL>]
+              No look for further servers, in etcdctl 2
+
+          --total-timeout <DURATION>
+              Time for a command, as etcdctl 2 called it
+
     Example:
       etcd-rescue snapshot restore snapshot.db --all-members -o restored \
         --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380
@@ -309,7 +328,10 @@ fn version() {
     let ran = room.run("version");
     assert_eq!(ran.stdout, format!("etcd-rescue version: {number}\nWrites data for etcd: 3.4 3.5 3.6 3.7\n"));
     assert_eq!(room.run("version -w json").json()["version"], number);
-    assert_eq!(room.run("--version").stdout, format!("etcd-rescue {number}\n"));
+    for line in ["--version", "-V", "snapshot --version", "snapshot status --version", "-w json snapshot -V"]
+    {
+        assert_eq!(room.run(line), ran, "{line}");
+    }
 }
 
 #[rstest]

@@ -44,10 +44,11 @@ fn every_connection_flag_is_taken_and_named() {
         "--endpoints http://h:2379 --cacert=ca --cert c --key k --user u:p --password secret --auth-jwt-token t \
          --insecure-skip-tls-verify --insecure-transport=false -d example.org --insecure-discovery \
          snapshot --discovery-srv-name n --dial-timeout=2s status --command-timeout 5s --keepalive-time=2s \
-         --keepalive-timeout 6s --max-request-bytes 1 --max-recv-bytes 1 --hex --debug snapshot.db -q",
+         --keepalive-timeout 6s --max-request-bytes 1 --max-recv-bytes 1 --hex --debug snapshot.db -q \
+         --ca-file ca --cert-file=c --key-file k --no-sync --total-timeout 5s",
     );
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert_snapshot!(ran.stderr, @r"warning: --endpoints, --cacert, --cert, --key, --user, --password, --auth-jwt-token, --insecure-skip-tls-verify, --insecure-discovery, --discovery-srv, --discovery-srv-name, --dial-timeout, --command-timeout, --keepalive-time, --keepalive-timeout, --max-request-bytes, --max-recv-bytes, --hex, --debug are ignored: etcd-rescue reads files and connects to nothing, so they may be left out");
+    assert_snapshot!(ran.stderr, @r"warning: --endpoints, --cacert, --cert, --key, --user, --password, --auth-jwt-token, --insecure-skip-tls-verify, --insecure-discovery, --discovery-srv, --discovery-srv-name, --dial-timeout, --command-timeout, --keepalive-time, --keepalive-timeout, --max-request-bytes, --max-recv-bytes, --hex, --debug, --ca-file, --cert-file, --key-file, --no-sync, --total-timeout are ignored: etcd-rescue reads files and connects to nothing, so they may be left out");
 }
 
 #[test]
