@@ -14,7 +14,7 @@ fn a_saved_snapshot_is_verified_and_restores() {
     assert_snapshot!(ran.stdout, @r"saved.db, 234 kB, 09d65f8484d69f04cfbb4beff6d60672f5e56569778d9c8e8feed0f201f576e3, 79, 190");
     assert_snapshot!(ran.stderr, @r"
     Snapshot saved at saved.db. To restore it: etcd-rescue snapshot restore saved.db
-    warning: the log was not folded: the snapshot ends at the database's consistent index 190, and entries that only the log in data holds are not in it
+    warning: the log was not folded: the snapshot ends at the database's consistent index 190, and entries that only the log of data holds are not in it
     ");
     assert_eq!(room.run("snapshot hash saved.db").code, 0);
     assert_eq!(room.run("snapshot restore saved.db").code, 0);
