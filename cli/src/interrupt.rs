@@ -1,10 +1,11 @@
-//! Ctrl-C and SIGTERM: the first asks the job to stop and clean up, the second ends the process as if nobody listened.
+//! Ctrl-C, Ctrl-\, SIGTERM and a terminal that goes away: the first asks the job to stop and clean up, the second ends the
+//! process as if nobody listened.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{fs, io};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::exit;
@@ -25,7 +26,10 @@ impl Interrupt {
         let interrupt = Self::default();
         // A file size limit (ulimit -f) then is an error of the write that met it, not the end of the process.
         flag::register(SIGXFSZ, Arc::default())?;
-        for signal in [SIGINT, SIGTERM] {
+        let ignored = ignored();
+        // Under nohup the terminal may go away; the job stays.
+        let hangup = Some(SIGHUP).filter(|signal| ignored & bit(*signal) == 0);
+        for signal in [SIGINT, SIGQUIT, SIGTERM].into_iter().chain(hangup) {
             // Actions run in this order: the default one applies only when an earlier signal had set the flag.
             flag::register_conditional_default(signal, Arc::clone(&interrupt.asked))?;
             let number = usize::try_from(signal).unwrap_or_default();
@@ -45,4 +49,16 @@ impl Interrupt {
         let signal = self.asked().then(|| self.signal.load(Ordering::Relaxed))?;
         Some(exit::SIGNAL_BASE.saturating_add(u8::try_from(signal).unwrap_or_default()))
     }
+}
+
+/// The signals this process was started to ignore, each as its [`bit`]; none where the system does not tell.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// A signal's place in the masks of `/proc`.
+fn bit(signal: i32) -> u64 {
+    u32::try_from(signal - 1).ok().and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or_default()
 }

@@ -5,8 +5,9 @@
 mod support_hostile;
 
 use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use bbolt::Db;
 use bbolt::graft::Graft;
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
-use support_hostile::{PATIENCE, Ran, THREE, World, good, image, in_own_mounts};
+use support_hostile::{BINARY, PATIENCE, Ran, THREE, World, good, image, in_own_mounts};
 
 const PARTIAL: &str = ".etcd-rescue-partial";
 /// Large values appended to the small snapshot, so that writing it takes a while.
@@ -92,6 +93,11 @@ const ONE: Job = Job {
     mount_point: None,
 };
 const INSIDE: Job = Job { mount_point: Some("m1"), ..ONE };
+const INSIDE_WITH_LOG: Job = Job {
+    line: "snapshot restore in/big.db --skip-hash-check --data-dir out/m1 --wal-dir out/m1/wal",
+    made: &["m1/member", "m1/wal"],
+    mount_point: Some("m1"),
+};
 const PAIR: Job = Job {
     line: "snapshot restore in/big.db --skip-hash-check --data-dir out/m1 --wal-dir out/wal",
     made: &["m1/member", "wal"],
@@ -125,7 +131,10 @@ struct Running(Option<Child>);
 
 impl Running {
     fn start(world: &World, line: &str) -> Self {
-        let mut command = world.command();
+        Self::start_as(world.command(), line)
+    }
+
+    fn start_as(mut command: Command, line: &str) -> Self {
         command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(Some(command.spawn().unwrap()))
     }
@@ -209,9 +218,40 @@ fn only_mount_point(job: Job) -> Vec<String> {
 
 #[rstest]
 fn an_interrupted_run_leaves_nothing(
-    #[values(ONE, INSIDE, PAIR, ALL, SAVE, ATTACH)] job: Job,
-    #[values((Signal::INT, 130), (Signal::TERM, 143))] (signal, code): (Signal, i32),
+    #[values(ONE, INSIDE, INSIDE_WITH_LOG, PAIR, ALL, SAVE, ATTACH)] job: Job,
+    #[values((Signal::INT, 130), (Signal::TERM, 143))] signal: (Signal, i32),
 ) {
+    assert_interruptible(job, signal);
+}
+
+#[rstest]
+fn a_lost_terminal_and_a_quit_leave_nothing(
+    #[values((Signal::HUP, 129), (Signal::QUIT, 131))] signal: (Signal, i32),
+) {
+    assert_interruptible(PAIR, signal);
+}
+
+/// What nohup is for.
+#[test]
+fn a_hangup_that_is_ignored_stops_nothing() {
+    let world = world();
+    world.guard(|| {
+        // The parent of the binary ignores the signal, and so does the binary unless it listens all the same.
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"trap '' HUP; exec "$0" "$@""#, BINARY]);
+        command.current_dir(world.root()).stdin(Stdio::null());
+        let mut running = Running::start_as(command, ONE.line);
+        let start = Instant::now();
+        while !has_staged(&world, ONE) && !running.is_over() {
+            assert!(start.elapsed() < PATIENCE, "stages nothing");
+        }
+        running.send(Signal::HUP);
+        running.ran().says(0, &[]);
+        assert!(ONE.is_done(&world));
+    });
+}
+
+fn assert_interruptible(job: Job, (signal, code): (Signal, i32)) {
     let world = world();
     world.guard(|| {
         for _ in 0..20 {
@@ -233,7 +273,7 @@ fn an_interrupted_run_leaves_nothing(
 
 #[rstest]
 fn a_killed_run_leaves_what_says_so_and_can_be_cleaned(
-    #[values(ONE, INSIDE, PAIR, ALL, SAVE, ATTACH)] job: Job,
+    #[values(ONE, INSIDE, INSIDE_WITH_LOG, PAIR, ALL, SAVE, ATTACH)] job: Job,
 ) {
     let world = world();
     world.guard(|| {
@@ -330,4 +370,121 @@ fn an_interrupted_wait_for_a_lock() {
     running.send(Signal::INT);
     running.ran().says(130, &["in/good.db is locked", "waiting", "Error: interrupted"]);
     assert_eq!(world.names(), Vec::<String>::new());
+}
+
+/// Takes a finished restore back to where a kill after the cut `cut_after` (2 or 3, `snapshot::stage`) would have left it.
+fn cut(world: &World, wal: &str, staged: &str, cut_after: u32) {
+    let wal = world.output(wal);
+    let segment = fs::read_dir(&wal).unwrap().next().unwrap().unwrap().metadata().unwrap();
+    let db = world.output("m1/member/snap/db");
+    fs::rename(&db, db.with_file_name(format!("db{PARTIAL}"))).unwrap();
+    symlink(format!("unfinished{PARTIAL}/wal-{}-{}", segment.dev(), segment.ino()), db).unwrap();
+    if cut_after == 2 {
+        let staged = world.output(staged);
+        fs::create_dir_all(staged.parent().unwrap()).unwrap();
+        fs::rename(&wal, staged).unwrap();
+        // The first directory below the data dir moves, with the log in it.
+        for above in wal.ancestors().skip(1).take_while(|dir| *dir != world.output("m1")) {
+            if fs::remove_dir(above).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// The link in place of the db is all that keeps etcd from starting on the log alone: it goes with the log, or stays.
+#[rstest]
+#[case::a_pair("wal", "wal.etcd-rescue-partial")]
+#[case::a_log_in_the_data_dir("m1/wal", "m1/unfinished.etcd-rescue-partial/wal")]
+#[case::a_log_deep_in_the_data_dir("m1/a/b", "m1/unfinished.etcd-rescue-partial/a/b")]
+fn a_cut_restore_is_cleaned_whole_or_not_at_all(
+    #[case] wal: &str,
+    #[case] staged: &str,
+    #[values(2, 3)] cut_after: u32,
+) {
+    let world = World::new();
+    let mut changed = good().to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    world.put("changed.db", changed);
+    let line = "snapshot restore in/good.db --data-dir out/m1";
+    let whole = format!("{line} --wal-dir out/{wal}");
+    world.line(&whole).says(0, &[]);
+    cut(&world, wal, staged, cut_after);
+    fs::create_dir(world.output("other")).unwrap();
+    fs::write(world.output("other/0.wal"), "of somebody else").unwrap();
+
+    world.refuses(
+        &whole,
+        1,
+        &["out/m1 holds an unfinished restore", "--clean, together with the same --wal-dir"],
+    );
+    let give = "Give the same --wal-dir as then";
+    world.refuses(&format!("{line} --clean"), 1, &["out/m1 holds an unfinished restore", give]);
+    world.refuses(&format!("{line} --clean --wal-dir out/none"), 1, &["not in out/none", give]);
+    world.refuses(&format!("{line} --clean --wal-dir out/other"), 1, &["not in out/other", give]);
+    // A snapshot that is of no use is no reason to take anything away.
+    let useless = whole.replace("good", "changed");
+    world.refuses(&format!("{useless} --clean"), 1, &["expected sha256"]);
+    let before = world.outputs();
+    world.line(&format!("{whole} --clean --dry-run")).says(0, &[]);
+    assert_eq!(world.outputs(), before);
+
+    world.line(&format!("{whole} --clean")).says(0, &["removed out/m1/member", "had left unfinished"]);
+    fs::remove_dir_all(world.output("other")).unwrap();
+    assert!(world.output("m1/member/snap/db").metadata().unwrap().is_file());
+    assert_eq!(fs::read_dir(world.output(wal)).unwrap().count(), 1);
+    assert!(!world.names().iter().any(|name| name.contains(PARTIAL)), "{:?}", world.names());
+}
+
+/// Whether the output can be written is known before anything is, with `--dry-run` too.
+#[rstest]
+fn a_dry_run_knows_where_nothing_can_be_written(#[values("", "--dry-run")] dry_run: &str) {
+    let world = World::new();
+    fs::create_dir(world.output("there")).unwrap();
+    let script = format!(
+        r#"
+        mkdir out/ro
+        mount -t tmpfs none out/ro
+        mkdir out/ro/empty
+        mount -o remount,ro out/ro
+        for to in "--data-dir out/ro/m1" "--data-dir out/ro/a/b/m1" "--data-dir out/ro/empty" \
+                  "--data-dir out/m1 --wal-dir out/ro/wal"; do
+            code=0
+            "$0" snapshot restore in/good.db $to {dry_run} || code=$?
+            echo "code $code"
+        done
+        umount out/ro
+        rmdir out/ro out/there
+        find out -mindepth 1"#
+    );
+    let ran = world.guard(|| in_own_mounts(&world, &script));
+    ran.says(0, &["cannot write to", "out/ro/empty: Read-only file system"]);
+    assert_eq!(ran.stdout, "code 1\n".repeat(4), "{ran:#?}");
+}
+
+#[rstest]
+#[case("out/m1/member")]
+#[case("out/m1/member/snap")]
+#[case("out/m1/member/snap/db")]
+#[case("out/m1/member/log")]
+#[case("out/m1/x/../member/wal/x")]
+fn a_log_among_the_members_files_is_refused(#[case] wal_dir: &str, #[values("", "--dry-run")] dry_run: &str) {
+    let line = format!("snapshot restore in/good.db --data-dir out/m1 --wal-dir {wal_dir} {dry_run}");
+    World::new().refuses(&line, 1, &[wal_dir, "only member/wal can hold the log"]);
+}
+
+/// One directory by two names.
+#[test]
+fn a_log_in_the_data_dir_by_way_of_a_link() {
+    let world = World::new();
+    fs::create_dir_all(world.output("real/m1")).unwrap();
+    symlink("real", world.output("link")).unwrap();
+    let to = |data: &str, wal: &str| format!("snapshot restore in/good.db --data-dir {data} --wal-dir {wal}");
+    world.refuses(&to("out/real/m1", "out/link/m1"), 1, &["can neither be nor hold the data dir"]);
+    world.refuses(&to("out/real/m1", "out/link"), 1, &["can neither be nor hold the data dir"]);
+    world.line(&to("out/real/m1", "out/link/m1/wal")).says(0, &[]);
+    assert_eq!(fs::read_dir(world.output("real/m1/wal")).unwrap().count(), 1);
+    world.line(&to("out/link/m2", "out/real/m2/member/wal")).says(0, &[]);
+    assert_eq!(fs::read_dir(world.output("real/m2/member/wal")).unwrap().count(), 1);
+    assert!(!world.names().iter().any(|name| name.contains(PARTIAL)));
 }

@@ -88,7 +88,7 @@ fn oracle_a_killed_servers_raw_db_boots(#[case] fixture: &str, #[case] version: 
 fn oracle_a_log_in_a_place_of_its_own_boots(
     #[case] fixture: &str,
     #[case] version: Version,
-    #[values("elsewhere", "in the data dir")] place: &str,
+    #[values("elsewhere", "in the data dir", "in a data dir that exists")] place: &str,
 ) {
     let scratch = tempfile::tempdir().unwrap();
     // Memory, so that data and log have no rename between them.
@@ -104,7 +104,11 @@ fn oracle_a_log_in_a_place_of_its_own_boots(
             );
             memory.path().join("m1-wal")
         }
-        _ => data_dir.join("wal"),
+        "in the data dir" => data_dir.join("wal"),
+        _ => {
+            fs::create_dir(&data_dir).unwrap();
+            data_dir.join("wal")
+        }
     };
     let json = restore(&truth.snapshot, &plan, &data_dir, &["--wal-dir", text(&wal_dir)]);
     assert!(!data_dir.join("member/wal").exists());
@@ -246,12 +250,14 @@ fn oracle_a_nospace_alarm_is_dropped_or_kept_as_asked(#[case] fixture: &str, #[c
 fn oracle_no_server_starts_from_half_a_restore(
     #[values(Version::V3_4, Version::V3_5_1, Version::V3_5New)] version: Version,
     #[values(2, 3)] cut_after: u32,
+    #[values(("m1-wal", "m1-wal.etcd-rescue-partial"), ("m1/wal", "m1/unfinished.etcd-rescue-partial/wal"))]
+    (wal_dir, staged): (&str, &str),
 ) {
     let scratch = tempfile::tempdir().unwrap();
     let fixture = if version == Version::V3_4 { "3.4.23" } else { "3.5.30" };
     let truth = Truth::of(fixture, "s1-precompact", scratch.path());
     let plan = Plan::new(1);
-    let (data_dir, wal_dir) = (scratch.path().join("m1"), scratch.path().join("m1-wal"));
+    let (data_dir, wal_dir) = (scratch.path().join("m1"), scratch.path().join(wal_dir));
     let flags = ["--wal-dir", text(&wal_dir)];
     restore(&truth.snapshot, &plan, &data_dir, &flags);
 
@@ -262,7 +268,9 @@ fn oracle_no_server_starts_from_half_a_restore(
     let nowhere = format!("unfinished.etcd-rescue-partial/wal-{}-{}", segment.dev(), segment.ino());
     symlink(nowhere, &db).unwrap();
     if cut_after == 2 {
-        fs::rename(&wal_dir, scratch.path().join("m1-wal.etcd-rescue-partial")).unwrap();
+        let staged = scratch.path().join(staged);
+        fs::create_dir_all(staged.parent().unwrap()).unwrap();
+        fs::rename(&wal_dir, staged).unwrap();
     }
 
     // That this is the state, and not something of this test's own, the product says itself.

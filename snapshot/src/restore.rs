@@ -14,7 +14,7 @@ use crate::membership::{ClusterError, InitialCluster, Member};
 use crate::new_cluster::NewClusterError;
 use crate::opened::Opened;
 use crate::plan::Plan;
-use crate::stage::{self, Kind, Relation, Stage, StageError};
+use crate::stage::{self, Kind, Relation, Remains, Stage, StageError};
 use crate::status::StatusError;
 use crate::target::TargetVersion;
 
@@ -272,13 +272,21 @@ pub fn restore(
     let cluster = InitialCluster::parse(&options.initial_cluster).map_err(RestoreError::InitialCluster)?;
     let members = cluster.members(&options.token).map_err(RestoreError::InitialCluster)?;
     let jobs = jobs(&cluster, &members, &options.output)?;
-    let (leftovers, cleaned) = leftovers(options)?;
+    stage::ensure_owner(options.owner)?;
+    let remains = if options.clean {
+        let (data_dir, wal_dir) = options.output.dirs();
+        Remains::find(data_dir, wal_dir)?
+    } else {
+        Remains::default()
+    };
     for place in options.output.places() {
-        stage::examine(place, Kind::Dir)?;
+        stage::examine_without(place, Kind::Dir, &remains)?;
     }
 
     let plan = Plan::new(input.source(), &path(), members.clone(), options, watch)?;
     let overlay = plan.edited(input.source());
+    // Nothing is taken away for a snapshot that turns out to be of no use.
+    let (leftovers, cleaned) = leftovers(options)?;
     ensure_space(options, &jobs, &plan)?;
     if options.dry_run {
         plan.verify(&overlay, &path(), watch)?;
@@ -325,12 +333,17 @@ pub fn restore(
 }
 
 impl Output {
-    /// The paths that must not be taken yet.
-    fn places(&self) -> impl Iterator<Item = &Path> {
-        let (first, second) = match self {
+    /// The data dir, or what holds all of them, and the log's directory.
+    fn dirs(&self) -> (&Path, Option<&Path>) {
+        match self {
             Self::OneMember { data_dir, wal_dir, .. } => (data_dir.as_path(), wal_dir.as_deref()),
             Self::AllMembers { dir } => (dir.as_path(), None),
-        };
+        }
+    }
+
+    /// The paths that must not be taken yet.
+    fn places(&self) -> impl Iterator<Item = &Path> {
+        let (first, second) = self.dirs();
         std::iter::once(first).chain(second)
     }
 
@@ -364,6 +377,11 @@ fn jobs<'a>(
                 None => PathBuf::from("member/wal"),
                 Some(wal_dir) => match stage::relation(data_dir, wal_dir)? {
                     Relation::Apart => PathBuf::new(),
+                    Relation::WalInData(below)
+                        if below.starts_with("member") && below != Path::new("member/wal") =>
+                    {
+                        return Err(StageError::WalInMember(wal_dir.clone()).into());
+                    }
                     Relation::WalInData(below) => below,
                     Relation::Impossible => {
                         let (data, wal) = (data_dir.clone(), wal_dir.clone());
@@ -395,10 +413,8 @@ fn jobs<'a>(
 fn leftovers(options: &RestoreOptions) -> Result<(Vec<PathBuf>, Vec<PathBuf>), StageError> {
     let mut cleaned = Vec::new();
     if options.clean && !options.dry_run {
-        let mut places = options.output.places();
-        if let Some(data_dir) = places.next() {
-            cleaned = stage::clean(data_dir, places.next())?;
-        }
+        let (data_dir, wal_dir) = options.output.dirs();
+        cleaned = stage::clean(data_dir, wal_dir)?;
     }
     let mut found = Vec::new();
     for place in options.output.places() {
@@ -423,8 +439,7 @@ fn not_folded(input: &Opened, plan: &Plan) -> Option<String> {
 fn ensure_space(options: &RestoreOptions, jobs: &[Job<'_>], plan: &Plan) -> Result<(), RestoreError> {
     let (data, log) = member_files::needed_bytes(&plan.backend.patch, &plan.snap);
     let count = jobs.len() as u64;
-    let mut places = options.output.places();
-    let Some(data_dir) = places.next() else { return Ok(()) };
+    let (data_dir, _) = options.output.dirs();
     let apart = options.output.wal_dir_apart()?;
     match apart {
         Some(wal_dir) if !copy::same_file_system(data_dir, wal_dir) => {
@@ -455,8 +470,7 @@ fn write(
     files: &Contents<'_>,
     watch: &dyn Watch,
 ) -> Result<(), RestoreError> {
-    let mut places = options.output.places();
-    let Some(data_dir) = places.next() else { return Ok(()) };
+    let (data_dir, _) = options.output.dirs();
     let data = Stage::new(data_dir, Kind::Dir)?;
     let apart = options.output.wal_dir_apart()?;
     let log = apart.map(|wal_dir| Stage::new(wal_dir, Kind::Dir)).transpose()?;
@@ -477,9 +491,10 @@ fn write(
     if watch.interrupted() {
         return Err(RestoreError::Interrupted);
     }
-    match log {
-        Some(log) => stage::commit_pair(data, log, options.owner)?,
-        None => data.commit(options.owner)?,
+    match (log, jobs, &options.output) {
+        (Some(log), ..) => stage::commit_pair(data, log, options.owner)?,
+        (None, [job], Output::OneMember { .. }) => data.commit_with_log(&job.wal_dir, options.owner)?,
+        _ => data.commit(options.owner)?,
     }
     Ok(())
 }

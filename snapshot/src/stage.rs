@@ -2,35 +2,40 @@
 //!
 //! # Where
 //! An output that does not exist yet is staged beside its place as `<name>.etcd-rescue-partial`; one that is an empty
-//! directory or mount point is staged inside it as `unfinished.etcd-rescue-partial`, and its entries move up one by one,
-//! `member` last. Anything else that exists is refused. A [`Stage`] that is dropped without [`commit`](Stage::commit)
-//! removes what it made; after a SIGKILL the name tells what it is, [`leftovers`] finds it and [`clean`] removes it.
+//! directory or mount point is staged inside it as `unfinished.etcd-rescue-partial`, and its entries move up one by one.
+//! Anything else that exists is refused. A [`Stage`] that is dropped without [`commit`](Stage::commit) removes what it
+//! made; after a SIGKILL the name tells what it is, [`leftovers`] finds it and [`clean`] removes it.
 //!
-//! # Two outputs, one restore
-//! With a log directory of its own (`--wal-dir`, perhaps on another file system) no single rename can publish both, and
-//! each half alone is dangerous to start: etcd given a log without a db replays it onto an *empty store*; given a db
-//! without a log it founds a *new cluster* on the old data, whose consistent index then swallows that cluster's first
-//! entries. So neither order of two renames is safe, and [`commit_pair`] uses three:
+//! # Two renames, one restore
+//! With a log directory of its own (`--wal-dir`, perhaps on another file system) no single rename can publish both; nor
+//! can one when the log lies in the data dir beside `member` and the data dir exists, so that `member` and the log move
+//! up one after the other. Each half alone is dangerous to start: etcd given a log without a db replays it onto an
+//! *empty store*; given a db without a log it founds a *new cluster* on the old data, whose consistent index then
+//! swallows that cluster's first entries. So neither order of two renames is safe, and [`commit_pair`] and
+//! [`commit_with_log`](Stage::commit_with_log) use three:
 //!
 //! 1. In the staged data dir the db is set aside as `member/snap/db.etcd-rescue-partial`, and `member/snap/db` becomes a
 //!    symbolic link into a directory that does not exist. etcd opens the backend before it looks at the log and cannot
 //!    open (or create) this one, so it stops there, having changed nothing.
-//! 2. The data dir gets its name, and its parent is synced.
-//! 3. The log dir gets its name, and its parent is synced.
+//! 2. The data dir (in an existing one: `member`) gets its name, and its parent is synced.
+//! 3. The log dir (or the directory in the data dir that holds it) gets its name, and its parent is synced.
 //! 4. The db is renamed over the link: one atomic POSIX rename, on one file system. The directory is synced.
 //!
-//! | cut after | data dir | log dir | etcd |
+//! | cut after | data dir, or `member` in it | log dir, or what holds it in the data dir | etcd |
 //! |---|---|---|---|
-//! | 1 | `….etcd-rescue-partial` | `….etcd-rescue-partial` | finds neither: as before the restore |
-//! | 2 | its name, link in place of the db | `….etcd-rescue-partial` | stops: cannot open the backend |
+//! | 1 | in `….etcd-rescue-partial` | in `….etcd-rescue-partial` | finds neither: as before the restore |
+//! | 2 | its name, link in place of the db | in `….etcd-rescue-partial` | stops: cannot open the backend |
 //! | 3 | its name, link in place of the db | its name | stops: cannot open the backend |
 //! | 4 | complete | complete | starts |
+//!
+//! Other entries of an existing directory are whole members of a cluster, each with its log: they move up one by one.
 //!
 //! Tried with etcd 3.4.23 and 3.5.1: after cut 2 and 3 both panic (`failed to open database`, `no such file or
 //! directory`) and change no file, while a log without its db and a db without its log both start. 3.6 and 3.7 open
 //! the backend first too, by their sources; no such server was at hand.
 //!
-//! The link names the log segment's device and inode, so that [`clean`] after cut 3 removes that log and no other.
+//! The link names the log segment's device and inode, so that [`clean`] after cut 3 removes that log and no other, and
+//! never the link while that log may still be somewhere: it is removed last, and not at all when the log is not found.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -39,7 +44,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{Access, CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 /// How the name of everything unfinished ends.
@@ -53,6 +58,7 @@ pub const SNAP_MODE: u32 = 0o644;
 
 const INSIDE: &str = "unfinished";
 const LINK_DIR: &str = "unfinished.etcd-rescue-partial";
+const MEMBER: &str = "member";
 const DB: &str = "member/snap/db";
 const DB_ASIDE: &str = "member/snap/db.etcd-rescue-partial";
 
@@ -88,6 +94,16 @@ pub enum StageError {
         /// What the system said.
         error: io::Error,
     },
+    /// The output's place, or the nearest directory above it, may not be written.
+    #[error("cannot create {}: cannot write to {}: {error}", path.display(), place.display())]
+    NotWritable {
+        /// The output.
+        path: PathBuf,
+        /// The directory.
+        place: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// There is a file of that name.
     #[error("{} exists already; it is not overwritten", .0.display())]
     Exists(PathBuf),
@@ -106,8 +122,42 @@ pub enum StageError {
     #[error("{} is a file; a directory name was expected", .0.display())]
     NotADirectory(PathBuf),
     /// An earlier run was killed between two renames.
-    #[error("{} holds an unfinished restore that was cut off; etcd cannot start from it; --clean removes it", .0.display())]
+    #[error(
+        "{} holds an unfinished restore that was cut off; etcd cannot start from it; --clean, together with the same \
+         --wal-dir as then, removes it", .0.display()
+    )]
     Unfinished(PathBuf),
+    /// An earlier run was killed between two renames, and its log is not where [`clean`] may look.
+    #[error(
+        "{} holds an unfinished restore whose log, in a --wal-dir of its own, is not {}: etcd would start from that log \
+         alone, so --clean removes neither. Give the same --wal-dir as then; if that log is gone, remove {} by hand",
+        data.display(),
+        wal.as_ref().map_or_else(|| "known".to_owned(), |wal| format!("in {}", wal.display())),
+        data.join(MEMBER).display()
+    )]
+    LogNotFound {
+        /// The data directory.
+        data: PathBuf,
+        /// The log directory that was given.
+        wal: Option<PathBuf>,
+    },
+    /// The log directory would lie among the files of the member.
+    #[error(
+        "--wal-dir {}: of the places in the data dir's member directory only member/wal can hold the log; give --wal-dir \
+         a directory of its own", .0.display()
+    )]
+    WalInMember(PathBuf),
+    /// Only root gives files away.
+    #[error(
+        "--owner: cannot change the owner to user {uid} as user {euid}: Operation not permitted; run as root, or leave \
+         --owner out"
+    )]
+    Owner {
+        /// Who this process is.
+        euid: u32,
+        /// Who was to own the output.
+        uid: u32,
+    },
     /// No name to write to: `/`, `..` or an empty path.
     #[error("{:?} does not name an output", .0)]
     NoName(PathBuf),
@@ -154,6 +204,8 @@ pub struct Stage {
     leftovers: Vec<PathBuf>,
     /// Names moved up out of the stage so far, when `inside`.
     moved: Vec<OsString>,
+    /// Who owned the existing directory, once it was handed to another.
+    owner_before: Option<Owner>,
     state: State,
 }
 
@@ -187,6 +239,7 @@ impl Stage {
             handle: None,
             leftovers: left,
             moved: Vec::new(),
+            owner_before: None,
             state: State::Staged,
         };
         make_missing(&parent, &mut stage.made_parents)?;
@@ -277,11 +330,48 @@ impl Stage {
         Ok(())
     }
 
+    /// The same for a data directory whose log lies in it, in the directory `log` (relative): etcd starts from both or
+    /// from nothing; the module's page tells how.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing is left behind.
+    pub fn commit_with_log(self, log: &Path, owner: Option<Owner>) -> Result<(), StageError> {
+        self.commit_with_log_stepwise(log, owner, &mut |_| Ok(()))
+    }
+
+    fn commit_with_log_stepwise(
+        mut self,
+        log: &Path,
+        owner: Option<Owner>,
+        before: &mut dyn FnMut(Step) -> io::Result<()>,
+    ) -> Result<(), StageError> {
+        // Where one rename publishes both there is nothing to cut.
+        if !self.inside || log.starts_with(MEMBER) {
+            return self.commit(owner);
+        }
+        set_db_aside(&self.root, &self.root.join(log))?;
+        self.seal(owner)?;
+        let place = self.final_path.clone();
+        let mut step = |step| before(step).map_err(failed("publish", &place));
+        step(Step::Data)?;
+        self.move_up(vec![MEMBER.into()])?;
+        sync(&place)?;
+        step(Step::Wal)?;
+        self.move_up(self.staged_names()?)?;
+        sync(&place)?;
+        step(Step::Db)?;
+        put_db_in_place(&place)?;
+        step(Step::Finish).ok();
+        self.finish();
+        Ok(())
+    }
+
     /// Owner and sync for every file and directory, insides first.
-    fn seal(&self, owner: Option<Owner>) -> Result<(), StageError> {
+    fn seal(&mut self, owner: Option<Owner>) -> Result<(), StageError> {
         for parent in &self.made_parents {
             set_owner(parent, owner)?;
         }
+        self.hand_over_place(owner)?;
         let mut dirs = Vec::new();
         let mut open = vec![self.root.clone()];
         while let Some(path) = open.pop() {
@@ -302,9 +392,26 @@ impl Stage {
         Ok(())
     }
 
+    /// Hands an output directory that was there before to `owner`. What it is called by may be a link to it.
+    fn hand_over_place(&mut self, owner: Option<Owner>) -> Result<(), StageError> {
+        let Some(owner) = owner.filter(|_| self.inside) else { return Ok(()) };
+        let meta = fs::metadata(&self.final_path).map_err(failed("look at", &self.final_path))?;
+        if meta.uid() == owner.uid && owner.gid.is_none_or(|gid| gid == meta.gid()) {
+            return Ok(());
+        }
+        std::os::unix::fs::chown(&self.final_path, Some(owner.uid), owner.gid)
+            .map_err(failed("change the owner of", &self.final_path))?;
+        self.owner_before = Some(Owner { uid: meta.uid(), gid: Some(meta.gid()) });
+        Ok(())
+    }
+
     /// Gives the output its name. On an error everything is back in the stage.
     fn publish(&mut self) -> Result<(), StageError> {
-        let renamed = if self.inside { self.move_up() } else { rename_new(&self.root, &self.final_path) };
+        let renamed = if self.inside {
+            self.staged_names().and_then(|names| self.move_up(names))
+        } else {
+            rename_new(&self.root, &self.final_path)
+        };
         let synced = renamed.and_then(|()| {
             self.state = State::Published;
             let parents = self.made_parents.iter().map(|p| parent_of(p));
@@ -317,12 +424,16 @@ impl Stage {
         synced
     }
 
-    fn move_up(&mut self) -> Result<(), StageError> {
+    fn staged_names(&self) -> Result<Vec<OsString>, StageError> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(failed("list", &self.root))? {
             names.push(entry.map_err(failed("list", &self.root))?.file_name());
         }
-        names.sort_by_key(|name| (name == "member", name.clone()));
+        names.sort();
+        Ok(names)
+    }
+
+    fn move_up(&mut self, names: Vec<OsString>) -> Result<(), StageError> {
         for name in names {
             rename_new(&self.root.join(&name), &self.final_path.join(&name))?;
             self.moved.push(name);
@@ -349,11 +460,6 @@ impl Stage {
             drop(fs::remove_dir(&self.root));
         }
     }
-
-    /// Where the content is now.
-    fn place(&self) -> &Path {
-        if self.state == State::Staged { &self.root } else { &self.final_path }
-    }
 }
 
 impl Drop for Stage {
@@ -362,6 +468,9 @@ impl Drop for Stage {
             return;
         }
         self.unpublish();
+        if let Some(Owner { uid, gid }) = self.owner_before {
+            drop(std::os::unix::fs::chown(&self.final_path, Some(uid), gid));
+        }
         if !self.root.as_os_str().is_empty() {
             drop(match self.kind {
                 Kind::Dir => fs::remove_dir_all(&self.root),
@@ -383,7 +492,7 @@ pub fn commit_pair(data: Stage, wal: Stage, owner: Option<Owner>) -> Result<(), 
     commit_pair_stepwise(data, wal, owner, &mut |_| Ok(()))
 }
 
-/// The moments before which [`commit_pair`] can be cut.
+/// The moments before which [`commit_pair`] and [`Stage::commit_with_log`] can be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Data,
@@ -402,7 +511,7 @@ fn commit_pair_stepwise(
         let (data, wal) = (data.final_path.clone(), wal.final_path.clone());
         return Err(StageError::Nested { data, wal });
     }
-    set_db_aside(&data, &wal)?;
+    set_db_aside(&data.root, &wal.root)?;
     data.seal(owner)?;
     wal.seal(owner)?;
     let mut step = |step, path: &Path| before(step).map_err(failed("publish", path));
@@ -412,9 +521,7 @@ fn commit_pair_stepwise(
         step(Step::Wal, &wal.final_path)?;
         wal.publish()?;
         step(Step::Db, &data.final_path)?;
-        let (from, to) = (data.place().join(DB_ASIDE), data.place().join(DB));
-        fs::rename(&from, &to).map_err(failed("rename", &from))?;
-        sync(&parent_of(&to))
+        put_db_in_place(&data.final_path)
     })();
     if let Err(e) = rest {
         // The log goes first: as long as the link is in place the data dir alone starts nothing, but if the last
@@ -429,21 +536,28 @@ fn commit_pair_stepwise(
     Ok(())
 }
 
-fn set_db_aside(data: &Stage, wal: &Stage) -> Result<(), StageError> {
-    let (db, aside) = (data.root.join(DB), data.root.join(DB_ASIDE));
+fn set_db_aside(data: &Path, wal: &Path) -> Result<(), StageError> {
+    let (db, aside) = (data.join(DB), data.join(DB_ASIDE));
     if !fs::symlink_metadata(&db).is_ok_and(|m| m.is_file()) {
         return Err(StageError::Incomplete(db));
     }
     let mut segment = None;
-    for entry in fs::read_dir(&wal.root).map_err(failed("list", &wal.root))? {
-        let path = entry.map_err(failed("list", &wal.root))?.path();
+    for entry in fs::read_dir(wal).map_err(failed("list", wal))? {
+        let path = entry.map_err(failed("list", wal))?.path();
         if path.extension().is_some_and(|e| e == "wal") {
             segment = Some(fs::metadata(&path).map_err(failed("look at", &path))?);
         }
     }
-    let segment = segment.ok_or_else(|| StageError::Incomplete(wal.root.join("*.wal")))?;
+    let segment = segment.ok_or_else(|| StageError::Incomplete(wal.join("*.wal")))?;
     rename_new(&db, &aside)?;
     symlink(link_target(&segment), &db).map_err(failed("link", &db))
+}
+
+/// Ends what [`set_db_aside`] began.
+fn put_db_in_place(data: &Path) -> Result<(), StageError> {
+    let (from, to) = (data.join(DB_ASIDE), data.join(DB));
+    fs::rename(&from, &to).map_err(failed("rename", &from))?;
+    sync(&parent_of(&to))
 }
 
 fn link_target(segment: &fs::Metadata) -> PathBuf {
@@ -455,7 +569,7 @@ fn unfinished_link(data_dir: &Path) -> Option<PathBuf> {
     fs::read_link(data_dir.join(DB)).ok().filter(|target| target.starts_with(LINK_DIR))
 }
 
-/// How two output paths lie to each other, as text: neither needs to exist.
+/// How two output paths lie to each other; neither needs to exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relation {
     /// Neither in the other.
@@ -471,6 +585,7 @@ pub enum Relation {
 /// # Errors
 /// [`StageError::Io`] when the current directory cannot be told.
 pub fn relation(data: &Path, wal: &Path) -> Result<Relation, StageError> {
+    // Links are followed as far as the path exists; `..` then leads where the system says.
     let plain = |path: &Path| -> Result<PathBuf, StageError> {
         let absolute = std::path::absolute(path).map_err(failed("resolve", path))?;
         let mut out = PathBuf::new();
@@ -480,6 +595,9 @@ pub fn relation(data: &Path, wal: &Path) -> Result<Relation, StageError> {
                     out.pop();
                 }
                 part => out.push(part),
+            }
+            if let Ok(real) = fs::canonicalize(&out) {
+                out = real;
             }
         }
         Ok(out)
@@ -507,7 +625,7 @@ pub fn leftovers(final_path: &Path) -> Result<Vec<PathBuf>, StageError> {
     }
     collect_partials(final_path, b"", &mut found)?;
     if unfinished_link(final_path).is_some() {
-        found.push(final_path.join("member"));
+        found.push(final_path.join(MEMBER));
     }
     found.sort();
     Ok(found)
@@ -546,47 +664,114 @@ fn is_partial(name: &OsStr) -> bool {
     name.as_bytes().ends_with(PARTIAL_SUFFIX.as_bytes())
 }
 
+/// What [`clean`] removes, in this order.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    /// The log of an unfinished restore, when it has its name already.
+    segment: Option<PathBuf>,
+    /// The directories in the data dir that hold nothing else.
+    emptied: Vec<PathBuf>,
+    /// What [`leftovers`] finds; the link that keeps etcd from starting goes last.
+    partials: Vec<PathBuf>,
+}
+
+impl Remains {
+    /// What there is to remove for the output `final_path` and, for a restore, its `wal_dir`.
+    ///
+    /// # Errors
+    /// [`StageError::LogNotFound`] when there is the link of an unfinished restore, but not the log it names: it would be
+    /// left without a db; [`StageError::Io`].
+    pub(crate) fn find(final_path: &Path, wal_dir: Option<&Path>) -> Result<Self, StageError> {
+        let mut remains = Self { partials: leftovers(final_path)?, ..Self::default() };
+        let below = match wal_dir.map(|wal_dir| relation(final_path, wal_dir)).transpose()? {
+            Some(Relation::WalInData(below)) => Some(below),
+            _ => None,
+        };
+        // By way of the data dir, so that the paths found can be compared.
+        let in_data = below.as_ref().map(|below| final_path.join(below));
+        let wal_dir = in_data.as_deref().or(wal_dir);
+        if let Some(wal_dir) = wal_dir {
+            remains.partials.extend(leftovers(wal_dir)?);
+        }
+        let member = final_path.join(MEMBER);
+        remains.partials.sort_by_key(|path| (*path == member, path.clone()));
+        remains.partials.dedup();
+        let Some(target) = unfinished_link(final_path) else { return Ok(remains) };
+        let not_found =
+            || StageError::LogNotFound { data: final_path.to_owned(), wal: wal_dir.map(Path::to_owned) };
+        let dir = wal_dir.ok_or_else(not_found)?;
+        remains.segment = segment_in(dir, &target)?;
+        let mut is_found = remains.segment.is_some();
+        for partial in &remains.partials {
+            let below = below.as_ref().map(|below| partial.join(below));
+            for staged in [Some(partial.clone()), below].into_iter().flatten() {
+                is_found |= segment_in(&staged, &target)?.is_some();
+            }
+        }
+        if !is_found {
+            return Err(not_found());
+        }
+        if let (Some(in_data), Some(segment)) = (&in_data, &remains.segment) {
+            let mut only = segment.clone();
+            for dir in in_data.ancestors().take_while(|dir| *dir != final_path) {
+                let mut names = fs::read_dir(dir).map_err(failed("list", dir))?;
+                if !names.all(|entry| entry.is_ok_and(|entry| entry.path() == only)) {
+                    break;
+                }
+                remains.emptied.push(dir.to_owned());
+                only = dir.to_owned();
+            }
+        }
+        Ok(remains)
+    }
+
+    /// True when `path` will be gone.
+    fn includes(&self, path: &Path) -> bool {
+        let mut all = self.segment.iter().chain(&self.emptied).chain(&self.partials);
+        all.any(|remains| remains == path)
+    }
+}
+
 /// Removes what [`leftovers`] finds, and after a cut between the last two renames of a pair the log in `wal_dir` that
 /// belongs to it. Returns what was removed.
 ///
 /// # Errors
-/// [`StageError::InUse`] when a running process is writing one of them; [`StageError::Io`].
+/// [`StageError::LogNotFound`] when that log cannot be found, and nothing was removed; [`StageError::InUse`] when a
+/// running process is writing one of them; [`StageError::Io`].
 pub fn clean(final_path: &Path, wal_dir: Option<&Path>) -> Result<Vec<PathBuf>, StageError> {
+    let Remains { segment, emptied, partials } = Remains::find(final_path, wal_dir)?;
     let mut removed = Vec::new();
-    for path in leftovers(final_path)? {
-        // The log goes first: without the link it would be a log without a db.
-        if let (Some(wal_dir), Some(target)) = (wal_dir, unfinished_link(final_path))
-            && path == final_path.join("member")
-        {
-            remove_segment(wal_dir, &target, &mut removed)?;
-        }
+    if let Some(path) = segment {
         remove_partial(&path)?;
         removed.push(path);
     }
-    if let Some(wal_dir) = wal_dir {
-        for path in leftovers(wal_dir)? {
-            remove_partial(&path)?;
-            removed.push(path);
-        }
+    for dir in emptied {
+        fs::remove_dir(&dir).map_err(failed("remove", &dir))?;
+    }
+    for path in partials {
+        remove_partial(&path)?;
+        removed.push(path);
     }
     Ok(removed)
 }
 
-fn remove_segment(wal_dir: &Path, target: &Path, removed: &mut Vec<PathBuf>) -> Result<(), StageError> {
-    let entries = match fs::read_dir(wal_dir) {
+/// The log segment in `dir` that the link `target` names.
+fn segment_in(dir: &Path, target: &Path) -> Result<Option<PathBuf>, StageError> {
+    let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(failed("list", wal_dir)(e)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(failed("list", dir)(e)),
     };
     for entry in entries {
-        let path = entry.map_err(failed("list", wal_dir))?.path();
+        let path = entry.map_err(failed("list", dir))?.path();
         let meta = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
         if meta.is_file() && link_target(&meta) == target {
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
-            removed.push(path);
+            return Ok(Some(path));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn remove_partial(path: &Path) -> Result<(), StageError> {
@@ -602,15 +787,21 @@ fn remove_partial(path: &Path) -> Result<(), StageError> {
         .map_err(failed("remove", path))
 }
 
-/// True if the output is to be staged inside `path`, an empty directory; false if `path` is free.
+/// True if the output is to be staged inside `path`, an empty directory; false if `path` is free. Either way this user
+/// may write there.
 pub(crate) fn examine(path: &Path, kind: Kind) -> Result<bool, StageError> {
+    examine_without(path, kind, &Remains::default())
+}
+
+/// The same, as it will be when `remains` are removed.
+pub(crate) fn examine_without(path: &Path, kind: Kind, remains: &Remains) -> Result<bool, StageError> {
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             // A link to nowhere is something too, and a rename would not replace it.
             return match fs::symlink_metadata(path) {
                 Ok(_) => Err(StageError::Exists(path.to_owned())),
-                Err(_) => Ok(false),
+                Err(_) => ensure_writable(path).map(|()| false),
             };
         }
         Err(e) => return Err(failed("look at", path)(e)),
@@ -621,7 +812,7 @@ pub(crate) fn examine(path: &Path, kind: Kind) -> Result<bool, StageError> {
         Kind::Dir if !meta.is_dir() => return Err(StageError::NotADirectory(path.to_owned())),
         Kind::Dir => {}
     }
-    if unfinished_link(path).is_some() {
+    if unfinished_link(path).is_some() && !remains.includes(&path.join(MEMBER)) {
         return Err(StageError::Unfinished(path.to_owned()));
     }
     for entry in fs::read_dir(path).map_err(failed("list", path))? {
@@ -630,11 +821,39 @@ pub(crate) fn examine(path: &Path, kind: Kind) -> Result<bool, StageError> {
         // A fresh ext4 mount point has this directory, and a killed run its stage.
         let counts_as_empty =
             is_partial(&found) || (found == "lost+found" && entry.file_type().is_ok_and(|t| t.is_dir()));
-        if !counts_as_empty {
+        if !counts_as_empty && !remains.includes(&entry.path()) {
             return Err(StageError::NotEmpty { path: path.to_owned(), found });
         }
     }
-    Ok(true)
+    ensure_writable(path).map(|()| true)
+}
+
+/// Asks whether entries can be made in `path` or, where there is nothing yet, in the nearest directory above.
+fn ensure_writable(path: &Path) -> Result<(), StageError> {
+    for place in path.ancestors() {
+        let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
+        match rustix::fs::access(place, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT) => {}
+            Err(e) => {
+                let (path, place) = (path.to_owned(), place.to_owned());
+                return Err(StageError::NotWritable { path, place, error: e.into() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an owner to whom this process cannot give files.
+pub(crate) fn ensure_owner(owner: Option<Owner>) -> Result<(), StageError> {
+    ensure_owner_as(rustix::process::geteuid().as_raw(), owner)
+}
+
+fn ensure_owner_as(euid: u32, owner: Option<Owner>) -> Result<(), StageError> {
+    match owner {
+        Some(Owner { uid, .. }) if euid != 0 && uid != euid => Err(StageError::Owner { euid, uid }),
+        _ => Ok(()),
+    }
 }
 
 fn parent_of(path: &Path) -> PathBuf {

@@ -230,6 +230,92 @@ fn what_a_kill_leaves_is_named_found_refused_where_it_must_be_and_cleaned() {
     }
 }
 
+/// A log in an existing data dir: beside `member`, and deep below.
+const LOGS: [&str; 2] = ["wal", "a/b"];
+
+fn staged_with_log(data: &Path, log: &str) -> Stage {
+    let stage = Stage::new(data, Kind::Dir).expect("a stage");
+    fill_data(&stage);
+    stage.create_dir_all(log).expect("directories");
+    fs::write(stage.path().join(log).join("0.wal"), b"wal").expect("wal");
+    stage
+}
+
+#[test]
+fn no_cut_of_a_data_dir_with_its_log_leaves_what_etcd_would_start_wrongly() {
+    for (log, exists) in LOGS.into_iter().flat_map(|log| [(log, true), (log, false)]) {
+        let place = place(exists, false);
+        let stage = staged_with_log(&place.data, log);
+        let seen = RefCell::new(Vec::new());
+        stage
+            .commit_with_log_stepwise(Path::new(log), None, &mut |step| {
+                seen.borrow_mut().push((step, found(&place.data, &place.data.join(log))));
+                Ok(())
+            })
+            .expect("committed");
+        let steps = [
+            (Step::Data, Found::Nothing),
+            (Step::Wal, Found::CannotOpen),
+            (Step::Db, Found::CannotOpen),
+            (Step::Finish, Found::Complete),
+        ];
+        // Where nothing was there before, one rename does it.
+        assert_eq!(seen.into_inner(), if exists { &steps[..] } else { &[] }, "{log}");
+        assert_eq!(found(&place.data, &place.data.join(log)), Found::Complete);
+        assert!(tree(&place.top).keys().all(|p| !is_partial(p.as_os_str())));
+    }
+}
+
+#[test]
+fn a_failure_at_any_step_of_a_data_dir_with_its_log_leaves_nothing() {
+    for log in LOGS {
+        for fail_at in [Step::Data, Step::Wal, Step::Db] {
+            let place = place(true, false);
+            let before = tree(&place.top);
+            let stage = staged_with_log(&place.data, log);
+            let result = stage.commit_with_log_stepwise(Path::new(log), None, &mut |step| {
+                if step == fail_at { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            });
+            assert!(matches!(result, Err(StageError::Io { .. })), "{fail_at:?}");
+            assert_eq!(tree(&place.top), before, "{fail_at:?} {log}");
+        }
+    }
+}
+
+#[test]
+fn what_a_kill_leaves_of_a_data_dir_with_its_log_is_cleaned() {
+    for log in LOGS {
+        for at in [Step::Data, Step::Wal, Step::Db] {
+            let place = place(true, false);
+            let wal = place.data.join(log);
+            let stage = staged_with_log(&place.data, log);
+            let copy = place.top.join("as-it-was");
+            stage
+                .commit_with_log_stepwise(Path::new(log), None, &mut |step| {
+                    if step == at {
+                        move_tree(&place.data, &copy);
+                    }
+                    Ok(())
+                })
+                .expect_err("the rug is gone");
+            drop(fs::remove_dir_all(&place.data));
+            move_tree(&copy, &place.data);
+
+            let remains = Remains::find(&place.data, Some(&wal)).expect("found");
+            assert!(examine_without(&place.data, Kind::Dir, &remains).expect("empty but for those"));
+            if at != Step::Data {
+                assert!(matches!(examine(&place.data, Kind::Dir), Err(StageError::Unfinished(_))));
+                let left = tree(&place.top);
+                let refused = clean(&place.data, None);
+                assert!(matches!(refused, Err(StageError::LogNotFound { wal: None, .. })), "{refused:?}");
+                assert_eq!(tree(&place.top), left);
+            }
+            clean(&place.data, Some(&wal)).expect("cleaned");
+            assert_eq!(tree(&place.data).len(), 0, "{log} {at:?}");
+        }
+    }
+}
+
 #[test]
 fn clean_takes_no_log_but_the_unfinished_ones() {
     let place = place(false, false);
@@ -237,8 +323,17 @@ fn clean_takes_no_log_but_the_unfinished_ones() {
     let other = place.top.join("other");
     fs::create_dir(&other).expect("a directory");
     fs::write(other.join("0.wal"), b"someone else's").expect("a log");
-    clean(&place.data, Some(&other)).expect("cleaned");
-    assert_eq!(fs::read(other.join("0.wal")).expect("still there"), b"someone else's");
+    let left = tree(&place.top);
+    for wal_dir in [Some(other.as_path()), None] {
+        let refused = clean(&place.data, wal_dir);
+        assert!(matches!(refused, Err(StageError::LogNotFound { .. })), "{refused:?}");
+        assert_eq!(tree(&place.top), left, "the link stays, and keeps etcd from starting on the log alone");
+    }
+    fs::write(place.wal.join("1.wal"), b"someone else's").expect("a log");
+    clean(&place.data, Some(&place.wal)).expect("cleaned");
+    for path in [other.join("0.wal"), place.wal.join("1.wal")] {
+        assert_eq!(fs::read(path).expect("still there"), b"someone else's");
+    }
 }
 
 #[test]
@@ -298,7 +393,7 @@ fn a_file_is_staged_beside_and_appears_whole() {
 }
 
 #[test]
-fn an_empty_directory_keeps_its_identity_and_gets_member_last() {
+fn an_empty_directory_keeps_its_identity() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir(dir.path().join("lost+found")).expect("as on a fresh ext4");
     let inode = fs::metadata(dir.path()).expect("there").ino();
@@ -306,7 +401,7 @@ fn an_empty_directory_keeps_its_identity_and_gets_member_last() {
     fill_data(&stage);
     stage.create_dir_all("zzz").expect("a directory");
     stage.publish().expect("published");
-    assert_eq!(stage.moved, ["zzz", "member"]);
+    assert_eq!(stage.moved, ["member", "zzz"]);
     stage.finish();
     drop(stage);
     assert_eq!(fs::metadata(dir.path()).expect("there").ino(), inode);
@@ -379,7 +474,7 @@ fn a_pair_needs_a_db_a_log_and_two_places() {
 }
 
 #[test]
-fn paths_within_each_other_are_told_as_text() {
+fn paths_within_each_other_are_told() {
     let of = |data: &str, wal: &str| relation(Path::new(data), Path::new(wal)).expect("told");
     assert_eq!(of("/a/b", "/a/c"), Relation::Apart);
     assert_eq!(of("/a/b", "/a/bb"), Relation::Apart);
@@ -387,6 +482,49 @@ fn paths_within_each_other_are_told_as_text() {
     assert_eq!(of("a", "./a/wal"), Relation::WalInData(PathBuf::from("wal")));
     assert_eq!(of("/a/b", "/a/./b"), Relation::Impossible);
     assert_eq!(of("/a/b", "/a"), Relation::Impossible);
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir_all(path("real/deep")).expect("directories");
+    symlink("real/deep", path("link")).expect("a link");
+    let of = |data: &str, wal: &str| relation(&path(data), &path(wal)).expect("told");
+    assert_eq!(of("real/deep/d", "link/d/wal"), Relation::WalInData(PathBuf::from("wal")));
+    assert_eq!(of("link/d", "real/deep/d/wal"), Relation::WalInData(PathBuf::from("wal")));
+    assert_eq!(of("link/d", "real/deep/d"), Relation::Impossible);
+    assert_eq!(of("link/../d", "real/d"), Relation::Impossible, "`..` leaves what the link points to");
+    assert_eq!(of("link/../d", "d"), Relation::Apart);
+}
+
+#[test]
+fn only_root_gives_files_away() {
+    let owner = |uid| Some(Owner { uid, gid: None });
+    assert!(matches!(ensure_owner_as(1000, owner(998)), Err(StageError::Owner { euid: 1000, uid: 998 })));
+    for (euid, owner) in [(0, owner(998)), (1000, owner(1000)), (1000, None)] {
+        ensure_owner_as(euid, owner).expect("allowed");
+    }
+}
+
+/// Nobody but root can hand a directory over, so only root sees it handed back.
+#[test]
+fn a_failure_gives_an_existing_directory_back() {
+    let place = place(true, true);
+    let of = |path: &Path| fs::metadata(path).map(|m| (m.uid(), m.gid(), m.mode())).expect("there");
+    let before = (of(&place.data), of(&place.wal));
+    let is_root = rustix::process::geteuid().is_root();
+    let (uid, gid) = if is_root { (4242, 4343) } else { (before.0.0, before.0.1) };
+    let (data, wal) = staged_pair(&place);
+    let handed = Cell::new(None);
+    commit_pair_stepwise(data, wal, Some(Owner { uid, gid: Some(gid) }), &mut |step| {
+        if step == Step::Db {
+            handed.set(Some((of(&place.data), of(&place.wal))));
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    })
+    .expect_err("told to fail");
+    let (data, wal) = handed.get().expect("got there");
+    assert_eq!((data, wal), ((uid, gid, before.0.2), (uid, gid, before.1.2)), "and the mode is left alone");
+    assert_eq!((of(&place.data), of(&place.wal)), before);
 }
 
 #[test]
@@ -394,12 +532,18 @@ fn the_owner_reaches_everything_that_was_made() {
     // Handing a file to oneself is allowed to everybody, so this needs no root; a foreign owner does.
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let owner = if uid == 0 { Owner { uid: 4242, gid: Some(4343) } } else { Owner { uid, gid: Some(gid) } };
-    let place = place(false, false);
-    let (data, wal) = staged_pair(&place);
-    commit_pair(data, wal, Some(owner)).expect("committed");
-    for path in tree(&place.top).into_keys() {
-        let meta = fs::symlink_metadata(place.top.join(&path)).expect("there");
-        assert_eq!((meta.uid(), Some(meta.gid())), (owner.uid, owner.gid), "{path:?}");
+    for (data_exists, wal_exists) in WAYS {
+        let place = place(data_exists, wal_exists);
+        let (data, wal) = staged_pair(&place);
+        commit_pair(data, wal, Some(owner)).expect("committed");
+        for (path, below) in [(&place.data, data_exists), (&place.wal, wal_exists)] {
+            // The parents of what was there before are none of ours.
+            let parent = (!below).then(|| parent_of(path));
+            for path in tree(path).into_keys().map(|p| path.join(p)).chain([path.clone()]).chain(parent) {
+                let meta = fs::symlink_metadata(&path).expect("there");
+                assert_eq!((meta.uid(), Some(meta.gid())), (owner.uid, owner.gid), "{path:?}");
+            }
+        }
     }
 }
 
