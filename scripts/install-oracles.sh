@@ -18,6 +18,11 @@ trap 'rm -rf "$work"' EXIT
 say() { printf 'install-oracles: %s\n' "$*"; }
 die() { printf 'install-oracles: %s\n' "$*" >&2; exit 1; }
 
+for needed in apt-get dpkg-deb python3; do
+    command -v "$needed" >/dev/null || die "needs $needed"
+done
+python3 -m pip --version >/dev/null 2>&1 || die "needs python3-pip"
+
 # The version that DIR's programs print; fails unless every one named starts and they agree.
 version_of() { # DIR PROGRAM...
     local dir=$1 program found='' this

@@ -47,7 +47,7 @@ tool() { # CRATE
 }
 
 tests() {
-    cargo nextest run --workspace --run-ignored all 2>&1 | tee "$log"
+    cargo nextest run --locked --workspace --run-ignored all 2>&1 | tee "$log"
 }
 
 step oracles scripts/install-oracles.sh
@@ -56,10 +56,10 @@ for crate in cargo-nextest cargo-deny cargo-fuzz; do
 done
 step format cargo fmt --all --check
 step dependencies cargo deny check bans licenses sources
-step lints cargo clippy --workspace --all-targets -- -D warnings
+step lints cargo clippy --locked --workspace --all-targets -- -D warnings
 step tests tests
-step "doc tests" cargo test --doc --workspace
-step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace
+step "doc tests" cargo test --locked --doc --workspace
+step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
 [ $quick = yes ] || step fuzzing scripts/fuzz.sh 240
 
 echo "== all steps passed in $SECONDS s; the test runner's closing lines:"

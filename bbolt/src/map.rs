@@ -1,9 +1,9 @@
-//! The one place with `unsafe`: mapping a file, and what happens when the disk fails under the map.
+//! The one file with `unsafe`: mapping a file, and what happens when the disk fails under the map.
 //!
 //! Contract. A [`Map`] is a shared, read-only mapping of a file that this process never writes. The bytes can still
 //! change or vanish when another process writes or truncates the file; that is why the db's lock is taken before, why
-//! the length is taken from the file and compared before each read, and why every parser copes with any bytes. A page
-//! that cannot be read (a dying disk, a file cut short) raises SIGBUS; the handler installed here turns that into a message
+//! every read is held against the length that was mapped, and why every parser copes with any bytes. A page that
+//! cannot be read (a dying disk, a file cut short since) raises SIGBUS; the handler installed here turns that into a message
 //! that names file and offset, and exit code 1, which is all an asynchronous handler can soundly do.
 #![allow(unsafe_code)]
 

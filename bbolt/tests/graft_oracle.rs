@@ -3,34 +3,23 @@
 
 mod graft_common;
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::{env, fs};
+use std::fs;
 
 use bbolt::graft::Pairs;
 use graft_common::{history, read_all, step};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use testdata::oracle::{Tools, Version};
 
 /// Cases, each a history of random edits judged after every graft.
 const HISTORIES: usize = 70;
 
-fn etcdutl() -> PathBuf {
-    let tools = env::var_os("ETCD_RESCUE_TOOLS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools/etcd-3.5.1"),
-        PathBuf::from,
-    );
-    let tool = tools.join("etcdutl");
-    assert!(tool.exists(), "{} is missing: set ETCD_RESCUE_TOOLS", tool.display());
-    tool
-}
-
 /// `snapshot status` of every file that 70 random histories (more than 200 grafts) produce: no error, and as many
 /// pairs as the model has.
 #[test]
-#[ignore = "needs etcdutl 3.5"]
+#[ignore = "needs real etcd: scripts/test.sh runs it"]
 fn oracle_graft() {
-    let tool = etcdutl();
+    let tools = Tools::find(Version::V3_5_1);
     let dir = tempfile::tempdir().unwrap();
     let seed = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), seed);
@@ -43,16 +32,13 @@ fn oracle_graft() {
             file = step(&file, &mut model, ops);
             let path = dir.path().join("db");
             fs::write(&path, &file).unwrap();
-            let output =
-                Command::new(&tool).args(["snapshot", "status", "-w", "json"]).arg(&path).output().unwrap();
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "case {case}, graft {round}: {stderr}\n{:?}", history.start);
-            let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let run = tools.etcdutl(["snapshot", "status", "-w", "json", path.to_str().unwrap()]);
+            let status = run.json();
             let pairs: usize = model.values().map(Pairs::len).sum();
             assert_eq!(status["totalKey"], pairs, "case {case}, graft {round}: {status}");
             judged += 1;
         }
     }
     assert!(judged >= 200, "only {judged} grafts were judged");
-    println!("{judged} grafts judged by {}", tool.display());
+    println!("{judged} grafts judged");
 }

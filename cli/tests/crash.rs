@@ -365,7 +365,7 @@ fn an_interrupted_wait_for_a_lock() {
     let holder = File::open(world.input("good.db")).unwrap();
     holder.lock().unwrap();
     let mut running = Running::start(&world, "--timeout 0 snapshot restore in/good.db --data-dir out/m1");
-    sleep(Duration::from_millis(300));
+    sleep(Duration::from_secs(2));
     assert!(!running.is_over(), "it waits for ever");
     running.send(Signal::INT);
     running.ran().says(130, &["in/good.db is locked", "waiting", "Error: interrupted"]);

@@ -157,7 +157,7 @@ fn a_lock_that_is_given_back() {
     let mut waiting = world.command();
     waiting.args(["--timeout", "15s", "snapshot", "status", "in/good.db"]);
     let released = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_secs(2));
         holder.unlock().unwrap();
     });
     support_hostile::finish(waiting).says(0, &["in/good.db is locked", "integrity: verified"]);

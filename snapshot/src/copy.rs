@@ -192,36 +192,6 @@ pub fn sync_and_drop_cache(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// CRC-32C of the first `len_bytes` of `file`, to hold what was read back against what was written.
-///
-/// # Errors
-/// [`CopyError::Read`], [`CopyError::Short`], [`CopyError::Interrupted`].
-pub fn crc32c(file: &File, len_bytes: u64, watch: &dyn Watch) -> Result<u32, CopyError> {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut offset = 0;
-    while offset < len_bytes {
-        if watch.interrupted() {
-            return Err(CopyError::Interrupted);
-        }
-        let want = usize::try_from(len_bytes - offset).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
-        let part = buffer.get_mut(..want).unwrap_or_default();
-        match file.read_at(part, offset) {
-            Ok(0) => return Err(CopyError::Short { offset, missing: len_bytes - offset }),
-            Ok(n) => {
-                digest.update(part.get(..n).unwrap_or_default());
-                let n = u64::try_from(n).unwrap_or(0);
-                offset += n;
-                watch.advance(n);
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(CopyError::Read { offset, error }),
-        }
-    }
-    // The algorithm is 32 bits wide, so nothing is cut off.
-    Ok(u32::try_from(digest.finalize()).unwrap_or(0))
-}
-
 /// Why there is no room for an output.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

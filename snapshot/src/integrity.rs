@@ -5,6 +5,7 @@ use std::fmt;
 use bbolt::{Source, SourceError, Watch};
 use sha2::{Digest as _, Sha256};
 
+use crate::contents::CRC_32C;
 use crate::finding::{Finding, Severity};
 
 /// Length of the trailer in bytes.
@@ -130,17 +131,38 @@ pub fn verify<S: Source>(source: &S, watch: &dyn Watch) -> Result<Verdict, Hashi
 /// When the file cannot be read, or the user asked to stop.
 pub fn sha256<S: Source>(source: &S, len_bytes: u64, watch: &dyn Watch) -> Result<Digest, HashingError> {
     let mut hasher = Sha256::new();
+    each_step(source, len_bytes, watch, |bytes| hasher.update(bytes))?;
+    Ok(Digest(hasher.finalize().into()))
+}
+
+/// CRC-32C of all of `source`, to hold what was read back against what was written.
+///
+/// # Errors
+/// When the file cannot be read, or the user asked to stop.
+pub fn crc32c<S: Source>(source: &S, watch: &dyn Watch) -> Result<u32, HashingError> {
+    let mut digest = crc_fast::Digest::new(CRC_32C);
+    each_step(source, source.len_bytes(), watch, |bytes| digest.update(bytes))?;
+    // The algorithm is 32 bits wide: nothing is cut off.
+    Ok(u32::try_from(digest.finalize()).unwrap_or_default())
+}
+
+fn each_step<S: Source>(
+    source: &S,
+    len_bytes: u64,
+    watch: &dyn Watch,
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), HashingError> {
     let mut offset = 0;
     while offset < len_bytes {
         if watch.interrupted() {
             return Err(HashingError::Interrupted);
         }
         let step = STEP_BYTES.min(len_bytes - offset);
-        hasher.update(&source.bytes(offset, step)?);
+        take(&source.bytes(offset, step)?);
         watch.advance(step);
         offset += step;
     }
-    Ok(Digest(hasher.finalize().into()))
+    Ok(())
 }
 
 fn trailer<S: Source>(source: &S, image_bytes: u64) -> Result<Digest, SourceError> {
@@ -148,4 +170,19 @@ fn trailer<S: Source>(source: &S, image_bytes: u64) -> Result<Digest, SourceErro
     let mut digest = [0; 32];
     digest.copy_from_slice(&bytes);
     Ok(Digest(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FORMATS V, and the length of the input that is not a multiple of a step.
+    #[test]
+    fn digests_of_known_bytes() {
+        let bytes: &[u8] = b"123456789";
+        assert_eq!(crc32c(&bytes, &()).unwrap(), 0xe306_9283);
+        let abc: &[u8] = b"abcdef";
+        let sha256 = sha256(&abc, 3, &()).unwrap().to_string();
+        assert_eq!(sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
 }

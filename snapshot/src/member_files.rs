@@ -6,10 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bbolt::graft::Patch;
+use bbolt::source::Pread;
 use bbolt::{Db, FileSource, Io, Source, Unmetered, Watch};
 use wal::{SEGMENT_SIZE_BYTES, segment_name, snap_name};
 
 use crate::copy::{self, CopyError};
+use crate::integrity::{self, HashingError};
 use crate::membership::{Member, hex_id};
 use crate::new_cluster::{FIRST_TERM, NewCluster};
 use crate::schema::Schema;
@@ -69,6 +71,14 @@ pub enum MemberError {
         /// Why.
         source: CopyError,
     },
+    /// The db could not be read back.
+    #[error("{}: {source}", path.display())]
+    Hashing {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: HashingError,
+    },
     /// What was read back is not what was written: the disk or its driver lies.
     #[error("{}: read back and found different from what was written ({what}); do not trust this disk", path.display())]
     ReadBack {
@@ -83,7 +93,11 @@ impl MemberError {
     /// True when the user asked to stop.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
-        matches!(self, Self::Copy { source: CopyError::Interrupted, .. })
+        matches!(
+            self,
+            Self::Copy { source: CopyError::Interrupted, .. }
+                | Self::Hashing { source: HashingError::Interrupted, .. }
+        )
     }
 }
 
@@ -168,16 +182,18 @@ fn verify_db(path: &Path, contents: &Contents<'_>, watch: &dyn Watch) -> Result<
     if len_bytes != contents.patch.len_bytes() {
         return Err(differs(format!("{len_bytes} bytes instead of {}", contents.patch.len_bytes())));
     }
-    let crc = copy::crc32c(&file, len_bytes, watch)
-        .map_err(|source| MemberError::Copy { path: path.to_owned(), source })?;
+    let pread = Pread::new(file).map_err(io_error(path))?;
+    let crc = integrity::crc32c(&pread, watch)
+        .map_err(|source| MemberError::Hashing { path: path.to_owned(), source })?;
     if crc != contents.db_crc {
         return Err(differs(format!("CRC-32C {crc:08x} instead of {:08x}", contents.db_crc)));
     }
+    let file = File::open(path).map_err(io_error(path))?;
     let source = FileSource::new(file, path, Io::Mmap).map_err(io_error(path))?;
     let db = Db::from_source(source).map_err(|error| differs(error.to_string()))?;
     verify_backend(&db, contents.cluster, &Unmetered(watch)).map_err(|error| match error {
         BackendError::Interrupted => {
-            MemberError::Copy { path: path.to_owned(), source: CopyError::Interrupted }
+            MemberError::Hashing { path: path.to_owned(), source: HashingError::Interrupted }
         }
         BackendError::Differs(what) => differs(what),
     })

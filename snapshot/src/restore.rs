@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use bbolt::{OpenError as DbError, Source, SourceError, Watch};
+use bbolt::{OpenError as DbError, SourceError, Unmetered, Watch};
 
-use crate::contents::CRC_32C;
 use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
 use crate::gourl::{PeerUrls, UrlError};
-use crate::integrity::{Integrity, Verdict};
+use crate::integrity::{self, HashingError, Integrity, Verdict};
 use crate::member_files::{self, Contents, MemberError, Places};
 use crate::membership::{ClusterError, InitialCluster, Member};
 use crate::new_cluster::NewClusterError;
@@ -291,8 +290,10 @@ pub fn restore(
     if options.dry_run {
         plan.verify(&overlay, &path(), watch)?;
     } else {
-        let db_crc =
-            crc32c(&overlay, watch).map_err(|source| RestoreError::Source { path: path(), source })?;
+        let db_crc = integrity::crc32c(&overlay, &Unmetered(watch)).map_err(|error| match error {
+            HashingError::Interrupted => RestoreError::Interrupted,
+            HashingError::Source(source) => RestoreError::Source { path: path(), source },
+        })?;
         let files = Contents {
             source: input.source().file(),
             patch: &plan.backend.patch,
@@ -449,19 +450,6 @@ fn ensure_space(options: &RestoreOptions, jobs: &[Job<'_>], plan: &Plan) -> Resu
         _ => copy::ensure_space(data_dir, (data + log) * count)?,
     }
     Ok(())
-}
-
-fn crc32c<S: Source>(source: &S, watch: &dyn Watch) -> Result<u32, SourceError> {
-    const STEP_BYTES: u64 = 1 << 20;
-    let mut digest = crc_fast::Digest::new(CRC_32C);
-    let mut offset = 0;
-    while offset < source.len_bytes() && !watch.interrupted() {
-        let step = STEP_BYTES.min(source.len_bytes() - offset);
-        digest.update(&source.bytes(offset, step)?);
-        offset += step;
-    }
-    // The algorithm is 32 bits wide: nothing is cut off.
-    Ok(u32::try_from(digest.finalize()).unwrap_or_default())
 }
 
 fn write(

@@ -72,7 +72,7 @@ impl FromStr for TargetVersion {
     /// Accepts `3.5`, `v3.5` and `3.5.30`.
     fn from_str(given: &str) -> Result<Self, Self::Err> {
         let unknown = || UnknownVersion { given: given.to_owned() };
-        let mut parts = given.trim_start_matches('v').split('.');
+        let mut parts = given.strip_prefix('v').unwrap_or(given).split('.');
         let (major, minor) = (parts.next(), parts.next());
         let patch_is_number = parts.next().is_none_or(|p| p.parse::<u32>().is_ok());
         if major != Some("3") || !patch_is_number || parts.next().is_some() {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +66,7 @@ fn a_full_target_is_a_write_error_with_its_place() {
 }
 
 #[test]
-fn crc_and_preallocation() {
+fn preallocation_keeps_what_was_written() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut file = new_file(&dir.path().join("0.wal"));
     file.write_all(b"123456789").expect("written");
@@ -74,8 +74,9 @@ fn crc_and_preallocation() {
     copy::sync_and_drop_cache(&file).expect("synced");
     let meta = file.metadata().expect("there");
     assert_eq!(meta.len(), 64_000_000);
-    assert_eq!(copy::crc32c(&file, 9, &()).expect("read"), 0xe306_9283);
-    assert!(matches!(copy::crc32c(&file, 64_000_001, &()), Err(CopyError::Short { missing: 1, .. })));
+    let mut start = [0; 10];
+    file.read_exact_at(&mut start, 0).expect("read");
+    assert_eq!(start, *b"123456789\0");
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_disk_that_fills_half_way_leaves_nothing() {
     }
     let dir = tempfile::tempdir().expect("a directory");
     let output = Command::new("unshare")
-        .args(["-rm", "sh", "-ec"])
+        .args([if rustix::process::geteuid().is_root() { "-m" } else { "-rm" }, "sh", "-ec"])
         .arg("mount -t tmpfs -o size=1m small \"$1\"; exec \"$2\" --exact a_disk_that_fills_half_way_leaves_nothing --nocapture")
         .arg("sh")
         .arg(dir.path())

@@ -78,7 +78,7 @@ impl Waiting {
             .spawn()
             .expect("it starts");
         // The handlers are in place long before this is over.
-        sleep(Duration::from_secs(1));
+        sleep(Duration::from_secs(2));
         Self { room, lock, child }
     }
 

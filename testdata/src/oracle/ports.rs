@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::Mutex;
 
@@ -16,7 +17,9 @@ static HELD: Mutex<Vec<(u16, File)>> = Mutex::new(Vec::new());
 
 /// `n` different ports of 127.0.0.1 on which nothing listens, reserved for this process until it ends.
 pub fn free_ports(n: usize) -> Vec<u16> {
-    let dir = env::temp_dir().join("etcd-rescue-test-ports");
+    // A directory for each user: another's could not be written to. A process's own entry in /proc is its user's.
+    let user = fs::metadata("/proc/self").map_or(0, |own| own.uid());
+    let dir = env::temp_dir().join(format!("etcd-rescue-test-ports-{user}"));
     fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let mut held = HELD.lock().expect("no panic while the lock is held");
     let mut ports = Vec::with_capacity(n);
