@@ -33,6 +33,16 @@ enum Way {
     Backward,
 }
 
+impl Way {
+    /// The element after `index` this way, of `count`.
+    fn neighbour(self, index: u16, count: u16) -> Option<u16> {
+        match self {
+            Self::Forward => index.checked_add(1).filter(|next| *next < count),
+            Self::Backward => index.checked_sub(1),
+        }
+    }
+}
+
 impl<'d, S: Source> Cursor<'d, S> {
     pub(crate) fn new(bucket: Bucket<'d, S>) -> Self {
         Self { bucket, stack: Vec::new() }
@@ -134,11 +144,7 @@ impl<'d, S: Source> Cursor<'d, S> {
 
     fn step(&mut self, way: Way) -> Result<Option<Item<'_>>, Fault> {
         let Some((node, index)) = self.stack.last_mut() else { return Ok(None) };
-        let within = match way {
-            Way::Forward => index.checked_add(1).filter(|i| *i < node.count()),
-            Way::Backward => index.checked_sub(1),
-        };
-        if let Some(next) = within {
+        if let Some(next) = way.neighbour(*index, node.count()) {
             *index = next;
             return Ok(self.item());
         }
@@ -185,26 +191,17 @@ impl<'d, S: Source> Cursor<'d, S> {
     fn leave_leaf(&mut self, way: Way) -> Result<(), Fault> {
         let Some((old, _)) = self.stack.pop() else { return Ok(()) };
         while let Some((node, index)) = self.stack.last_mut() {
-            let next = match way {
-                Way::Forward => index.checked_add(1).filter(|i| *i < node.count()),
-                Way::Backward => index.checked_sub(1),
-            };
-            let Some(next) = next else {
+            let Some(next) = way.neighbour(*index, node.count()) else {
                 self.stack.pop();
                 continue;
             };
             *index = next;
             let child = self.bucket.db().node(node.child(next))?;
-            return match way {
-                Way::Forward => {
-                    self.descend(child, &|_| 0)?;
-                    self.joins(&old, way)
-                }
-                Way::Backward => {
-                    self.descend(child, &|node| node.count().saturating_sub(1))?;
-                    self.joins(&old, way)
-                }
-            };
+            self.descend(child, &|node| match way {
+                Way::Forward => 0,
+                Way::Backward => node.count().saturating_sub(1),
+            })?;
+            return self.joins(&old, way);
         }
         Ok(())
     }

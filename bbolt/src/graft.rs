@@ -24,7 +24,7 @@ use crate::cursor::Cursor;
 use crate::db::Db;
 use crate::fault::{Fault, FaultKind, readable};
 use crate::meta::{Meta, NO_FREELIST};
-use crate::page::{ELEMENT_BYTES, FLAG_META, HEADER_BYTES, MAX_DEPTH, Node, NodeKind, PageHeader, PageId};
+use crate::page::{ELEMENT_BYTES, MAX_DEPTH, Node, NodeKind, PageId};
 use crate::source::Source;
 use crate::tree::{BranchElement, LEAST_ELEMENTS, LeafElement, PageSink, TreeBuilder, encode_inline};
 
@@ -729,11 +729,5 @@ impl Patch {
 
 /// The page of slot `slot` with `meta` in it, and where it belongs.
 fn meta_page(slot: u64, meta: &Meta) -> (u64, Vec<u8>) {
-    let header = PageHeader { id: slot, flags: FLAG_META, count: 0, overflow: 0 };
-    let mut page = Vec::with_capacity(HEADER_BYTES);
-    page.extend_from_slice(&header.encode());
-    page.extend_from_slice(&meta.encode());
-    // A page size is at most 16 MiB.
-    page.resize(usize::try_from(meta.page_size).unwrap_or(page.len()), 0);
-    (slot * u64::from(meta.page_size), page)
+    (slot * u64::from(meta.page_size), meta.page(slot))
 }

@@ -4,7 +4,7 @@ use nom::IResult;
 use nom::Parser;
 use nom::number::complete::{le_u32, le_u64};
 
-use crate::page::{HEADER_BYTES, PageId};
+use crate::page::{FLAG_META, HEADER_BYTES, PageHeader, PageId};
 
 /// The first four bytes of a meta.
 pub const MAGIC: u32 = 0xED0C_DAED;
@@ -154,6 +154,16 @@ impl Meta {
         let checksum = fnv1a(&out[..56]);
         out[56..].copy_from_slice(&checksum.to_le_bytes());
         out
+    }
+
+    /// The whole page of slot `slot` (0 or 1) with this meta in it, zeros behind.
+    #[must_use]
+    pub fn page(&self, slot: u64) -> Vec<u8> {
+        let header = PageHeader { id: slot, flags: FLAG_META, count: 0, overflow: 0 };
+        let mut page = [&header.encode()[..], &self.encode()[..]].concat();
+        // A page size is at most 16 MiB, and never less than a meta.
+        page.resize(usize::try_from(self.page_size).unwrap_or_default().max(page.len()), 0);
+        page
     }
 
     /// The file's logical length in bytes: what a snapshot of it has, before its hash.

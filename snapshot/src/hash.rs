@@ -89,13 +89,9 @@ pub fn verify(input: &Opened, watch: &dyn Watch) -> Result<Verdict, HashError> {
     let failed = |source| HashError::Hashing { path: input.path().display().to_string(), source };
     let verdict = integrity::unchecked(input.source()).map_err(|source| failed(source.into()))?;
     watch.begin("hashing", verdict.image_bytes);
-    let computed = integrity::sha256(input.source(), verdict.image_bytes, watch).map_err(failed)?;
-    let integrity = match verdict.expected {
-        None => Integrity::Absent,
-        Some(expected) if expected == computed => Integrity::Verified,
-        Some(_) => Integrity::Mismatch,
-    };
-    Ok(Verdict { integrity, computed: Some(computed), ..verdict })
+    integrity::sha256(input.source(), verdict.image_bytes, watch)
+        .map(|computed| verdict.compared(computed))
+        .map_err(failed)
 }
 
 /// Writes `input`'s pages up to the high-water mark, unchanged, and their SHA-256 to a new file of mode 0600.

@@ -71,6 +71,19 @@ pub struct Verdict {
     pub image_bytes: u64,
 }
 
+impl Verdict {
+    /// The verdict once the image's SHA-256 is known.
+    #[must_use]
+    pub fn compared(self, computed: Digest) -> Self {
+        let integrity = match self.expected {
+            None => Integrity::Absent,
+            Some(expected) if expected == computed => Integrity::Verified,
+            Some(_) => Integrity::Mismatch,
+        };
+        Self { integrity, computed: Some(computed), ..self }
+    }
+}
+
 /// Why hashing ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum HashingError {
@@ -119,10 +132,10 @@ pub fn unchecked<S: Source>(source: &S) -> Result<Verdict, SourceError> {
 /// When the file cannot be read, or the user asked to stop.
 pub fn verify<S: Source>(source: &S, watch: &dyn Watch) -> Result<Verdict, HashingError> {
     let verdict = unchecked(source)?;
-    let Some(expected) = verdict.expected else { return Ok(verdict) };
-    let computed = sha256(source, verdict.image_bytes, watch)?;
-    let integrity = if computed == expected { Integrity::Verified } else { Integrity::Mismatch };
-    Ok(Verdict { integrity, computed: Some(computed), ..verdict })
+    if verdict.expected.is_none() {
+        return Ok(verdict);
+    }
+    Ok(verdict.compared(sha256(source, verdict.image_bytes, watch)?))
 }
 
 /// SHA-256 of the first `len_bytes` of `source`.

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use bbolt::graft::Patch;
 use bbolt::source::Pread;
 use bbolt::{Db, FileSource, Io, Source, Unmetered, Watch};
-use wal::{SEGMENT_SIZE_BYTES, segment_name, snap_name};
+use wal::{FIRST_TERM, SEGMENT_SIZE_BYTES, segment_name, snap_name};
 
 use crate::copy::{self, CopyError};
 use crate::integrity::{self, HashingError};
 use crate::membership::{Member, hex_id};
-use crate::new_cluster::{FIRST_TERM, NewCluster};
+use crate::new_cluster::NewCluster;
 use crate::schema::Schema;
 use crate::stage::{FILE_MODE, SNAP_MODE, Stage, StageError};
 use crate::structure;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bbolt::graft::{Graft, GraftError, Patch};
 use bbolt::{Db, Source};
-use wal::{BootMember, FirstSegment};
+use wal::{BootMember, FIRST_TERM, FirstSegment};
 
 use crate::membership::{self, Member, hex_id};
 use crate::mvcc::Revision;
@@ -14,9 +14,6 @@ use crate::schema::{
 };
 use crate::target::{TargetVersion, minor_of};
 use crate::v2store;
-
-/// The term of everything a restored member's log holds.
-pub const FIRST_TERM: u64 = 1;
 
 /// The cluster to be, and what of the old one goes along.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use prost::Message;
 pub const SEGMENT_SIZE_BYTES: u64 = 64_000_000;
 
 /// The term in which a restored log begins.
-const FIRST_TERM: u64 = 1;
+pub const FIRST_TERM: u64 = 1;
 
 /// How a version's own tool encodes what it writes. All versions read all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

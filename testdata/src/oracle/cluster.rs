@@ -45,11 +45,6 @@ impl Cluster {
         &self.members
     }
 
-    /// The same, to stop or restart one.
-    pub fn members_mut(&mut self) -> &mut [Server] {
-        &mut self.members
-    }
-
     /// A client of the first member.
     pub fn client(&self) -> &Client {
         &self.members[0]
