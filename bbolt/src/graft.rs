@@ -26,7 +26,7 @@ use crate::fault::{Fault, FaultKind, readable};
 use crate::meta::{Meta, NO_FREELIST};
 use crate::page::{ELEMENT_BYTES, MAX_DEPTH, Node, NodeKind, PageId};
 use crate::source::Source;
-use crate::tree::{BranchElement, LEAST_ELEMENTS, LeafElement, PageSink, TreeBuilder, encode_inline};
+use crate::tree::{BranchElement, LEAF_FILL_PERCENT, LEAST_ELEMENTS, LeafElement, PageSink, TreeBuilder};
 
 pub use crate::tree::ElementError;
 
@@ -299,13 +299,13 @@ impl<'d, S: Source> Graft<'d, S> {
             buckets.insert(name.clone(), (value, true));
         }
         // The root bucket is a tree like any other, but never inline: the meta has no room for it.
-        let mut tree = TreeBuilder::new(&mut pages, page_size);
+        let mut tree = TreeBuilder::new(page_size, LEAF_FILL_PERCENT);
         for (name, (value, is_bucket)) in &buckets {
             let element =
                 LeafElement::new(name, value, *is_bucket).map_err(|e| element_error(&[], name, e))?;
-            tree.push(element)?;
+            tree.push(&mut pages, &element)?;
         }
-        let root = tree.finish()?;
+        let root = tree.finish(&mut pages)?;
         Patch::new(db, root, pages)
     }
 
@@ -411,21 +411,11 @@ impl Room {
 
 /// Builds a bucket of these elements, inline where bbolt would; returns the value that describes it.
 fn build(pages: &mut Pages, sequence: u64, elements: Vec<LeafElement<'_>>) -> Result<Vec<u8>, GraftError> {
-    if let Some(page) = encode_inline(&elements, pages.page_size) {
-        let mut value = bucket_header(PageId(0), sequence);
-        value.extend_from_slice(&page);
-        return Ok(value);
-    }
-    let page_size = pages.page_size;
-    let mut tree = TreeBuilder::new(pages, page_size);
+    let mut tree = TreeBuilder::new(pages.page_size, LEAF_FILL_PERCENT);
     for element in elements {
-        tree.push(element)?;
+        tree.push(pages, &element)?;
     }
-    Ok(bucket_header(tree.finish()?, sequence))
-}
-
-fn bucket_header(root: PageId, sequence: u64) -> Vec<u8> {
-    [root.0.to_le_bytes(), sequence.to_le_bytes()].concat()
+    tree.finish_bucket(pages, sequence)
 }
 
 /// The right edge of a tree, taken apart.
@@ -468,9 +458,9 @@ fn rebuild_edge<S: Source>(
     let page_size = pages.page_size;
     let mut tree = TreeBuilder::resume(pages, page_size, branches)?;
     for element in tail {
-        tree.push(element)?;
+        tree.push(pages, &element)?;
     }
-    Ok(Some(bucket_header(tree.finish()?, bucket.sequence())))
+    tree.finish_bucket(pages, bucket.sequence()).map(Some)
 }
 
 /// Walks down the right edge that is left when all keys from `cut` on are gone.
@@ -614,15 +604,20 @@ impl PageSink for Pages {
         self.next
     }
 
-    fn append(&mut self, node: &[u8]) -> Result<(), GraftError> {
+    fn append(&mut self, table: &[u8], data: &[u8], padding_bytes: usize) -> Result<(), GraftError> {
         let exhausted = GraftError::Exhausted { what: "page numbers" };
         let page_size = u64::from(self.page_size);
+        let node_bytes = table.len() + data.len() + padding_bytes;
         let offset = self.next.0.checked_mul(page_size);
-        let end = offset.and_then(|at| at.checked_add(node.len() as u64));
+        let end = offset.and_then(|at| at.checked_add(node_bytes as u64));
         let (Some(offset), Some(end)) = (offset, end) else { return Err(exhausted) };
-        match self.segments.last_mut() {
-            Some((_, bytes)) if bytes.len() + node.len() <= SEGMENT_BYTES => bytes.extend_from_slice(node),
-            _ => self.segments.push((offset, node.to_vec())),
+        if self.segments.last().is_none_or(|(_, last)| last.len() + node_bytes > SEGMENT_BYTES) {
+            self.segments.push((offset, Vec::with_capacity(node_bytes)));
+        }
+        if let Some((_, segment)) = self.segments.last_mut() {
+            segment.extend_from_slice(table);
+            segment.extend_from_slice(data);
+            segment.resize(segment.len() + padding_bytes, 0);
         }
         self.next = PageId(end / page_size);
         Ok(())

@@ -3,13 +3,15 @@
 //! A file is an array of pages; pages 0 and 1 are metas, the newer valid one names the root bucket, and every
 //! bucket is a B+tree of branch and leaf pages. [`Db`] opens such a file from any [`Source`] of bytes (a map, `pread`,
 //! a slice), picks the meta and hands out validated [`Node`] views; [`Bucket`], [`Cursor`] and [`LeafRange`] walk
-//! keys in order; [`check`](check::check) finds every broken invariant; [`graft`] edits a copy in a handful of pages.
+//! keys in order; [`check`](check::check) finds every broken invariant; [`build`] writes a fresh file from sorted
+//! pairs, and [`graft`] edits a copy in a handful of pages.
 //!
 //! Nothing here knows etcd. No content of a file makes this crate panic, loop, recurse without bound or allocate
 //! more than the file's own size justifies; damage is a [`Fault`] with a page and a byte span.
 #![deny(unsafe_code)]
 
 pub mod bucket;
+pub mod build;
 pub mod check;
 pub mod cursor;
 pub mod db;
@@ -26,6 +28,7 @@ mod tree;
 pub mod watch;
 
 pub use bucket::Bucket;
+pub use build::{Build, BuildError, BuildOptions, Built, FreelistSync, PageWriter};
 pub use check::{Finding, Report, Severity, Statistics, check};
 pub use cursor::{Cursor, Item};
 pub use db::{Db, OpenError};

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 
+use crate::bucket::BUCKET_HEADER_BYTES;
 use crate::page::{ELEMENT_BYTES, FLAG_BRANCH, FLAG_BUCKET, FLAG_LEAF, HEADER_BYTES, PageHeader, PageId};
 
 /// Longest key in bytes, as bbolt allows.
@@ -22,11 +23,13 @@ pub(crate) const LEAST_ELEMENTS: usize = 2;
 const MOST_ELEMENTS: usize = 0xFFFF - 2;
 /// Most bytes a page with its overflow may have, so that every position in it fits 32 bits.
 const MOST_NODE_BYTES: u64 = u32::MAX as u64;
-/// How full leaves are made, in tenths of a page: etcd's own fill for the bucket `key` and for defragmentation.
-const LEAF_FILL_TENTHS: u64 = 9;
+/// How full leaves are made, in percent of a page: etcd's own fill for the bucket `key` and for defragmentation.
+pub(crate) const LEAF_FILL_PERCENT: u8 = 90;
 /// How full branches are made. A tree taken up at its right edge brings a branch of any fill along, and one that
 /// still fits its page is not to be split.
-const BRANCH_FILL_TENTHS: u64 = 10;
+const BRANCH_FILL_PERCENT: u8 = 100;
+/// The share of a page, as a divisor, that an inline bucket's page may have (FORMATS A.5).
+const INLINE_SHARE: u32 = 4;
 
 /// Why a key and a value cannot be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,10 +75,6 @@ impl<'a> LeafElement<'a> {
             .ok_or(ElementError::ValueTooLong { len_bytes: value.len() })?;
         Ok(Self { key, value, key_bytes, value_bytes, is_bucket })
     }
-
-    pub(crate) fn is_bucket(&self) -> bool {
-        self.is_bucket
-    }
 }
 
 /// The smallest key of a child page, and the child.
@@ -105,118 +104,60 @@ fn key_len(key: &[u8]) -> Result<u32, ElementError> {
     }
 }
 
-/// What the elements of leaves and branches have in common.
-trait Element {
-    /// The page's flag.
-    const FLAG: u16;
-
-    /// Length of the element, key and value, in bytes.
-    fn len_bytes(&self) -> u64;
-    /// Length of key and value in bytes.
-    fn data_bytes(&self) -> u32;
-    /// The element, whose key stands `position` bytes behind its start.
-    fn head(&self, position: u32) -> [u8; ELEMENT_BYTES];
-    fn key(&self) -> &[u8];
-    fn value(&self) -> &[u8];
+/// What a pending element names beside its key.
+#[derive(Debug, Clone, Copy)]
+enum Link {
+    /// A value, which stands behind the key.
+    Value,
+    /// A bucket, which stands behind the key.
+    Bucket,
+    /// A page of the level below.
+    Child(PageId),
 }
 
-impl Element for LeafElement<'_> {
-    const FLAG: u16 = FLAG_LEAF;
+/// An element that is on no page yet; its key and value stand in its level's bytes, behind those of the elements
+/// before it.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    key_bytes: u32,
+    value_bytes: u32,
+    link: Link,
+}
 
-    fn len_bytes(&self) -> u64 {
-        ELEMENT_BYTES as u64 + u64::from(self.key_bytes) + u64::from(self.value_bytes)
-    }
-
+impl Pending {
+    /// Length of key and value in bytes.
     fn data_bytes(&self) -> u32 {
         // 32 KiB and 2 GiB: no overflow.
         self.key_bytes.saturating_add(self.value_bytes)
     }
 
+    /// The element as it stands on a page, its key `position` bytes behind its start.
     fn head(&self, position: u32) -> [u8; ELEMENT_BYTES] {
-        let flags = if self.is_bucket { FLAG_BUCKET } else { 0 };
         let mut out = [0; ELEMENT_BYTES];
+        let flags = match self.link {
+            Link::Child(child) => {
+                out[..4].copy_from_slice(&position.to_le_bytes());
+                out[4..8].copy_from_slice(&self.key_bytes.to_le_bytes());
+                out[8..].copy_from_slice(&child.0.to_le_bytes());
+                return out;
+            }
+            Link::Bucket => FLAG_BUCKET,
+            Link::Value => 0,
+        };
         out[..4].copy_from_slice(&flags.to_le_bytes());
         out[4..8].copy_from_slice(&position.to_le_bytes());
         out[8..12].copy_from_slice(&self.key_bytes.to_le_bytes());
         out[12..].copy_from_slice(&self.value_bytes.to_le_bytes());
         out
     }
-
-    fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    fn value(&self) -> &[u8] {
-        &self.value
-    }
-}
-
-impl Element for BranchElement {
-    const FLAG: u16 = FLAG_BRANCH;
-
-    fn len_bytes(&self) -> u64 {
-        ELEMENT_BYTES as u64 + u64::from(self.key_bytes)
-    }
-
-    fn data_bytes(&self) -> u32 {
-        self.key_bytes
-    }
-
-    fn head(&self, position: u32) -> [u8; ELEMENT_BYTES] {
-        let mut out = [0; ELEMENT_BYTES];
-        out[..4].copy_from_slice(&position.to_le_bytes());
-        out[4..8].copy_from_slice(&self.key_bytes.to_le_bytes());
-        out[8..].copy_from_slice(&self.child.0.to_le_bytes());
-        out
-    }
-
-    fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    fn value(&self) -> &[u8] {
-        &[]
-    }
-}
-
-/// Appends the used bytes of a page with these elements to `out`: header, element table, keys and values.
-fn encode<E: Element>(id: PageId, overflow: u32, elements: &[E], out: &mut Vec<u8>) {
-    // A Splitter keeps the count below 0xFFFF and all positions within 32 bits.
-    let count = u16::try_from(elements.len()).unwrap_or(u16::MAX);
-    out.extend_from_slice(&PageHeader { id: id.0, flags: E::FLAG, count, overflow }.encode());
-    let element_bytes = u32::from(u16::try_from(ELEMENT_BYTES).unwrap_or_default());
-    let mut position = element_bytes.saturating_mul(u32::from(count));
-    for element in elements {
-        out.extend_from_slice(&element.head(position));
-        // Positions count from each element's own start, which moves on as well.
-        position = position.saturating_sub(element_bytes).saturating_add(element.data_bytes());
-    }
-    for element in elements {
-        out.extend_from_slice(element.key());
-        out.extend_from_slice(element.value());
-    }
-}
-
-/// Length of the page that holds `elements`, in bytes.
-fn node_bytes<E: Element>(elements: &[E]) -> u64 {
-    HEADER_BYTES as u64 + elements.iter().map(E::len_bytes).sum::<u64>()
-}
-
-/// The page of an inline bucket, or `None` when these elements are not to be kept inline: bbolt's rule is a single
-/// leaf without buckets in it, at most a quarter of a page long (FORMATS A.5).
-pub(crate) fn encode_inline(elements: &[LeafElement<'_>], page_size: u32) -> Option<Vec<u8>> {
-    if node_bytes(elements) > u64::from(page_size / 4) || elements.iter().any(LeafElement::is_bucket) {
-        return None;
-    }
-    let mut page = Vec::new();
-    encode(PageId(0), 0, elements, &mut page);
-    Some(page)
 }
 
 /// Decides, element by element, where one level of a tree is cut into pages.
 #[derive(Debug)]
 struct Splitter {
+    /// How full the open page is made, in bytes, and those after it.
     fill_bytes: u64,
+    later_fill_bytes: u64,
     /// Elements of a full page that waits until the page after it may stand alone.
     closed: usize,
     closed_bytes: u64,
@@ -225,8 +166,18 @@ struct Splitter {
 }
 
 impl Splitter {
-    fn new(fill_bytes: u64) -> Self {
-        Self { fill_bytes, closed: 0, closed_bytes: 0, open: 0, open_bytes: HEADER_BYTES as u64 }
+    /// Cuts pages of `page_size` bytes, `fill_percent` full. The first one is made at least as full as an inline
+    /// bucket may be, so that no page of a bucket is cut off while the bucket could still become inline.
+    fn new(page_size: u32, fill_percent: u8) -> Self {
+        let later_fill_bytes = u64::from(page_size) * u64::from(fill_percent) / 100;
+        Self {
+            fill_bytes: later_fill_bytes.max(u64::from(page_size / INLINE_SHARE)),
+            later_fill_bytes,
+            closed: 0,
+            closed_bytes: 0,
+            open: 0,
+            open_bytes: HEADER_BYTES as u64,
+        }
     }
 
     /// Takes the next element's length; returns the number of elements of a page that is now complete, if any.
@@ -237,6 +188,7 @@ impl Splitter {
         if full || (self.open > 0 && bytes > MOST_NODE_BYTES) {
             // Only values of gigabytes come here with a page waiting: the one after it is then closed too.
             done = Some(self.closed).filter(|n| *n > 0);
+            self.fill_bytes = self.later_fill_bytes;
             (self.closed, self.closed_bytes) = (self.open, self.open_bytes);
             (self.open, self.open_bytes) = (1, HEADER_BYTES as u64 + len_bytes);
         } else {
@@ -249,8 +201,8 @@ impl Splitter {
         done
     }
 
-    /// The numbers of elements of the last pages.
-    fn finish(self) -> [usize; 2] {
+    /// The numbers of elements of the last pages; nothing more may be pushed.
+    fn finish(&self) -> [usize; 2] {
         let together = self.closed_bytes + self.open_bytes - HEADER_BYTES as u64;
         if self.closed == 0 || self.open >= LEAST_ELEMENTS || together > MOST_NODE_BYTES {
             [self.closed, self.open]
@@ -262,24 +214,6 @@ impl Splitter {
     }
 }
 
-/// One level of a tree: the elements that are not yet on a page.
-#[derive(Debug)]
-struct Level<E> {
-    pending: Vec<E>,
-    splitter: Splitter,
-}
-
-impl<E> Level<E> {
-    fn new(page_size: u32, fill_tenths: u64) -> Self {
-        Self { pending: Vec::new(), splitter: Splitter::new(u64::from(page_size) * fill_tenths / 10) }
-    }
-
-    /// The splitter, to be asked how the level ends; nothing more may be pushed.
-    fn take_splitter(&mut self) -> Splitter {
-        std::mem::replace(&mut self.splitter, Splitter::new(0))
-    }
-}
-
 /// Where finished pages go.
 pub(crate) trait PageSink {
     /// Why a page could not be taken.
@@ -288,49 +222,95 @@ pub(crate) trait PageSink {
     /// The number that the next page will have.
     fn next_id(&self) -> PageId;
 
-    /// Takes a node: a whole number of pages, which bear the number [`Self::next_id`] gave and those after it.
-    fn append(&mut self, node: &[u8]) -> Result<(), Self::Error>;
+    /// Takes a node in three pieces, the last one of zeros: a whole number of pages, which bear the number
+    /// [`Self::next_id`] gave and those after it.
+    fn append(&mut self, table: &[u8], data: &[u8], padding_bytes: usize) -> Result<(), Self::Error>;
 }
 
-/// Gives nodes their number and their padding.
+/// One level of a tree: the elements that are not yet on a page.
 #[derive(Debug)]
-struct Writer<'s, W> {
-    sink: &'s mut W,
-    page_size: u32,
-    scratch: Vec<u8>,
+struct Level {
+    /// The flag of its pages.
+    flag: u16,
+    elements: Vec<Pending>,
+    /// Keys and values of the elements, back to back, as they stand on a page.
+    data: Vec<u8>,
+    splitter: Splitter,
 }
 
-impl<W: PageSink> Writer<'_, W> {
-    fn write<E: Element>(&mut self, elements: &[E]) -> Result<PageId, W::Error> {
-        let id = self.sink.next_id();
-        let page_size = u64::from(self.page_size);
-        let pages = node_bytes(elements).div_ceil(page_size);
-        let overflow = u32::try_from(pages.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.scratch.clear();
-        encode(id, overflow, elements, &mut self.scratch);
-        let padded = usize::try_from(pages * page_size).unwrap_or(self.scratch.len());
-        self.scratch.resize(padded, 0);
-        self.sink.append(&self.scratch)?;
-        Ok(id)
+impl Level {
+    fn leaves(page_size: u32, fill_percent: u8) -> Self {
+        let splitter = Splitter::new(page_size, fill_percent);
+        Self { flag: FLAG_LEAF, elements: Vec::new(), data: Vec::new(), splitter }
+    }
+
+    fn branches(page_size: u32) -> Self {
+        Self { flag: FLAG_BRANCH, ..Self::leaves(page_size, BRANCH_FILL_PERCENT) }
+    }
+
+    /// Adds an element; returns the number of elements of a page that is now complete, if any.
+    fn push(&mut self, element: Pending, key: &[u8], value: &[u8]) -> Option<usize> {
+        self.elements.push(element);
+        self.data.extend_from_slice(key);
+        self.data.extend_from_slice(value);
+        self.splitter.push(ELEMENT_BYTES as u64 + u64::from(element.data_bytes()))
+    }
+
+    fn first_key(&self) -> &[u8] {
+        let len = self.elements.first().map_or(0, |first| first.key_bytes as usize);
+        self.data.get(..len).unwrap_or_default()
+    }
+
+    fn last_key(&self) -> Option<&[u8]> {
+        let last = self.elements.last()?;
+        let start = self.data.len().checked_sub(last.data_bytes() as usize)?;
+        self.data.get(start..start + last.key_bytes as usize)
+    }
+
+    /// Puts header and element table of a page with the first `count` elements into `table`; returns the length of
+    /// their keys and values in bytes.
+    fn encode(&self, id: PageId, count: usize, page_size: u32, table: &mut Vec<u8>) -> usize {
+        let elements = self.elements.get(..count).unwrap_or_default();
+        let data_bytes: u64 = elements.iter().map(|element| u64::from(element.data_bytes())).sum();
+        let node_bytes = (HEADER_BYTES + ELEMENT_BYTES * elements.len()) as u64 + data_bytes;
+        // The splitter keeps the count below 0xFFFF and all positions within 32 bits.
+        let overflow = u32::try_from(node_bytes.div_ceil(u64::from(page_size)) - 1).unwrap_or(u32::MAX);
+        let count = u16::try_from(elements.len()).unwrap_or(u16::MAX);
+        table.clear();
+        table.extend_from_slice(&PageHeader { id: id.0, flags: self.flag, count, overflow }.encode());
+        let element_bytes = u32::from(u16::try_from(ELEMENT_BYTES).unwrap_or_default());
+        let mut position = element_bytes.saturating_mul(u32::from(count));
+        for element in elements {
+            table.extend_from_slice(&element.head(position));
+            // Positions count from each element's own start, which moves on as well.
+            position = position.saturating_sub(element_bytes).saturating_add(element.data_bytes());
+        }
+        usize::try_from(data_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Forgets the first `count` elements, whose keys and values have `data_bytes` bytes.
+    fn drop_first(&mut self, count: usize, data_bytes: usize) {
+        self.elements.drain(..count);
+        self.data.drain(..data_bytes);
     }
 }
 
-/// Builds one tree from elements pushed in ascending order.
+/// Builds one tree from elements pushed in ascending order. Pages go to the sink given with each call, which must be
+/// the same one every time; several trees may share it.
 #[derive(Debug)]
-pub(crate) struct TreeBuilder<'a, 's, W> {
-    writer: Writer<'s, W>,
-    leaves: Level<LeafElement<'a>>,
-    /// The branches above, lowest first.
-    branches: Vec<Level<BranchElement>>,
+pub(crate) struct TreeBuilder {
+    page_size: u32,
+    /// The leaves, then the branches above them, lowest first.
+    levels: Vec<Level>,
+    /// Header and element table of the page that is being written.
+    table: Vec<u8>,
 }
 
-impl<'a, 's, W: PageSink> TreeBuilder<'a, 's, W> {
-    pub(crate) fn new(sink: &'s mut W, page_size: u32) -> Self {
-        Self {
-            writer: Writer { sink, page_size, scratch: Vec::new() },
-            leaves: Level::new(page_size, LEAF_FILL_TENTHS),
-            branches: Vec::new(),
-        }
+impl TreeBuilder {
+    /// An empty tree, whose leaves are to be `leaf_fill_percent` full.
+    pub(crate) fn new(page_size: u32, leaf_fill_percent: u8) -> Self {
+        let levels = vec![Level::leaves(page_size, leaf_fill_percent)];
+        Self { page_size, levels, table: Vec::new() }
     }
 
     /// Goes on with a tree whose right spine has these elements, the root's first: pages they name stay where they
@@ -338,92 +318,133 @@ impl<'a, 's, W: PageSink> TreeBuilder<'a, 's, W> {
     ///
     /// So that no branch ends up with one child, the lowest level must have two elements, and every other one, or
     /// none if all above it have none.
-    pub(crate) fn resume(
-        sink: &'s mut W,
+    pub(crate) fn resume<W: PageSink>(
+        sink: &mut W,
         page_size: u32,
         spine: Vec<Vec<BranchElement>>,
     ) -> Result<Self, W::Error> {
-        let mut builder = Self::new(sink, page_size);
+        let mut builder = Self::new(page_size, LEAF_FILL_PERCENT);
         let height = spine.len();
-        builder.branches.resize_with(height, || Level::new(page_size, BRANCH_FILL_TENTHS));
+        builder.levels.resize_with(height + 1, || Level::branches(page_size));
         // The root first: what lower levels write stands to the right of what the levels above have.
         for (depth, elements) in spine.into_iter().enumerate() {
-            for element in elements {
-                builder.push_child(height - 1 - depth, element)?;
+            let level = height - depth;
+            for BranchElement { key, key_bytes, child } in elements {
+                let element = Pending { key_bytes, value_bytes: 0, link: Link::Child(child) };
+                let done = builder.levels[level].push(element, &key, &[]);
+                builder.write_full(sink, level, done)?;
             }
         }
         Ok(builder)
     }
 
+    /// The greatest key pushed so far, if any; of a tree taken up at its edge, of those pushed since.
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        // A page is written only when elements behind it are pending.
+        self.levels.first().and_then(Level::last_key)
+    }
+
     /// Adds a key, which must be greater than all before it.
-    pub(crate) fn push(&mut self, element: LeafElement<'a>) -> Result<(), W::Error> {
-        let done = self.leaves.splitter.push(element.len_bytes());
-        self.leaves.pending.push(element);
-        match done {
-            Some(count) => self.write_leaf(count),
+    pub(crate) fn push<W: PageSink>(
+        &mut self,
+        sink: &mut W,
+        element: &LeafElement<'_>,
+    ) -> Result<(), W::Error> {
+        let LeafElement { key, value, key_bytes, value_bytes, is_bucket } = element;
+        let link = if *is_bucket { Link::Bucket } else { Link::Value };
+        let pending = Pending { key_bytes: *key_bytes, value_bytes: *value_bytes, link };
+        match self.levels[0].push(pending, key, value) {
             None => Ok(()),
+            done => self.write_full(sink, 0, done),
         }
     }
 
     /// Writes what is left and returns the root page; without any element, that of an empty leaf.
-    pub(crate) fn finish(mut self) -> Result<PageId, W::Error> {
-        for count in self.leaves.take_splitter().finish() {
-            if count > 0 {
-                self.write_leaf(count)?;
-            }
-        }
+    pub(crate) fn finish<W: PageSink>(mut self, sink: &mut W) -> Result<PageId, W::Error> {
         let mut height = 0;
-        while height < self.branches.len() {
-            let is_top = self.branches[height + 1..].iter().all(|above| above.pending.is_empty());
-            let level = &mut self.branches[height];
-            match level.pending.as_slice() {
+        while let Some(level) = self.levels.get(height) {
+            let is_top = self.levels[height + 1..].iter().all(|above| above.elements.is_empty());
+            match level.elements.as_slice() {
                 // The only page of the level below is the root.
-                [only] if is_top => return Ok(only.child),
+                [Pending { link: Link::Child(only), .. }] if is_top => return Ok(*only),
                 _ => {}
             }
-            for count in level.take_splitter().finish() {
+            for count in level.splitter.finish() {
                 if count > 0 {
-                    let element = self.write_branch(height, count)?;
-                    self.push_child(height + 1, element)?;
+                    self.write_full(sink, height, Some(count))?;
                 }
             }
             height += 1;
         }
-        let nothing: [LeafElement<'_>; 0] = [];
-        self.writer.write(&nothing)
+        let nothing = Level::leaves(self.page_size, LEAF_FILL_PERCENT);
+        let id = sink.next_id();
+        nothing.encode(id, 0, self.page_size, &mut self.table);
+        sink.append(&self.table, &[], self.page_size as usize - self.table.len())?;
+        Ok(id)
     }
 
-    fn write_leaf(&mut self, count: usize) -> Result<(), W::Error> {
-        let page = &self.leaves.pending[..count];
-        let child = self.writer.write(page)?;
-        let element = BranchElement { key: page[0].key.to_vec(), key_bytes: page[0].key_bytes, child };
-        self.leaves.pending.drain(..count);
-        self.push_child(0, element)
+    /// Ends a bucket: returns the value that describes it, with its content where bbolt would keep it inline.
+    pub(crate) fn finish_bucket<W: PageSink>(self, sink: &mut W, sequence: u64) -> Result<Vec<u8>, W::Error> {
+        if let Some(page) = self.inline_page() {
+            let mut value = bucket_header(PageId(0), sequence).to_vec();
+            value.extend_from_slice(&page);
+            return Ok(value);
+        }
+        Ok(bucket_header(self.finish(sink)?, sequence).to_vec())
     }
 
-    /// Writes a page of the branches at `height`; returns the element for the level above.
-    fn write_branch(&mut self, height: usize, count: usize) -> Result<BranchElement, W::Error> {
-        let level = &mut self.branches[height];
-        let page = &level.pending[..count];
-        let child = self.writer.write(page)?;
-        let element = BranchElement { key: page[0].key.clone(), key_bytes: page[0].key_bytes, child };
-        level.pending.drain(..count);
-        Ok(element)
+    /// The page of an inline bucket, or `None` when these elements are not to be kept inline: bbolt's rule is a
+    /// single leaf without buckets in it, at most a quarter of a page long (FORMATS A.5).
+    fn inline_page(&self) -> Option<Vec<u8>> {
+        let [leaves] = self.levels.as_slice() else { return None };
+        let most_bytes = (self.page_size / INLINE_SHARE) as usize;
+        let is_bucket = |element: &Pending| matches!(element.link, Link::Bucket);
+        if HEADER_BYTES + ELEMENT_BYTES * leaves.elements.len() + leaves.data.len() > most_bytes
+            || leaves.elements.iter().any(is_bucket)
+        {
+            return None;
+        }
+        let mut page = Vec::new();
+        leaves.encode(PageId(0), leaves.elements.len(), self.page_size, &mut page);
+        page.extend_from_slice(&leaves.data);
+        Some(page)
     }
 
-    /// Adds an element to the branches at `height`, writing every page that fills up on the way to the root.
-    fn push_child(&mut self, height: usize, element: BranchElement) -> Result<(), W::Error> {
-        let (mut height, mut element) = (height, element);
-        loop {
-            if height == self.branches.len() {
-                self.branches.push(Level::new(self.writer.page_size, BRANCH_FILL_TENTHS));
+    /// Writes a page of the first `done` elements at `height`, and every page that fills up on the way to the root.
+    fn write_full<W: PageSink>(
+        &mut self,
+        sink: &mut W,
+        height: usize,
+        done: Option<usize>,
+    ) -> Result<(), W::Error> {
+        let (mut height, mut done) = (height, done);
+        while let Some(count) = done {
+            if height + 1 == self.levels.len() {
+                self.levels.push(Level::branches(self.page_size));
             }
-            let level = &mut self.branches[height];
-            let done = level.splitter.push(element.len_bytes());
-            level.pending.push(element);
-            let Some(count) = done else { return Ok(()) };
-            element = self.write_branch(height, count)?;
+            let (below, above) = self.levels.split_at_mut(height + 1);
+            let (Some(level), Some(parent)) = (below.last_mut(), above.first_mut()) else { return Ok(()) };
+            let child = sink.next_id();
+            let data_bytes = level.encode(child, count, self.page_size, &mut self.table);
+            let page_size = self.page_size as usize;
+            let used_bytes = self.table.len() + data_bytes;
+            let padding_bytes = used_bytes.next_multiple_of(page_size) - used_bytes;
+            sink.append(&self.table, &level.data[..data_bytes], padding_bytes)?;
+            let key = level.first_key();
+            let key_bytes = level.elements.first().map_or(0, |first| first.key_bytes);
+            let element = Pending { key_bytes, value_bytes: 0, link: Link::Child(child) };
+            done = parent.push(element, key, &[]);
+            level.drop_first(count, data_bytes);
             height += 1;
         }
+        Ok(())
     }
+}
+
+/// The header of a bucket's value.
+fn bucket_header(root: PageId, sequence: u64) -> [u8; BUCKET_HEADER_BYTES] {
+    let mut header = [0; BUCKET_HEADER_BYTES];
+    header[..8].copy_from_slice(&root.0.to_le_bytes());
+    header[8..].copy_from_slice(&sequence.to_le_bytes());
+    header
 }
