@@ -5,7 +5,7 @@
 //! segment and says where and how it breaks; [`summarize`] folds it into what a server would find.
 //! [`FirstSegment`] writes the log of a freshly restored member, and [`encode_snap`] the `.snap`
 //! beside it, byte for byte as each etcd version's own tool does ([`Dialect`]).
-//! [`raftpb`] has the messages. File names are in [`names`].
+//! [`LogWriter`] writes logs of any length, segment after segment. [`raftpb`] has the messages. File names are in [`names`].
 //!
 //! Nothing here opens a file: callers bring bytes. What an entry asks the server to do is not known
 //! here either. Logs of several segments and their repair are no business of this crate yet.
@@ -31,4 +31,4 @@ pub use segment::{Fault, FaultKind, Segment, SegmentEnd, read_segment};
 pub use snap::{SnapError, decode_snap, encode_snap};
 pub use summary::{ConfChangeEntry, EntryHead, SegmentSummary, summarize};
 pub use wire::WireError;
-pub use write::{BootMember, Dialect, FIRST_TERM, FirstSegment, SEGMENT_SIZE_BYTES};
+pub use write::{BootMember, Dialect, FIRST_TERM, FirstSegment, LogWriter, SEGMENT_SIZE_BYTES};

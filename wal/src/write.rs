@@ -1,7 +1,11 @@
-//! The log of a freshly restored member, as each version's own tool writes it (FORMATS H.3, H.4, W).
+//! Writing logs: that of a freshly restored member, as each version's own tool writes it (FORMATS H.3, H.4, W), and
+//! logs of any length, segment after segment, as a server goes on writing them (FORMATS E.1 to E.3, E.8).
+
+use std::io::{self, Write};
 
 use crate::crc;
-use crate::frame::write_frame;
+use crate::frame::{len_u64, write_frame};
+use crate::names::segment_name;
 use crate::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState, Metadata, walpb};
 use crate::record::RecordType;
 use prost::Message;
@@ -111,6 +115,103 @@ impl FirstSegment {
             &walpb::Snapshot { index: Some(last_index), term: Some(FIRST_TERM), conf_state },
         );
         log.bytes
+    }
+}
+
+/// A log as a server goes on writing it. Records gather in memory until [`flush`](Self::flush) or
+/// [`cut`](Self::cut) hands them over.
+///
+/// The caller names and makes the files: [`segment_name`](Self::segment_name) says what the current one is called. A
+/// segment that was cut ends with its last record, the one being written with zeros as far as it was preallocated.
+#[derive(Debug)]
+pub struct LogWriter {
+    log: Log,
+    metadata: Metadata,
+    state: Option<HardState>,
+    /// Of the current segment: its sequence number, and the index its name has.
+    seq: u64,
+    first_index: u64,
+    /// The index of the last entry or snapshot written.
+    last_index: u64,
+    /// Length in bytes of what was handed over of the current segment.
+    flushed: u64,
+}
+
+impl LogWriter {
+    /// A new log: its first segment begins with a crc record, `metadata`, and a snapshot record at index 0.
+    #[must_use]
+    pub fn new(metadata: Metadata) -> Self {
+        let mut log = Log::default();
+        log.push_crc();
+        log.push(RecordType::Metadata, &metadata);
+        log.push(RecordType::Snapshot, &walpb::Snapshot { index: Some(0), term: Some(0), conf_state: None });
+        Self { log, metadata, state: None, seq: 0, first_index: 0, last_index: 0, flushed: 0 }
+    }
+
+    /// The name of the segment that is being written.
+    #[must_use]
+    pub fn segment_name(&self) -> String {
+        segment_name(self.seq, self.first_index)
+    }
+
+    /// Length of the current segment's records in bytes, those that were handed over included.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.flushed.saturating_add(len_u64(&self.log.bytes))
+    }
+
+    /// The rolling CRC-32C after the last record.
+    #[must_use]
+    pub fn crc(&self) -> u32 {
+        self.log.crc
+    }
+
+    /// Adds an entry.
+    pub fn push_entry(&mut self, entry: &Entry) {
+        self.log.push(RecordType::Entry, entry);
+        self.last_index = entry.index();
+    }
+
+    /// Adds a hard state, which every segment after this one then begins with.
+    pub fn push_hard_state(&mut self, state: HardState) {
+        self.log.push(RecordType::State, &state);
+        self.state = Some(state);
+    }
+
+    /// Adds a snapshot record: at this point of the log a `.snap` was saved.
+    pub fn push_snapshot(&mut self, snapshot: &walpb::Snapshot) {
+        self.log.push(RecordType::Snapshot, snapshot);
+        self.last_index = self.last_index.max(snapshot.index());
+    }
+
+    /// Hands the records gathered so far to the current segment's file.
+    ///
+    /// # Errors
+    /// When `segment` cannot be written; the records are gathered still, and it is not known how many of their bytes
+    /// were written.
+    pub fn flush(&mut self, segment: &mut impl Write) -> io::Result<()> {
+        segment.write_all(&self.log.bytes)?;
+        self.flushed = self.segment_bytes();
+        self.log.bytes.clear();
+        Ok(())
+    }
+
+    /// Ends the current segment in its file, and begins the next: with a crc record that carries the rolling CRC on,
+    /// the metadata again, and the last hard state if there was one.
+    ///
+    /// # Errors
+    /// As for [`flush`](Self::flush); the current segment then goes on.
+    pub fn cut(&mut self, segment: &mut impl Write) -> io::Result<()> {
+        self.flush(segment)?;
+        self.seq = self.seq.saturating_add(1);
+        self.first_index = self.last_index.saturating_add(1);
+        self.flushed = 0;
+        self.log.push_crc();
+        self.log.push(RecordType::Metadata, &self.metadata);
+        if let Some(state) = &self.state {
+            self.log.push(RecordType::State, state);
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,279 @@
+//! The history: which keys each revision puts and deletes.
+//!
+//! Nothing but a row of 20 bytes is kept for each key, and its place among the live or the deleted ones; what a
+//! revision does is made up when it is asked for, and is the same each time. Values are not part of it.
+
+use crate::names::Names;
+use crate::random::Random;
+use crate::shape::Shape;
+
+/// One operation of a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Put {
+        key: u32,
+        created: u32,
+        version: u32,
+        /// The key's revision before, 0 when it did not exist.
+        previous: u32,
+    },
+    Delete {
+        key: u32,
+        previous: u32,
+    },
+}
+
+/// How a revision came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// A transaction, or a single request.
+    Txn,
+    /// One request that deleted all live keys from the first key of its operations to the last.
+    RangeDelete,
+}
+
+/// One key's state.
+#[derive(Debug, Clone, Copy, Default)]
+struct Key {
+    created: u32,
+    modified: u32,
+    sub: u32,
+    /// 0 when it is deleted.
+    version: u32,
+    /// Its place in `live` or `deleted`.
+    slot: u32,
+}
+
+/// A history in the course of being told.
+#[derive(Debug)]
+pub(crate) struct History {
+    random: Random,
+    names: Names,
+    keys: Vec<Key>,
+    live: Vec<u32>,
+    deleted: Vec<u32>,
+    /// The revision told last; the store starts at 1.
+    main: u32,
+    last_txn: u32,
+    last: u32,
+    creations: u32,
+    updates: u32,
+    deletes: u32,
+    /// Of the range deletes: how many keys they take in all, and all live keys before them in order.
+    swept: u32,
+    in_order: Vec<u32>,
+}
+
+/// One in this many creations makes a key again that was deleted.
+const REBIRTH: u32 = 4;
+/// Random picks before the keys are looked at one after the other.
+const TRIES: u32 = 8;
+
+impl History {
+    pub(crate) fn new(shape: &Shape) -> Self {
+        Self {
+            random: Random::new(shape.seed, 0x6869_7374),
+            names: Names::new(shape.seed),
+            keys: Vec::new(),
+            live: Vec::new(),
+            deleted: Vec::new(),
+            main: 1,
+            last_txn: shape.revisions.saturating_add(1),
+            last: shape.last_revision(),
+            creations: shape.creations(),
+            updates: shape.updates(),
+            deletes: shape.deletes,
+            swept: shape.sweep.map_or(0, |sweep| shape.live_keys.saturating_sub(sweep.live_keys)),
+            in_order: Vec::new(),
+        }
+    }
+
+    /// The revision told last.
+    pub(crate) fn main(&self) -> u32 {
+        self.main
+    }
+
+    /// Number of keys that live now.
+    pub(crate) fn live_keys(&self) -> usize {
+        self.live.len()
+    }
+
+    /// True when this put is what its key still has now.
+    pub(crate) fn is_newest(&self, key: u32, main: u32, sub: u32) -> bool {
+        self.keys.get(at(key)).is_some_and(|key| key.version > 0 && key.modified == main && key.sub == sub)
+    }
+
+    /// Tells the next revision: its operations, numbered from 0, replace those in `ops`. `None` after the last.
+    pub(crate) fn next(&mut self, ops: &mut Vec<Op>) -> Option<How> {
+        ops.clear();
+        if self.main >= self.last {
+            return None;
+        }
+        self.main += 1;
+        if self.main > self.last_txn {
+            self.sweep(ops);
+            return Some(How::RangeDelete);
+        }
+        let left = self.creations + self.updates + self.deletes;
+        let revisions_after = self.last_txn - self.main;
+        let size = self.txn_size(left, revisions_after);
+        while ops.len() < size {
+            let sub = u32::try_from(ops.len()).unwrap_or(u32::MAX);
+            match self.op(sub) {
+                Some(op) => ops.push(op),
+                None => break,
+            }
+        }
+        // What a small store could not do in this transaction is left to those after it, or not done.
+        (!ops.is_empty()).then_some(How::Txn)
+    }
+
+    /// About an equal share of what is left, a quarter more or less, so that all of it is done at the end.
+    fn txn_size(&mut self, left: u32, revisions_after: u32) -> usize {
+        let revisions = revisions_after.saturating_add(1);
+        let share = left.saturating_add(self.random.below(revisions)) / revisions;
+        let quarter = share / 4;
+        let size = share - quarter + self.random.below(2 * quarter + 1);
+        let most = left.saturating_sub(revisions_after);
+        at(if revisions_after == 0 { left } else { size.clamp(1, most.max(1)) })
+    }
+
+    fn op(&mut self, sub: u32) -> Option<Op> {
+        let left = self.creations + self.updates + self.deletes;
+        let ticket = self.random.below(left);
+        if ticket >= self.creations
+            && let Some(key) = self.untouched()
+        {
+            if ticket < self.creations + self.updates {
+                self.updates -= 1;
+                return Some(self.put(key, sub));
+            }
+            self.deletes -= 1;
+            return Some(self.delete(key, sub));
+        }
+        if self.creations == 0 {
+            return None;
+        }
+        self.creations -= 1;
+        let again = self.random.below(REBIRTH) == 0;
+        let count = u32::try_from(self.deleted.len()).unwrap_or(u32::MAX);
+        let old = self.deleted.get(at(self.random.below(count))).copied();
+        let old = old.filter(|key| again && self.row(*key).modified != self.main);
+        let key = match old {
+            Some(key) => {
+                let slot = self.row(key).slot;
+                self.remove(key, slot, false);
+                key
+            }
+            None => {
+                let key = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+                self.keys.push(Key::default());
+                key
+            }
+        };
+        let slot = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
+        self.live.push(key);
+        let main = self.main;
+        let row = self.row_mut(key);
+        *row = Key { created: main, modified: 0, sub: 0, version: 0, slot };
+        Some(self.put(key, sub))
+    }
+
+    /// A live key this revision has not touched: etcd refuses a transaction that writes a key twice.
+    fn untouched(&mut self) -> Option<u32> {
+        let count = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
+        let free = |key: &u32| self.keys.get(at(*key)).is_some_and(|row| row.modified != self.main);
+        for _ in 0..TRIES {
+            let key = self.live.get(at(self.random.below(count))).copied();
+            if let Some(key) = key.filter(free) {
+                return Some(key);
+            }
+        }
+        self.live.iter().copied().find(free)
+    }
+
+    fn put(&mut self, key: u32, sub: u32) -> Op {
+        let main = self.main;
+        let row = self.row_mut(key);
+        let previous = row.modified;
+        row.version = row.version.saturating_add(1);
+        row.modified = main;
+        row.sub = sub;
+        Op::Put { key, created: row.created, version: row.version, previous }
+    }
+
+    fn delete(&mut self, key: u32, sub: u32) -> Op {
+        let main = self.main;
+        let deleted = u32::try_from(self.deleted.len()).unwrap_or(u32::MAX);
+        let row = self.row_mut(key);
+        let (previous, slot) = (row.modified, row.slot);
+        *row = Key { created: 0, modified: main, sub, version: 0, slot: deleted };
+        self.remove(key, slot, true);
+        self.deleted.push(key);
+        Op::Delete { key, previous }
+    }
+
+    /// Takes a key out of `live` or `deleted`; the last one there takes its place.
+    fn remove(&mut self, key: u32, slot: u32, live: bool) {
+        let list = if live { &mut self.live } else { &mut self.deleted };
+        debug_assert_eq!(list.get(at(slot)), Some(&key), "a key knows its place");
+        if at(slot) < list.len() {
+            list.swap_remove(at(slot));
+        }
+        if let Some(moved) = list.get(at(slot)).copied() {
+            self.row_mut(moved).slot = slot;
+        }
+    }
+
+    /// One range delete. Survivors lie before, between and after the ranges.
+    fn sweep(&mut self, ops: &mut Vec<Op>) {
+        if self.in_order.is_empty() {
+            self.in_order.clone_from(&self.live);
+            let names = self.names;
+            self.in_order.sort_by_cached_key(|key| names.rank(*key));
+        }
+        let count = u64::from(self.last - self.last_txn);
+        let number = u64::from(self.main - self.last_txn - 1);
+        let total = u64::try_from(self.in_order.len()).unwrap_or(u64::MAX);
+        let part = |of: u64, number: u64| of * number / count;
+        let start = part(total, number);
+        let gone = part(u64::from(self.swept), number + 1) - part(u64::from(self.swept), number);
+        let end = start.saturating_add(gone).min(part(total, number + 1));
+        for (place, sub) in (start..end).zip(0..) {
+            let key = self.in_order.get(usize::try_from(place).unwrap_or(usize::MAX)).copied();
+            if let Some(key) = key {
+                ops.push(self.delete(key, sub));
+            }
+        }
+    }
+
+    fn row(&self, key: u32) -> Key {
+        self.keys.get(at(key)).copied().unwrap_or_default()
+    }
+
+    fn row_mut(&mut self, key: u32) -> &mut Key {
+        // Keys are numbered by this type alone, each as its row is pushed.
+        &mut self.keys[at(key)]
+    }
+}
+
+/// A 32-bit number as an index.
+fn at(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+impl Op {
+    /// The key it is about.
+    pub(crate) fn key(&self) -> u32 {
+        match *self {
+            Self::Put { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The key's revision before, 0 when it did not exist.
+    pub(crate) fn previous(&self) -> u32 {
+        match *self {
+            Self::Put { previous, .. } | Self::Delete { previous, .. } => previous,
+        }
+    }
+}
