@@ -43,6 +43,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::fs::{Access, CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
@@ -55,6 +57,11 @@ pub const DIR_MODE: u32 = 0o700;
 pub const FILE_MODE: u32 = 0o600;
 /// Mode of `.snap` files; the umask applies.
 pub const SNAP_MODE: u32 = 0o644;
+
+/// How often a stage is made anew, and how often its lock is tried, before it gets another name.
+const TRIES: u32 = 1000;
+/// Between two tries for a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 const INSIDE: &str = "unfinished";
 const LINK_DIR: &str = "unfinished.etcd-rescue-partial";
@@ -253,20 +260,17 @@ impl Stage {
             }
             staged.push(PARTIAL_SUFFIX);
             let root = parent.join(staged);
-            let made = match kind {
-                Kind::Dir => DirBuilder::new().mode(DIR_MODE).create(&root).and_then(|()| File::open(&root)),
-                Kind::File => new_file(&root, FILE_MODE),
-            };
-            match made {
-                Ok(handle) => {
-                    // A file system without locks only loses the protection from an early --clean.
-                    let _locked = rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive);
-                    stage.root = root;
-                    stage.handle = Some(handle);
-                    return Ok(stage);
+            // A --clean of somebody else's may take it away between being made and being locked.
+            for _ in 0..TRIES {
+                match make_locked(&root, kind).map_err(failed("create", &root))? {
+                    Made::Locked(handle) => {
+                        stage.root = root;
+                        stage.handle = Some(handle);
+                        return Ok(stage);
+                    }
+                    Made::Taken => break,
+                    Made::Lost => {}
                 }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(failed("create", &root)(e)),
             }
         }
         Err(StageError::Exists(parent.join(name)))
@@ -783,8 +787,64 @@ fn remove_partial(path: &Path) -> Result<(), StageError> {
     if rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         return Err(StageError::InUse(path.to_owned()));
     }
+    // Between being opened and being locked it may have been published, and the name taken by another run's stage.
+    if !leads_to(path, &handle).map_err(failed("look at", path))? {
+        return Err(StageError::InUse(path.to_owned()));
+    }
     if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
         .map_err(failed("remove", path))
+}
+
+/// What came of making a staged file or directory.
+enum Made {
+    /// It is there and locked, if the file system knows locks.
+    Locked(File),
+    /// The name was in use.
+    Taken,
+    /// It was made, and somebody cleaned it away before it was locked.
+    Lost,
+}
+
+/// Makes the file or directory `root` and locks it.
+fn make_locked(root: &Path, kind: Kind) -> io::Result<Made> {
+    let made = match kind {
+        Kind::Dir => DirBuilder::new().mode(DIR_MODE).create(root).map(|()| None),
+        Kind::File => new_file(root, FILE_MODE).map(Some),
+    };
+    let opened = match made {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => File::open(root),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Made::Taken),
+        Err(e) => return Err(e),
+    };
+    let handle = match opened {
+        Ok(handle) => handle,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Made::Lost),
+        Err(e) => return Err(e),
+    };
+    for _ in 0..TRIES {
+        match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+            // One who looks, or cleans, holds it for a moment.
+            Err(Errno::WOULDBLOCK) => sleep(LOCK_PAUSE),
+            // A file system without locks only loses the protection from an early --clean.
+            Ok(()) | Err(_) => {
+                let is_named = leads_to(root, &handle)?;
+                return Ok(if is_named { Made::Locked(handle) } else { Made::Lost });
+            }
+        }
+    }
+    // Whoever holds it for so long may be writing there: a directory cleaned away and made again by another run.
+    Ok(Made::Taken)
+}
+
+/// True when the name `path` is that of the open file or directory `handle`.
+fn leads_to(path: &Path, handle: &File) -> io::Result<bool> {
+    let held = handle.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// True if the output is to be staged inside `path`, an empty directory; false if `path` is free. Either way this user

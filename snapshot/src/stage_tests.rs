@@ -345,6 +345,36 @@ fn clean_spares_what_is_being_written() {
     assert!(stage.path().is_dir());
 }
 
+/// A stage is made and then locked; a `--clean` in between takes it for what a killed run left. The run must notice, and
+/// make it anew.
+#[test]
+fn a_stage_that_was_cleaned_away_before_it_was_locked_is_made_anew() {
+    for kind in [Kind::Dir, Kind::File] {
+        let place = place(false, false);
+        fs::create_dir_all(parent_of(&place.data)).expect("a directory");
+        // Ends the other thread also when this one panics: the sender goes then.
+        let (running, over) = std::sync::mpsc::channel::<()>();
+        let data = place.data.clone();
+        let cleaner = std::thread::spawn(move || {
+            while over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                // In use, or gone between being listed and being opened: not this test's question.
+                drop(clean(&data, None));
+                drop(abandoned(&data));
+            }
+        });
+        for _ in 0..500 {
+            let stage = Stage::new(&place.data, kind).expect("a stage");
+            let handle = stage.handle.as_ref().expect("held open");
+            assert!(leads_to(stage.path(), handle).expect("metadata"), "{kind:?}");
+            let cleaned = clean(&place.data, None);
+            assert!(matches!(cleaned, Err(StageError::InUse(_))), "{kind:?}: {cleaned:?}");
+        }
+        drop(running);
+        cleaner.join().expect("the cleaner");
+        assert_eq!(leftovers(&place.data).expect("listed"), Vec::<PathBuf>::new());
+    }
+}
+
 #[test]
 fn one_output_appears_whole_with_its_modes() {
     let dir = tempfile::tempdir().expect("a directory");
