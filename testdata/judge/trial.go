@@ -12,7 +12,7 @@ import (
 // trial is one file before the judge.
 type trial struct {
 	file    string
-	seed    int64
+	manner  manner
 	rng     *rand.Rand
 	options bolt.Options
 	db      *bolt.DB
@@ -23,15 +23,15 @@ type trial struct {
 	commits int
 }
 
-func newTrial(file string, seed int64, freelist string) *trial {
-	rng := rand.New(rand.NewSource(seed))
+func newTrial(file string, manner manner, seed int64, freelist string) *trial {
+	rng := rand.New(rand.NewSource(seed*int64(manners) + int64(manner)))
 	synced := freelist == "synced" || (freelist == "auto" && seed%4 == 3)
 	kind := bolt.FreelistArrayType
 	if rng.Intn(2) == 0 {
 		kind = bolt.FreelistMapType
 	}
 	options := bolt.Options{Timeout: time.Second, NoFreelistSync: !synced, FreelistType: kind, NoGrowSync: true}
-	return &trial{file: file, seed: seed, rng: rng, options: options}
+	return &trial{file: file, manner: manner, rng: rng, options: options}
 }
 
 // errRolledBack ends a transaction that is to leave no trace.
@@ -106,11 +106,12 @@ func (t *trial) again(phase string) error {
 // round is one transaction and the look at what it left.
 func (t *trial) round(round, rounds int) error {
 	t.phase = fmt.Sprintf("round %d", round)
-	keep := round < 2 || t.rng.Intn(8) > 0
+	alive()
+	keep := t.manner != mixed || t.rng.Intn(8) > 0
 	next := t.m.clone()
 	err := t.db.Update(func(tx *bolt.Tx) error {
 		w := &work{rng: t.rng, tx: tx, root: next, pageSize: t.db.Info().PageSize}
-		if err := w.changes(round, rounds); err != nil {
+		if err := w.changes(t.manner, round, rounds); err != nil {
 			return fmt.Errorf("%s: %w", w.doing, err)
 		}
 		t.phase = fmt.Sprintf("round %d, commit after %s", round, w.doing)

@@ -20,24 +20,62 @@ type work struct {
 	doing string
 }
 
-// changes makes a random transaction. The first third of all rounds takes pairs out, while the pages are still as
-// they were written.
-func (w *work) changes(round, rounds int) error {
-	if round < (rounds+2)/3 {
-		return w.removal(round)
+// manner is how a file is tried.
+type manner int
+
+const (
+	// leftward takes pairs out from the right edge on, where a writer's last steps show.
+	leftward manner = iota
+	// rightward takes pairs out from the left edge on, while other changes go on elsewhere.
+	rightward
+	// mixed makes every kind of change, first those that remove many pairs.
+	mixed
+	manners
+)
+
+// changes makes one of a number of transactions.
+func (w *work) changes(m manner, round, rounds int) error {
+	switch {
+	case m == mixed && round < (rounds+2)/3:
+		return w.removal()
+	case m == mixed:
+		for n := 1 + w.rng.Intn(5); n > 0; n-- {
+			if err := w.one(); err != nil {
+				return err
+			}
+		}
+		return nil
+	case round == 0:
+		// Only the outermost pages of one side, with all others as they were written.
+		for _, p := range w.largest(3) {
+			if err := w.thinEdge(p, 3+w.rng.Intn(20), m == rightward); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	for n := 1 + w.rng.Intn(5); n > 0; n-- {
-		if err := w.one(); err != nil {
+	// Most keys of every page of a section: each becomes too small and looks for a neighbour.
+	section := float64(round-1) / float64(rounds-1)
+	width := 1 / float64(rounds-1)
+	if m == leftward {
+		section = 1 - width - section
+	}
+	for _, p := range w.largest(3) {
+		share := 0.65 + 0.25*w.rng.Float64()
+		from := section + 0.5*width*(w.rng.Float64()-0.5)
+		if err := w.thin(p, from, from+1.3*width, share); err != nil {
 			return err
 		}
+	}
+	if m == rightward {
+		return w.one()
 	}
 	return nil
 }
 
-// removal takes pairs out of the largest buckets, in a way that differs from file to file.
-func (w *work) removal(round int) error {
-	places := w.largest(3)
-	for _, p := range places {
+// removal takes many pairs out of the largest buckets.
+func (w *work) removal() error {
+	for _, p := range w.largest(3) {
 		var err error
 		switch w.rng.Intn(6) {
 		case 0:
@@ -45,10 +83,9 @@ func (w *work) removal(round int) error {
 		case 1:
 			err = w.run(p, 1, 0.3+0.3*w.rng.Float64())
 		case 2:
-			// Most keys of every page: each becomes too small and looks for a neighbour.
-			err = w.thin(p, 0, 1, 0.75+0.2*w.rng.Float64())
+			err = w.run(p, w.rng.Float64(), 0.5*w.rng.Float64())
 		case 3:
-			err = w.thin(p, 0, 1, 0.3+0.4*w.rng.Float64())
+			err = w.thin(p, 0, 1, 0.3+0.6*w.rng.Float64())
 		case 4:
 			from := w.rng.Float64()
 			err = w.thin(p, from, from+0.3, 0.9)
@@ -59,10 +96,7 @@ func (w *work) removal(round int) error {
 			return err
 		}
 	}
-	if round > 0 {
-		return w.one()
-	}
-	return nil
+	return w.one()
 }
 
 // one makes one random change somewhere.
@@ -293,16 +327,41 @@ func (w *work) run(p place, at, share float64) error {
 // thin deletes a share of the keys between two places of a bucket, each by chance.
 func (w *work) thin(p place, from, to, share float64) error {
 	keys := p.m.keys()
-	if to > 1 {
-		to = 1
+	at := func(part float64) int {
+		if part < 0 {
+			part = 0
+		}
+		if part > 1 {
+			part = 1
+		}
+		return int(part * float64(len(keys)))
 	}
+	return w.remove(p, "thin out", w.chosen(keys[at(from):at(to)], share))
+}
+
+// thinEdge deletes most of the first or last few keys.
+func (w *work) thinEdge(p place, count int, left bool) error {
+	keys := p.m.keys()
+	if count > len(keys)/2 {
+		count = len(keys) / 2
+	}
+	if left {
+		keys = keys[:count]
+	} else {
+		keys = keys[len(keys)-count:]
+	}
+	return w.remove(p, "thin out the edge,", w.chosen(keys, 0.75))
+}
+
+// chosen picks a share of the keys, each by chance.
+func (w *work) chosen(keys []string, share float64) []string {
 	picked := make([]string, 0, len(keys))
-	for _, key := range keys[int(from*float64(len(keys))):int(to*float64(len(keys)))] {
+	for _, key := range keys {
 		if w.rng.Float64() < share {
 			picked = append(picked, key)
 		}
 	}
-	return w.remove(p, "thin out", picked)
+	return picked
 }
 
 // edges deletes a few keys at each end: the outermost pages are where a writer's last steps show.
