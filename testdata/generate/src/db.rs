@@ -200,11 +200,12 @@ impl<W: PageWriter> Rows<W> {
                     puts += u64::from(!tombstone);
                     tombstones += u64::from(tombstone);
                 } else if stale.push(&revision, &record) {
-                    stale.free(&mut self.build)?;
+                    stale.free(&revision, &mut self.build)?;
                 }
             }
         }
-        stale.free(&mut self.build)?;
+        let beyond = Revision { main: i64::from(history.main()) + 1, sub: 0, tombstone: false }.encode();
+        stale.free(&beyond, &mut self.build)?;
         self.build.end_bucket()?;
         let live_keys = u64::try_from(history.live_keys()).unwrap_or(u64::MAX);
         Ok(KeyBucket { revision: history.main(), compact_revision, puts, tombstones, live_keys })
@@ -248,11 +249,9 @@ impl Stale {
     }
 
     /// Writes the records to pages of a bucket that is given up, so that the pages are free and still hold them. Its
-    /// name is the last of the keys, which follows all keys that were put and precedes all that will be.
-    fn free<W: PageWriter>(&mut self, build: &mut Build<W>) -> Result<(), GenerateError> {
-        let Some((last_key, last_value)) = self.lens.last().copied() else { return Ok(()) };
-        let name = self.bytes.len() - last_key - last_value;
-        build.begin_bucket(self.bytes.get(name..name + last_key).unwrap_or_default())?;
+    /// name has to follow all keys that were put and to precede all that will be.
+    fn free<W: PageWriter>(&mut self, name: &[u8], build: &mut Build<W>) -> Result<(), GenerateError> {
+        build.begin_bucket(name)?;
         let mut rest = self.bytes.as_slice();
         for (key_bytes, value_bytes) in &self.lens {
             let (key, after) = rest.split_at_checked(*key_bytes).unwrap_or_default();

@@ -137,7 +137,7 @@ impl Shape {
             compacted: false,
             value_min_bytes: 512,
             value_max_bytes: 8_192,
-            value_mean_bytes: 2_048,
+            value_mean_bytes: 2_030,
             leases: 64,
             members: 1,
             page_size: 4_096,
@@ -153,6 +153,7 @@ impl Shape {
                 records: 486_600,
                 deletes: 36_000,
                 live_keys: 230_261,
+                value_mean_bytes: 2_056,
                 ..big
             },
         }
