@@ -31,6 +31,9 @@ const PARALLEL_FROM_PAGES: u64 = 1024;
 const ENOUGH_SUBTREES: usize = 512;
 /// Most bytes of keys copied to bound the subtrees of one round.
 const MOST_BOUND_BYTES: usize = 64 << 20;
+/// Most runs into which a bucket's leaves are cut for a [`Visit`]: enough to keep all cores busy to the end, few enough
+/// for what each costs.
+pub const MOST_RUNS: u16 = 256;
 /// Pages between two looks at [`Watch::interrupted`].
 const PAGES_PER_LOOK: u64 = 256;
 
@@ -127,6 +130,49 @@ impl Report {
 /// `watch` hears of [`Db::page_count`] pages' bytes in all. The findings are complete but for what lies below a page
 /// that cannot be followed, and bounded ([`Report::dropped`]).
 pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Report {
+    check_visiting(db, watch, &()).report
+}
+
+/// What else is to be done with the leaves of the top-level buckets while the check has them in the cache.
+///
+/// Buckets inside other buckets are not visited, nor are inline ones, whose content is their parent's.
+pub trait Visit: Sync {
+    /// What is to be remembered of a bucket.
+    type Bucket: Copy + Send + Sync;
+    /// What a run of leaves comes to.
+    type Run: Send;
+    /// A top-level bucket, by its name.
+    fn bucket(&self, name: &[u8]) -> Self::Bucket;
+    /// A run of the bucket's leaves starts; `number` is smaller than [`MOST_RUNS`] and ascends with the keys.
+    fn begin(&self, bucket: Self::Bucket, number: u16) -> Self::Run;
+    /// The run's next leaf, in key order. It may still turn out to be unsound.
+    fn leaf(&self, run: &mut Self::Run, leaf: &Node<'_>);
+    /// The run is complete.
+    fn end(&self, run: &mut Self::Run);
+}
+
+impl Visit for () {
+    type Bucket = ();
+    type Run = ();
+
+    fn bucket(&self, _name: &[u8]) {}
+    fn begin(&self, _bucket: (), _number: u16) {}
+    fn leaf(&self, _run: &mut (), _leaf: &Node<'_>) {}
+    fn end(&self, _run: &mut ()) {}
+}
+
+/// A report, and what the visits of the leaves came to.
+#[derive(Debug)]
+pub struct Visited<R> {
+    /// What the check found.
+    pub report: Report,
+    /// For each top-level bucket that has pages of its own, in the order of the names, its root and its runs in key order.
+    /// `None` when the trees were not proved sound in one go: the file is damaged, or too small to wake all cores for.
+    pub buckets: Option<Vec<(PageId, Vec<R>)>>,
+}
+
+/// As [`check`], with `visit` shown each leaf of the top-level buckets on the way.
+pub fn check_visiting<S: Source, V: Visit>(db: &Db<S>, watch: &dyn Watch, visit: &V) -> Visited<V::Run> {
     let meter = Meter { watch, told: AtomicU64::new(0) };
     let pages = db.page_count();
     let mut list = Findings::default();
@@ -142,11 +188,14 @@ pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Report {
     };
 
     let proof = (pages >= PARALLEL_FROM_PAGES && page_in_range(db, db.meta().root.0))
-        .then(|| prove(db, &meter, freelist.as_ref()))
+        .then(|| prove(db, &meter, freelist.as_ref(), visit))
         .flatten();
-    let (seen, mut statistics, interrupted) = match proof {
-        Some(done) => done,
-        None => search(db, &meter, freelist.as_ref(), &mut list),
+    let (seen, mut statistics, interrupted, buckets) = match proof {
+        Some(proof) => (proof.seen, proof.statistics, proof.interrupted, Some(proof.buckets)),
+        None => {
+            let (seen, statistics, interrupted) = search(db, &meter, freelist.as_ref(), &mut list);
+            (seen, statistics, interrupted, None)
+        }
     };
 
     statistics.pages = pages;
@@ -169,7 +218,8 @@ pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Report {
         let key = |f: &Finding| (f.fault.page, f.fault.span, f.fault.code());
         key(a).cmp(&key(b))
     });
-    Report { findings: list.kept, dropped: list.dropped, statistics, interrupted }
+    let report = Report { findings: list.kept, dropped: list.dropped, statistics, interrupted };
+    Visited { report, buckets: buckets.filter(|_| !interrupted) }
 }
 
 /// Where the bytes done are told. The second walk of a damaged file tells only what the first did not get to.
@@ -342,6 +392,8 @@ enum Sink<'c> {
 /// One thread's walk.
 struct Walk<'c, 'd, S> {
     db: &'d Db<S>,
+    /// Who is shown the leaves.
+    on_leaf: Option<&'c mut dyn FnMut(&Node<'_>)>,
     seen: &'c Seen,
     meter: &'c Meter<'c>,
     /// Set by whoever learns that the user asked to stop.
@@ -373,6 +425,7 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
     ) -> Self {
         Self {
             db,
+            on_leaf: None,
             seen,
             meter,
             interrupted,
@@ -581,6 +634,9 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
         }
         self.statistics.keys += u64::from(node.count()) - buckets;
         self.statistics.buckets += buckets;
+        if let Some(on_leaf) = &mut self.on_leaf {
+            on_leaf(node);
+        }
     }
 
     fn bucket_element(&mut self, node: &Node<'d>, index: u16, parent: PageId, bounds: Bounds<'_>) {
@@ -703,52 +759,129 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
     }
 }
 
+/// What a proof comes to.
+struct Proof<R> {
+    seen: Seen,
+    statistics: Statistics,
+    interrupted: bool,
+    buckets: Vec<(PageId, Vec<R>)>,
+}
+
+/// A share of one round of the proof: subtrees of one bucket, next to each other.
+struct Share {
+    bucket: usize,
+    number: u16,
+    subtrees: std::ops::Range<usize>,
+}
+
+/// Cuts `subtrees`, which are in order of their buckets, into at most [`MOST_RUNS`] shares a bucket.
+fn shares(subtrees: &[Subtree]) -> Vec<Share> {
+    let most = subtrees.len().div_ceil(usize::from(MOST_RUNS)).max(1);
+    let mut shares: Vec<Share> = Vec::new();
+    for (index, subtree) in subtrees.iter().enumerate() {
+        let number = match shares.last_mut() {
+            Some(last) if last.bucket == subtree.bucket && last.subtrees.len() < most => {
+                last.subtrees.end = index + 1;
+                continue;
+            }
+            Some(last) if last.bucket == subtree.bucket => last.number + 1,
+            _ => 0,
+        };
+        shares.push(Share { bucket: subtree.bucket, number, subtrees: index..index + 1 });
+    }
+    shares
+}
+
+/// What `visit` wants remembered of each of `buckets`, whose names stand in pages that were found sound.
+fn remembered<S: Source, V: Visit>(db: &Db<S>, buckets: &[Found], visit: &V) -> Option<Vec<V::Bucket>> {
+    let mut holder: Option<Node<'_>> = None;
+    let mut remembered = Vec::with_capacity(buckets.len());
+    for found in buckets {
+        let node = match holder.take().filter(|node| node.id() == found.holder) {
+            Some(node) => node,
+            None => db.node(found.holder).ok()?,
+        };
+        remembered.push(visit.bucket(node.key(found.element)));
+        holder = Some(node);
+    }
+    Some(remembered)
+}
+
 /// Proves on all cores that every tree is sound; `None` when that fails, for whatever reason.
-fn prove<S: Source>(
+fn prove<S: Source, V: Visit>(
     db: &Db<S>,
     meter: &Meter<'_>,
     freelist: Option<&Freelist>,
-) -> Option<(Seen, Statistics, bool)> {
+    visit: &V,
+) -> Option<Proof<V::Run>> {
     let seen = Seen::new(db.page_count());
     let (disproved, interrupted) = (AtomicBool::new(false), AtomicBool::new(false));
-    let walk = || Walk::new(db, &seen, meter, &interrupted, Sink::Disproved(&disproved));
     let mut statistics = Statistics::default();
-    walk().claim_freelist(freelist);
+    Walk::new(db, &seen, meter, &interrupted, Sink::Disproved(&disproved)).claim_freelist(freelist);
     let mut buckets = vec![Found::root(db)];
+    let mut visited = Vec::new();
+    // Round 0 walks the root bucket, round 1 the top-level buckets that it names, and so on.
+    let mut round = 0u32;
     while !buckets.is_empty() && !disproved.load(Ordering::Relaxed) && !interrupted.load(Ordering::Relaxed) {
-        let mut splitter = walk();
+        let mut splitter = Walk::new(db, &seen, meter, &interrupted, Sink::Disproved(&disproved));
         let mut subtrees = Vec::new();
         for (bucket, found) in buckets.iter().enumerate() {
             splitter.split(found.subtree(bucket), &mut subtrees);
         }
-        let split_statistics = splitter.statistics;
-        statistics.add(&split_statistics);
+        statistics.add(&splitter.statistics);
         splitter.look();
-        let results: Vec<_> = subtrees
-            .par_iter()
-            .map(|subtree| {
-                let mut walk = walk();
-                if !walk.stopped() {
-                    walk.subtree(subtree);
-                    walk.look();
+        let remembered = if round == 1 { remembered(db, &buckets, visit)? } else { Vec::new() };
+        let walk_share = |share: &Share| {
+            let mut run = remembered.get(share.bucket).map(|bucket| visit.begin(*bucket, share.number));
+            let mut on_leaf = |node: &Node<'_>| {
+                if let Some(run) = &mut run {
+                    visit.leaf(run, node);
                 }
-                (subtree.bucket, walk.leaf_depths, walk.statistics, walk.found)
-            })
-            .collect();
+            };
+            let mut walk = Walk::new(db, &seen, meter, &interrupted, Sink::Disproved(&disproved));
+            walk.on_leaf = Some(&mut on_leaf);
+            for subtree in subtrees.get(share.subtrees.clone()).unwrap_or_default() {
+                if walk.stopped() {
+                    break;
+                }
+                walk.subtree(subtree);
+            }
+            walk.look();
+            let (leaf_depths, part, found) = (walk.leaf_depths, walk.statistics, walk.found);
+            if let Some(run) = &mut run {
+                visit.end(run);
+            }
+            (leaf_depths, part, found, run)
+        };
+        let shares = shares(&subtrees);
+        let results: Vec<_> = shares.par_iter().map(walk_share).collect();
         let mut depths: Vec<Option<usize>> = vec![None; buckets.len()];
-        buckets.clear();
-        for (bucket, leaf_depths, part, found) in results {
+        let mut inner = Vec::new();
+        for (share, (leaf_depths, part, found, run)) in shares.iter().zip(results) {
             statistics.add(&part);
-            buckets.extend(found);
-            if let (Some((least, most, _)), Some(depth)) = (leaf_depths, depths.get_mut(bucket))
+            inner.extend(found);
+            if let (Some((least, most, _)), Some(depth)) = (leaf_depths, depths.get_mut(share.bucket))
                 && (least != most || *depth.get_or_insert(most) != most)
             {
                 disproved.store(true, Ordering::Relaxed);
             }
+            if let (Some(run), Some(found)) = (run, buckets.get(share.bucket)) {
+                match visited.last_mut() {
+                    Some((_, runs)) if share.number > 0 => Vec::push(runs, run),
+                    _ => visited.push((found.root, vec![run])),
+                }
+            }
         }
+        buckets = inner;
+        round += 1;
     }
     let interrupted = interrupted.into_inner();
-    (interrupted || !disproved.into_inner()).then_some((seen, statistics, interrupted))
+    (interrupted || !disproved.into_inner()).then_some(Proof {
+        seen,
+        statistics,
+        interrupted,
+        buckets: visited,
+    })
 }
 
 impl<S: Source> Walk<'_, '_, S> {

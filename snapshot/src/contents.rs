@@ -1,16 +1,18 @@
 //! One pass over everything a db holds: etcd's status hash, the revision, the live keys (FORMATS C.7).
 
-use std::hash::{BuildHasher, RandomState};
+mod live_keys;
 
-use bbolt::{Bucket, Db, Fault, LeafRange, Node, Source, Watch};
+use bbolt::bucket::Root;
+use bbolt::check::{MOST_RUNS, Visit, check_visiting};
+use bbolt::{Bucket, Db, Fault, LeafRange, Node, PageId, Source, Unmetered, Watch};
 use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use rayon::prelude::*;
 
 use crate::finding::{Finding, Severity};
 use crate::mvcc::{KeyValue, Revision};
 use crate::schema::KEY;
+use crate::structure::{self, Interrupted, is_damaged};
+use live_keys::{Batch, LiveKeys};
 
 /// CRC-32C, the checksum of everything in etcd.
 pub const CRC_32C: CrcAlgorithm = CrcAlgorithm::Crc32Iscsi;
@@ -51,98 +53,171 @@ pub enum ContentsError {
 /// # Errors
 /// When a page is damaged after all, or the user asked to stop.
 pub fn read<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Result<Contents, ContentsError> {
-    let hasher = RandomState::new();
+    join(db, &Reading::new(), Vec::new(), watch)
+}
+
+/// Checks the structure of `db` and reads all of it, in the same pass where that can be done, else in two. There are no
+/// contents when a finding says that the structure is damaged.
+///
+/// `watch` hears of the bytes of all pages.
+///
+/// # Errors
+/// When the user asked to stop.
+pub(crate) fn check_and_read<S: Source>(
+    db: &Db<S>,
+    watch: &dyn Watch,
+) -> Result<(Vec<Finding>, Option<Contents>), Interrupted> {
+    let reading = Reading::new();
+    let visited = check_visiting(db, watch, &reading);
+    let mut findings = structure::findings(&visited.report)?;
+    if is_damaged(&findings) {
+        return Ok((findings, None));
+    }
+    let contents = match visited.buckets {
+        Some(buckets) => join(db, &reading, buckets, &Unmetered(watch)),
+        None => read(db, &Unmetered(watch)),
+    };
+    match contents {
+        Ok(contents) => Ok((findings, Some(contents))),
+        Err(ContentsError::Interrupted) => Err(Interrupted),
+        Err(ContentsError::Fault(fault)) => {
+            findings.push(structure::of_fault(&fault));
+            Ok((findings, None))
+        }
+    }
+}
+
+/// Puts together what runs of leaves came to, and reads the buckets that have none in `visited`, which is in order of names.
+fn join<S: Source>(
+    db: &Db<S>,
+    reading: &Reading,
+    visited: Vec<(PageId, Vec<Run>)>,
+    watch: &dyn Watch,
+) -> Result<Contents, ContentsError> {
+    let mut visited = visited.into_iter().peekable();
     let mut crc = Joined::default();
-    let mut keys = KeyPart::default();
+    let mut records = Records::default();
     let mut names = db.root().cursor();
     while let Some(item) = names.next()? {
         let name = item.key.to_vec();
         let Some(bucket) = names.bucket()? else { continue };
         crc.push(&Piece::of(&name));
-        let is_key = name == KEY;
-        for part in read_bucket(&bucket, is_key.then_some(&hasher), watch)? {
-            crc.push(&part.piece);
-            keys.append(part, db.source());
+        let was_visited =
+            |(root, _): &(PageId, Vec<Run>)| matches!(bucket.root(), Root::Page(id) if id == root);
+        let runs = match visited.next_if(was_visited) {
+            Some((_, runs)) => runs,
+            None => read_bucket(&bucket, &name, reading, watch)?,
+        };
+        for run in runs {
+            crc.push(&run.piece);
+            records.append(run.records);
         }
     }
-    let live_keys = keys.table.iter().filter(|entry| entry.is_live()).count() as u64;
-    let mut findings = keys.findings;
-    if keys.malformed > findings.len() as u64 {
-        let more = keys.malformed - findings.len() as u64;
+    let mut findings = records.findings;
+    if records.malformed > findings.len() as u64 {
+        let more = records.malformed - findings.len() as u64;
         let message = format!("{more} more records of bucket key are malformed");
         findings.push(Finding::new("ETCD-RECORD", Severity::Error, message));
     }
     Ok(Contents {
         hash: crc.value,
-        revision: keys.revision.unwrap_or_default(),
-        live_keys,
-        has_registry_keys: keys.has_registry_keys,
+        revision: records.revision.unwrap_or_default(),
+        live_keys: reading.keys.live(),
+        has_registry_keys: records.has_registry_keys,
         findings,
     })
 }
 
-/// What one run of leaves holds.
-#[derive(Default)]
-struct KeyPart {
-    piece: Piece,
-    revision: Option<i64>,
-    table: HashTable<LastRecord>,
-    has_registry_keys: bool,
-    findings: Vec<Finding>,
-    malformed: u64,
-}
-
-/// The newest record seen of one key: where the key stands in the file, and whether the record is a put.
-#[derive(Clone, Copy)]
-struct LastRecord {
-    offset: u64,
-    /// Length of the key in bytes, and the top bit for a put. bbolt's values are shorter than 2^31.
-    len_and_live: u32,
-    hash: u32,
-}
-
-const LIVE: u32 = 1 << 31;
-
-impl LastRecord {
-    fn is_live(self) -> bool {
-        self.len_and_live & LIVE != 0
-    }
-
-    fn len(self) -> u64 {
-        u64::from(self.len_and_live & !LIVE)
-    }
-
-    /// The 32 bits kept of the hash, spread over 64 as the table wants them.
-    fn spread(self) -> u64 {
-        u64::from(self.hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
 fn read_bucket<S: Source>(
     bucket: &Bucket<'_, S>,
-    keys: Option<&RandomState>,
+    name: &[u8],
+    reading: &Reading,
     watch: &dyn Watch,
-) -> Result<Vec<KeyPart>, ContentsError> {
-    let parts = if keys.is_some() { rayon::current_num_threads() } else { 1 };
-    let ranges = bucket.leaf_ranges(parts)?;
-    let read = |range: &LeafRange<'_, S>| -> Result<KeyPart, ContentsError> {
-        let mut part = KeyPart::default();
-        let mut crc = Digest::new(CRC_32C);
+) -> Result<Vec<Run>, ContentsError> {
+    let kind = reading.bucket(name);
+    let parts = match kind {
+        Kind::Records => rayon::current_num_threads().min(usize::from(MOST_RUNS)),
+        Kind::Other => 1,
+    };
+    let read = |(number, range): (usize, &LeafRange<'_, S>)| -> Result<Run, ContentsError> {
+        // There are fewer ranges than fit.
+        let mut run = reading.begin(kind, u16::try_from(number).unwrap_or_default());
         for node in range.nodes() {
             if watch.interrupted() {
                 return Err(ContentsError::Interrupted);
             }
             let node = node?;
-            part.piece.len_bytes += hash_node(&mut crc, &node);
-            if let Some(hasher) = keys {
-                part.read_node(&node, bucket.db().source(), hasher);
-            }
+            reading.leaf(&mut run, &node);
             watch.advance(node.len_bytes());
         }
-        part.piece.crc = crc.finalize();
-        Ok(part)
+        reading.end(&mut run);
+        Ok(run)
     };
-    ranges.par_iter().map(read).collect()
+    bucket.leaf_ranges(parts)?.par_iter().enumerate().map(read).collect()
+}
+
+/// What a bucket holds, as far as this pass asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Revisions of the key space.
+    Records,
+    Other,
+}
+
+/// One pass over a db, on all threads.
+struct Reading {
+    keys: LiveKeys,
+}
+
+/// One run of leaves under way, and what it came to.
+struct Run {
+    crc: Digest,
+    piece: Piece,
+    batch: Option<Batch>,
+    records: Records,
+}
+
+/// What is known of the records of some leaves.
+#[derive(Default)]
+struct Records {
+    revision: Option<i64>,
+    has_registry_keys: bool,
+    findings: Vec<Finding>,
+    malformed: u64,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self { keys: LiveKeys::new() }
+    }
+}
+
+impl Visit for Reading {
+    type Bucket = Kind;
+    type Run = Run;
+
+    fn bucket(&self, name: &[u8]) -> Kind {
+        if name == KEY { Kind::Records } else { Kind::Other }
+    }
+
+    fn begin(&self, bucket: Kind, number: u16) -> Run {
+        let batch = (bucket == Kind::Records).then(|| self.keys.begin(number));
+        Run { crc: Digest::new(CRC_32C), piece: Piece::default(), batch, records: Records::default() }
+    }
+
+    fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
+        run.piece.len_bytes += hash_node(&mut run.crc, leaf);
+        if let Some(batch) = &mut run.batch {
+            run.records.read_node(leaf, &self.keys, batch);
+        }
+    }
+
+    fn end(&self, run: &mut Run) {
+        run.piece.crc = run.crc.finalize();
+        if let Some(batch) = run.batch.take() {
+            self.keys.end(batch);
+        }
+    }
 }
 
 /// Adds a leaf's keys and values to `crc`; returns their length in bytes.
@@ -163,8 +238,8 @@ fn hash_node(crc: &mut Digest, node: &Node<'_>) -> u64 {
     len_bytes
 }
 
-impl KeyPart {
-    fn read_node<S: Source>(&mut self, node: &Node<'_>, source: &S, hasher: &RandomState) {
+impl Records {
+    fn read_node(&mut self, node: &Node<'_>, keys: &LiveKeys, batch: &mut Batch) {
         for index in 0..node.count() {
             let Some(revision) = Revision::parse(node.key(index)) else {
                 let key = bbolt::fault::readable(node.key(index));
@@ -172,59 +247,26 @@ impl KeyPart {
                 continue;
             };
             self.revision = Some(revision.main);
-            let record = node.value(index);
-            let key = match KeyValue::decode(record) {
-                Ok(kv) => kv.key,
-                Err(error) => {
-                    self.malformed(
-                        node,
-                        index,
-                        &format!("revision {}/{}: {error}", revision.main, revision.sub),
-                    );
-                    continue;
+            match KeyValue::decode(node.value(index)) {
+                Ok(kv) => {
+                    self.has_registry_keys |= kv.key.starts_with(REGISTRY_PREFIX);
+                    keys.add(batch, kv.key, !revision.tombstone);
                 }
-            };
-            self.has_registry_keys |= key.starts_with(REGISTRY_PREFIX);
-            let position = node.value_range(index).start + position_in(record, key);
-            let live = if revision.tombstone { 0 } else { LIVE };
-            let (Ok(len), Ok(hash)) = (u32::try_from(key.len()), u32::try_from(hasher.hash_one(key) >> 32))
-            else {
-                continue;
-            };
-            let entry =
-                LastRecord { offset: node.offset() + position as u64, len_and_live: len | live, hash };
-            self.put(entry, key, source);
-        }
-    }
-
-    fn put<S: Source>(&mut self, new: LastRecord, key: &[u8], source: &S) {
-        let same = |old: &LastRecord| {
-            old.hash == new.hash
-                && old.len() == new.len()
-                && source.bytes(old.offset, old.len()).is_ok_and(|bytes| *bytes == *key)
-        };
-        match self.table.entry(new.spread(), same, |entry| entry.spread()) {
-            Entry::Occupied(mut old) => *old.get_mut() = new,
-            Entry::Vacant(slot) => _ = slot.insert(new),
+                Err(error) => {
+                    let what = format!("revision {}/{}: {error}", revision.main, revision.sub);
+                    self.malformed(node, index, &what);
+                }
+            }
         }
     }
 
     /// Adds what follows in key order.
-    fn append<S: Source>(&mut self, later: Self, source: &S) {
+    fn append(&mut self, later: Self) {
         self.revision = later.revision.or(self.revision);
         self.has_registry_keys |= later.has_registry_keys;
         self.malformed += later.malformed;
         let room = MOST_FINDINGS.saturating_sub(self.findings.len());
         self.findings.extend(later.findings.into_iter().take(room));
-        if self.table.is_empty() {
-            self.table = later.table;
-            return;
-        }
-        for entry in later.table {
-            if let Ok(key) = source.bytes(entry.offset, entry.len()) {
-                self.put(entry, &key, source);
-            }
-        }
     }
 
     fn malformed(&mut self, node: &Node<'_>, index: u16, what: &str) {
@@ -236,11 +278,6 @@ impl KeyPart {
             self.findings.push(Finding { offset: Some(offset), ..finding });
         }
     }
-}
-
-/// Where `part`, a slice of `whole`, starts in it; 0 for an empty one, which may lie anywhere.
-fn position_in(whole: &[u8], part: &[u8]) -> usize {
-    if part.is_empty() { 0 } else { part.as_ptr().addr().saturating_sub(whole.as_ptr().addr()) }
 }
 
 /// The CRC-32C of some bytes, and how many there were: enough to join it to what stands before.

@@ -2,12 +2,12 @@
 
 use bbolt::{Db, OpenError as DbError, Source, Unmetered, Watch};
 
-use crate::contents::{self, Contents, ContentsError};
+use crate::contents::{self, Contents};
 use crate::finding::{Finding, Severity};
 use crate::integrity::{self, HashingError, Integrity, Verdict};
 use crate::opened::Opened;
 use crate::schema::{KEY, META, Schema};
-use crate::structure::{self, is_damaged};
+use crate::structure;
 
 /// What to leave out.
 #[derive(Debug, Clone, Copy, Default)]
@@ -122,16 +122,14 @@ pub(crate) fn examine<S: Source>(
     let (verdict, content) = rayon::join(
         || if compare { integrity::verify(source, watch) } else { Ok(quick) },
         || {
-            let mut findings = structure::check(&db, &unmetered).map_err(|_| StatusError::Interrupted)?;
-            if is_damaged(&findings) {
-                return Ok((findings, None));
-            }
             let meter: &dyn Watch = if compare { &unmetered } else { watch };
-            match contents::read(&db, meter).and_then(|c| Ok((c, Schema::read(&db)?))) {
-                Ok(read) => Ok((findings, Some(read))),
-                Err(ContentsError::Interrupted) => Err(StatusError::Interrupted),
-                Err(ContentsError::Fault(fault)) => {
-                    findings.push(Finding::new(fault.code(), Severity::Error, fault.to_string()));
+            let (mut findings, contents) =
+                contents::check_and_read(&db, meter).map_err(|_| StatusError::Interrupted)?;
+            let Some(contents) = contents else { return Ok((findings, None)) };
+            match Schema::read(&db) {
+                Ok(schema) => Ok((findings, Some((contents, schema)))),
+                Err(fault) => {
+                    findings.push(structure::of_fault(&fault));
                     Ok((findings, None))
                 }
             }

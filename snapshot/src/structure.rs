@@ -13,7 +13,14 @@ const MORE_FINDINGS: &str = "ETCD-MORE-FINDINGS";
 /// # Errors
 /// [`Interrupted`].
 pub fn check<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Result<Vec<Finding>, Interrupted> {
-    let report = check::check(db, watch);
+    findings(&check::check(db, watch))
+}
+
+/// The findings of `report`. `Err` when the user asked to stop the check.
+///
+/// # Errors
+/// [`Interrupted`].
+pub fn findings(report: &check::Report) -> Result<Vec<Finding>, Interrupted> {
     if report.interrupted {
         return Err(Interrupted);
     }
@@ -37,6 +44,11 @@ pub fn is_damaged(findings: &[Finding]) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
+
+/// A fault met where the check had found none: the file changed meanwhile.
+pub(crate) fn of_fault(fault: &bbolt::Fault) -> Finding {
+    Finding::new(fault.code(), Severity::Error, fault.to_string())
+}
 
 fn finding(found: &check::Finding) -> Finding {
     let severity = match found.severity {
