@@ -35,6 +35,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 const CRC_32C: CrcAlgorithm = CrcAlgorithm::Crc32Iscsi;
 /// Pages before the first that a tree can have: the metas.
 const META_PAGES: u64 = 2;
+/// Shortest file in bytes: bbolt up to 1.3.6 reads as much to find the page size, and takes the system's if it cannot.
+const LEAST_FILE_BYTES: u64 = 4096;
 /// Length of a page number in a freelist, in bytes.
 const ID_BYTES: u64 = 8;
 
@@ -358,6 +360,9 @@ impl<W: PageWriter> Build<W> {
             FreelistSync::NotPersisted => NO_FREELIST,
             FreelistSync::Persisted => sink.append_freelist(&free)?.0,
         };
+        // Comes to pass with pages of 1 KiB and a root alone, without a freelist to list the page added.
+        let missing_bytes = LEAST_FILE_BYTES.saturating_sub(sink.end());
+        sink.end_page(usize::try_from(missing_bytes).unwrap_or_default())?;
         let high_water_mark = sink.next.0;
         let meta = |txid| Meta {
             page_size: options.page_size,
@@ -492,12 +497,15 @@ impl<W: PageWriter> Sink<W> {
         Ok(())
     }
 
-    /// Takes `bytes` and zeros up to the end of a page, and counts the pages since the last count.
+    /// Where the next byte belongs.
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(self.buffer.len() as u64)
+    }
+
+    /// Takes zeros, at most a page of them, up to the end of a page, and counts the pages since the last count.
     fn end_page(&mut self, padding_bytes: usize) -> Result<(), BuildError> {
-        // At most a page.
         self.buffer.resize(self.buffer.len() + padding_bytes, 0);
-        let end = self.offset.saturating_add(self.buffer.len() as u64);
-        self.next = PageId(end / u64::from(self.page_size));
+        self.next = PageId(self.end() / u64::from(self.page_size));
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 

@@ -241,9 +241,10 @@ pub(crate) fn assert_built(case: &Case) -> Vec<u8> {
         assert!(free.is_sorted());
         assert_eq!(free.len() as u64, report.statistics.free_pages);
     }
-    if !case.events.contains(&Event::Discard) {
+    if !case.events.contains(&Event::Discard) && built.len_bytes > 4096 {
         assert_eq!(report.statistics.free_pages, 0, "a file without discarded buckets is compact");
     }
+    assert!(built.len_bytes >= 4096, "bbolt up to 1.3.6 opens no shorter file");
     assert!(read(&file) == kept(&case.events), "the file does not hold what was put in");
     file
 }
