@@ -170,14 +170,21 @@ fn copy_by_hand(
 /// # Errors
 /// What the system says, above all that there is no room.
 pub fn preallocate(file: &File, len_bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len_bytes) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-            if file.metadata()?.len() < len_bytes {
-                file.set_len(len_bytes)?;
-            }
-            Ok(())
-        }
+    reserve(file, 0, len_bytes)?;
+    if file.metadata()?.len() < len_bytes {
+        file.set_len(len_bytes)?;
+    }
+    Ok(())
+}
+
+/// Reserves the `len_bytes` at `offset`, making `file` longer where it ends before; where the file system cannot, does
+/// nothing.
+///
+/// # Errors
+/// What the system says, above all that there is no room.
+pub(crate) fn reserve(file: &File, offset: u64, len_bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, len_bytes) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }

@@ -82,6 +82,21 @@ impl Verdict {
         };
         Self { integrity, computed: Some(computed), ..self }
     }
+
+    /// What a trailer that is not the image's says; `None` when it is, or was not compared.
+    #[must_use]
+    pub fn finding(&self) -> Option<Finding> {
+        let (Integrity::Mismatch, Some(expected), Some(computed)) =
+            (self.integrity, self.expected, self.computed)
+        else {
+            return None;
+        };
+        let message = format!(
+            "the image's SHA-256 is {computed}, its trailer says {expected}: the file changed after it was taken. \
+             Copy it again, or use another snapshot"
+        );
+        Some(Finding::new("SNAP-HASH-MISMATCH", Severity::Error, message))
+    }
 }
 
 /// Why hashing ended early.
@@ -148,15 +163,11 @@ pub fn sha256<S: Source>(source: &S, len_bytes: u64, watch: &dyn Watch) -> Resul
     Ok(Digest(hasher.finalize().into()))
 }
 
-/// CRC-32C of all of `source`, to hold what was read back against what was written.
-///
-/// # Errors
-/// When the file cannot be read, or the user asked to stop.
-pub fn crc32c<S: Source>(source: &S, watch: &dyn Watch) -> Result<u32, HashingError> {
-    let mut digest = crc_fast::Digest::new(CRC_32C);
-    each_step(source, source.len_bytes(), watch, |bytes| digest.update(bytes))?;
+/// CRC-32C of `bytes`, to hold what was read back against what was written.
+#[must_use]
+pub fn crc32c_of(bytes: &[u8]) -> u32 {
     // The algorithm is 32 bits wide: nothing is cut off.
-    Ok(u32::try_from(digest.finalize()).unwrap_or_default())
+    u32::try_from(crc_fast::checksum(CRC_32C, bytes)).unwrap_or_default()
 }
 
 fn each_step<S: Source>(
@@ -193,7 +204,7 @@ mod tests {
     #[test]
     fn digests_of_known_bytes() {
         let bytes: &[u8] = b"123456789";
-        assert_eq!(crc32c(&bytes, &()).unwrap(), 0xe306_9283);
+        assert_eq!(crc32c_of(bytes), 0xe306_9283);
         let abc: &[u8] = b"abcdef";
         let sha256 = sha256(&abc, 3, &()).unwrap().to_string();
         assert_eq!(sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

@@ -24,6 +24,7 @@ pub mod new_cluster;
 pub mod opened;
 pub mod overlay;
 pub mod plan;
+pub mod replicate;
 pub mod restore;
 pub mod save;
 pub mod schema;

@@ -6,14 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bbolt::graft::Patch;
-use bbolt::source::Pread;
-use bbolt::{Db, FileSource, Io, Source, Unmetered, Watch};
+use bbolt::{Db, FileSource, Io, Source, Watch};
 use wal::{FIRST_TERM, SEGMENT_SIZE_BYTES, segment_name, snap_name};
 
-use crate::copy::{self, CopyError};
-use crate::integrity::{self, HashingError};
+use crate::copy;
 use crate::membership::{Member, hex_id};
 use crate::new_cluster::NewCluster;
+use crate::replicate::ReplicateError;
 use crate::schema::Schema;
 use crate::stage::{FILE_MODE, SNAP_MODE, Stage, StageError};
 use crate::structure;
@@ -36,12 +35,8 @@ pub struct Places<'s> {
 
 /// What every member of a new cluster has in common.
 pub struct Contents<'a> {
-    /// The file the db's pages come from.
-    pub source: &'a File,
-    /// The edits that make them the new cluster's.
-    pub patch: &'a Patch,
-    /// CRC-32C of the edited db.
-    pub db_crc: u32,
+    /// Length of the db in bytes.
+    pub db_bytes: u64,
     /// The cluster.
     pub cluster: &'a NewCluster,
     /// The `.snap`.
@@ -63,21 +58,13 @@ pub enum MemberError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The db could not be copied.
+    /// The db could not be written or read back.
     #[error("{}: {source}", path.display())]
-    Copy {
+    Db {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: CopyError,
-    },
-    /// The db could not be read back.
-    #[error("{}: {source}", path.display())]
-    Hashing {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: HashingError,
+        source: ReplicateError,
     },
     /// What was read back is not what was written: the disk or its driver lies.
     #[error("{}: read back and found different from what was written ({what}); do not trust this disk", path.display())]
@@ -87,18 +74,6 @@ pub enum MemberError {
         /// What differs.
         what: String,
     },
-}
-
-impl MemberError {
-    /// True when the user asked to stop.
-    #[must_use]
-    pub fn is_interrupted(&self) -> bool {
-        matches!(
-            self,
-            Self::Copy { source: CopyError::Interrupted, .. }
-                | Self::Hashing { source: HashingError::Interrupted, .. }
-        )
-    }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> MemberError + '_ {
@@ -125,78 +100,53 @@ pub fn needed_bytes(patch: &Patch, snap: &[u8]) -> (u64, u64) {
     (patch.len_bytes() + snap.len() as u64, SEGMENT_SIZE_BYTES)
 }
 
-/// Writes `member`'s files to `places`, each synced.
+/// Makes `places`'s directories, and the file of the db, empty; returns it and its path.
 ///
 /// # Errors
-/// When the disk is full, the user asked to stop, or the system refuses otherwise.
-pub fn write(
-    places: &Places<'_>,
-    member: &Member,
-    contents: &Contents<'_>,
-    watch: &dyn Watch,
-) -> Result<(), MemberError> {
+/// When the system refuses.
+pub fn create(places: &Places<'_>) -> Result<(File, PathBuf), MemberError> {
     places.data.create_dir_all(&places.snap_dir)?;
     places.log.create_dir_all(&places.wal_dir)?;
     let db = places.data.create_file(places.db(), FILE_MODE)?;
-    let path = places.data.path().join(places.db());
-    let end = contents.patch.len_bytes();
-    let from_source = end.min(contents.source.metadata().map_err(io_error(&path))?.len());
-    copy::copy_range(contents.source, from_source, &db, watch)
-        .map_err(|source| MemberError::Copy { path: path.clone(), source })?;
-    contents.patch.apply_to_file(&db).map_err(io_error(&path))?;
-    db.set_len(end).and_then(|()| copy::sync_and_drop_cache(&db)).map_err(io_error(&path))?;
+    Ok((db, places.data.path().join(places.db())))
+}
 
+/// Writes `member`'s log and `.snap` to `places`, each synced, and reads them back from the disk: the log's chain and
+/// records, the `.snap`'s checksum and members, and that both tell of the cluster.
+///
+/// # Errors
+/// When the disk is full or the system refuses otherwise; [`MemberError::ReadBack`] with the first difference.
+pub fn write_log(places: &Places<'_>, member: &Member, contents: &Contents<'_>) -> Result<(), MemberError> {
     let name = places.snap(contents.cluster);
     let mut snap = places.data.create_file(&name, SNAP_MODE)?;
-    snap.write_all(contents.snap)
-        .and_then(|()| copy::sync_and_drop_cache(&snap))
-        .map_err(io_error(&places.data.path().join(name)))?;
+    let path = places.data.path().join(name);
+    snap.write_all(contents.snap).and_then(|()| copy::sync_and_drop_cache(&snap)).map_err(io_error(&path))?;
+    verify_snap(&path, contents)?;
 
     let segment = places.log.create_file(places.segment(), FILE_MODE)?;
+    let path = places.log.path().join(places.segment());
     copy::preallocate(&segment, SEGMENT_SIZE_BYTES)
         .and_then(|()| segment.write_all_at(&contents.cluster.first_segment(member.id), 0))
         .and_then(|()| copy::sync_and_drop_cache(&segment))
-        .map_err(io_error(&places.log.path().join(places.segment())))
+        .map_err(io_error(&path))?;
+    verify_segment(&path, member, contents.cluster)
 }
 
-/// Reads `member`'s files back from the disk: the db's checksum, structure, index, term and members, the log's chain and
-/// records, the `.snap`'s checksum and members, and that all three tell of the same cluster.
+/// Opens the db that was written to `path`, and that is known to hold the edited db's bytes, as a server would: by its
+/// name, with its length, index, term and members.
 ///
 /// # Errors
 /// [`MemberError::ReadBack`] with the first difference.
-pub fn verify(
-    places: &Places<'_>,
-    member: &Member,
-    contents: &Contents<'_>,
-    watch: &dyn Watch,
-) -> Result<(), MemberError> {
-    verify_db(&places.data.path().join(places.db()), contents, watch)?;
-    verify_segment(&places.log.path().join(places.segment()), member, contents.cluster)?;
-    verify_snap(&places.data.path().join(places.snap(contents.cluster)), contents)
-}
-
-fn verify_db(path: &Path, contents: &Contents<'_>, watch: &dyn Watch) -> Result<(), MemberError> {
+pub fn verify_db(path: &Path, contents: &Contents<'_>) -> Result<(), MemberError> {
     let differs = |what: String| MemberError::ReadBack { path: path.to_owned(), what };
     let file = File::open(path).map_err(io_error(path))?;
     let len_bytes = file.metadata().map_err(io_error(path))?.len();
-    if len_bytes != contents.patch.len_bytes() {
-        return Err(differs(format!("{len_bytes} bytes instead of {}", contents.patch.len_bytes())));
+    if len_bytes != contents.db_bytes {
+        return Err(differs(format!("{len_bytes} bytes instead of {}", contents.db_bytes)));
     }
-    let pread = Pread::new(file).map_err(io_error(path))?;
-    let crc = integrity::crc32c(&pread, watch)
-        .map_err(|source| MemberError::Hashing { path: path.to_owned(), source })?;
-    if crc != contents.db_crc {
-        return Err(differs(format!("CRC-32C {crc:08x} instead of {:08x}", contents.db_crc)));
-    }
-    let file = File::open(path).map_err(io_error(path))?;
     let source = FileSource::new(file, path, Io::Mmap).map_err(io_error(path))?;
     let db = Db::from_source(source).map_err(|error| differs(error.to_string()))?;
-    verify_backend(&db, contents.cluster, &Unmetered(watch)).map_err(|error| match error {
-        BackendError::Interrupted => {
-            MemberError::Hashing { path: path.to_owned(), source: HashingError::Interrupted }
-        }
-        BackendError::Differs(what) => differs(what),
-    })
+    verify_schema(&db, contents.cluster).map_err(differs)
 }
 
 /// What is wrong with an edited backend.
@@ -224,19 +174,24 @@ pub fn verify_backend<S: Source>(
     if let Some(finding) = findings.first() {
         return Err(differs(finding.to_string()));
     }
-    let schema = Schema::read(db).map_err(|fault| differs(fault.to_string()))?;
+    verify_schema(db, cluster).map_err(differs)
+}
+
+/// The first thing that is not `cluster`'s in the index, term and members of `db`.
+fn verify_schema<S: Source>(db: &Db<S>, cluster: &NewCluster) -> Result<(), String> {
+    let schema = Schema::read(db).map_err(|fault| fault.to_string())?;
     if schema.consistent_index != cluster.last_index() {
-        return Err(differs(format!("consistent index {}", schema.consistent_index)));
+        return Err(format!("consistent index {}", schema.consistent_index));
     }
     let term = (cluster.target != TargetVersion::V3_4).then_some(FIRST_TERM);
     if schema.term != term {
-        return Err(differs(format!("term {:?}", schema.term)));
+        return Err(format!("term {:?}", schema.term));
     }
     let mut members: Vec<Member> =
         schema.members.iter().filter_map(|row| Member::from_json(row).ok()).collect();
     members.sort_by_key(|member| member.id);
     if members != cluster.members {
-        return Err(differs("other members in the db".to_owned()));
+        return Err("other members in the db".to_owned());
     }
     Ok(())
 }

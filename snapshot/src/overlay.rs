@@ -21,6 +21,12 @@ impl<'a, S: Source> Overlay<'a, S> {
         Self { base, len_bytes, patches }
     }
 
+    /// True when some of the `len` bytes at `offset` are not the base's.
+    pub(crate) fn is_changed(&self, offset: u64, len: u64) -> bool {
+        let end = offset.saturating_add(len);
+        end > self.base.len_bytes() || !self.touching(offset, end).is_empty()
+    }
+
     /// The patches that touch `offset..end`: none begins at or after `end`, none ends at or before `offset`.
     fn touching(&self, offset: u64, end: u64) -> &[(u64, &'a [u8])] {
         let first = self.patches.partition_point(|(at, bytes)| at + bytes.len() as u64 <= offset);

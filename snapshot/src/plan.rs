@@ -1,10 +1,12 @@
 //! What a restore will do, worked out from the snapshot's bytes before any file is touched.
 
-use bbolt::{Db, Source, Watch};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bbolt::{Db, Source, Unmetered, Watch};
 
 use crate::contents::Contents;
 use crate::finding::{Finding, Severity};
-use crate::integrity::{self, Integrity, Verdict};
+use crate::integrity::{self, HashingError, Integrity, Verdict};
 use crate::member_files::{self, BackendError};
 use crate::membership::Member;
 use crate::new_cluster::{Backend, NewCluster};
@@ -48,17 +50,32 @@ impl Plan {
         options: &RestoreOptions,
         watch: &dyn Watch,
     ) -> Result<Self, RestoreError> {
-        let examined =
-            status::examine(source, path, !options.skip_hash_check, watch).map_err(|error| match error {
-                StatusError::Interrupted => RestoreError::Interrupted,
-                other => RestoreError::Examine(other),
-            })?;
+        beside_hash(source, path, options.skip_hash_check, watch, |_| {
+            Self::of_structure(source, path, members, options, watch)
+        })
+        .map(|(plan, verdict)| Self { verdict, ..plan })
+    }
+
+    /// The same, but for the hash: that there is one is asked for, what it says is left for [`beside_hash`].
+    pub(crate) fn of_structure<S: Source>(
+        source: &S,
+        path: &str,
+        members: Vec<Member>,
+        options: &RestoreOptions,
+        watch: &dyn Watch,
+    ) -> Result<Self, RestoreError> {
+        let examined = status::examine(source, path, false, watch).map_err(|error| match error {
+            StatusError::Interrupted => RestoreError::Interrupted,
+            other => RestoreError::Examine(other),
+        })?;
         // Damage comes first: no waived hash would help against it.
         let damaged = examined.findings.iter().any(stands_in_the_way);
         let Some((contents, schema)) = examined.contents.filter(|_| !damaged) else {
             return Err(RestoreError::Damaged { path: path.to_owned(), findings: examined.findings });
         };
-        believe(path, source.len_bytes(), &examined.verdict, options.skip_hash_check)?;
+        if examined.verdict.integrity == Integrity::Absent && !options.skip_hash_check {
+            return Err(missing_hash(path, source.len_bytes()));
+        }
         let (target, target_reason) = target(options.target, &schema);
         let cluster = NewCluster {
             members,
@@ -107,28 +124,105 @@ fn stands_in_the_way(finding: &Finding) -> bool {
     finding.severity == Severity::Error && !finding.code.starts_with("SNAP-") && !dropped
 }
 
-/// Refuses a snapshot whose hash is missing or wrong, unless that was waived.
-fn believe(path: &str, len_bytes: u64, verdict: &Verdict, skip_hash_check: bool) -> Result<(), RestoreError> {
-    let path = path.to_owned();
-    match (verdict.integrity, verdict.expected, verdict.computed) {
-        (Integrity::Absent, ..) if !skip_hash_check => {
-            let hint = integrity::length_finding(len_bytes).map_or_else(
-                || {
-                    ". A db copied from a data dir has none: --skip-hash-check restores it, or give it a hash with \
-                     'etcd-rescue snapshot hash --attach'"
-                        .to_owned()
-                },
-                |finding| format!(": {}. If there is no other, --skip-hash-check restores what it holds", finding.message),
-            );
-            Err(RestoreError::MissingHash { path, len_bytes, hint })
+/// Does `job` while the hash of `source` is compared on another core, unless that is waived. What `job` made of a
+/// snapshot whose hash is wrong is dropped, and it is told to stop as soon as that is known; of two errors the one that
+/// says more about the snapshot is returned, whichever came first. Damage says most: whoever looks for it does not use
+/// the watch that `job` gets.
+pub(crate) fn beside_hash<S: Source, T>(
+    source: &S,
+    path: &str,
+    skip_hash_check: bool,
+    watch: &dyn Watch,
+    job: impl FnOnce(&dyn Watch) -> Result<T, RestoreError>,
+) -> Result<(T, Verdict), RestoreError> {
+    let stop = AtomicBool::new(false);
+    let until = Until { watch, stop: &stop };
+    let mut compared = None;
+    let done = rayon::in_place_scope(|scope| {
+        scope.spawn(|_| {
+            let verdict = compare(source, path, skip_hash_check, &Unmetered(watch));
+            let is_wrong = verdict.as_ref().map_or(true, |v| v.integrity == Integrity::Mismatch);
+            stop.store(is_wrong, Ordering::Relaxed);
+            compared = Some(verdict);
+        });
+        job(&until)
+    });
+    let verdict = compared.unwrap_or(Err(RestoreError::Interrupted));
+    match (done, verdict) {
+        (Err(RestoreError::Damaged { path, mut findings }), Ok(verdict)) => {
+            findings.extend(verdict.finding());
+            Err(RestoreError::Damaged { path, findings })
         }
-        (Integrity::Mismatch, Some(expected), Some(computed)) => Err(RestoreError::HashMismatch {
-            path,
+        (Err(error @ (RestoreError::Examine(_) | RestoreError::MissingHash { .. })), _) => Err(error),
+        (_, Err(error)) => Err(error),
+        (
+            _,
+            Ok(Verdict {
+                integrity: Integrity::Mismatch,
+                expected: Some(expected),
+                computed: Some(computed),
+                ..
+            }),
+        ) => Err(RestoreError::HashMismatch {
+            path: path.to_owned(),
             expected: expected.to_string(),
             computed: computed.to_string(),
         }),
-        _ => Ok(()),
+        (done, Ok(verdict)) => done.map(|done| (done, verdict)),
     }
+}
+
+/// Passes everything on, and also tells when there is no use in going on.
+pub(crate) struct Until<'a> {
+    pub(crate) watch: &'a dyn Watch,
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl Watch for Until<'_> {
+    fn begin(&self, stage: &'static str, total_bytes: u64) {
+        self.watch.begin(stage, total_bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.watch.advance(bytes);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.watch.interrupted()
+    }
+}
+
+fn compare<S: Source>(
+    source: &S,
+    path: &str,
+    skip_hash_check: bool,
+    watch: &dyn Watch,
+) -> Result<Verdict, RestoreError> {
+    let verdict = if skip_hash_check {
+        integrity::unchecked(source).map_err(HashingError::Source)
+    } else {
+        integrity::verify(source, watch)
+    };
+    verdict.map_err(|error| match error {
+        HashingError::Interrupted => RestoreError::Interrupted,
+        source @ HashingError::Source(_) => {
+            RestoreError::Examine(StatusError::Hashing { path: path.to_owned(), source })
+        }
+    })
+}
+
+fn missing_hash(path: &str, len_bytes: u64) -> RestoreError {
+    let hint = integrity::length_finding(len_bytes).map_or_else(
+        || {
+            ". A db copied from a data dir has none: --skip-hash-check restores it, or give it a hash with \
+             'etcd-rescue snapshot hash --attach'"
+                .to_owned()
+        },
+        |finding| {
+            format!(": {}. If there is no other, --skip-hash-check restores what it holds", finding.message)
+        },
+    );
+    RestoreError::MissingHash { path: path.to_owned(), len_bytes, hint }
 }
 
 fn target(wanted: Option<TargetVersion>, schema: &Schema) -> (TargetVersion, String) {

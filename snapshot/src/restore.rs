@@ -1,18 +1,22 @@
 //! `snapshot restore`: a snapshot in, data directories of a new cluster out (FORMATS D, H).
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bbolt::{OpenError as DbError, SourceError, Unmetered, Watch};
+use bbolt::{FileSource, OpenError as DbError, Source, SourceError, Unmetered, Watch};
 
 use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
 use crate::gourl::{PeerUrls, UrlError};
-use crate::integrity::{self, HashingError, Integrity, Verdict};
+use crate::integrity::{Integrity, Verdict};
 use crate::member_files::{self, Contents, MemberError, Places};
 use crate::membership::{ClusterError, InitialCluster, Member};
 use crate::new_cluster::NewClusterError;
 use crate::opened::Opened;
-use crate::plan::Plan;
+use crate::overlay::Overlay;
+use crate::plan::{self, Plan, Until};
+use crate::replicate::{ReplicateError, replicate};
 use crate::stage::{self, Kind, Relation, Remains, Stage, StageError};
 use crate::status::StatusError;
 use crate::target::TargetVersion;
@@ -253,7 +257,7 @@ impl RestoreError {
 
 impl From<MemberError> for RestoreError {
     fn from(error: MemberError) -> Self {
-        if error.is_interrupted() { Self::Interrupted } else { Self::Write(error) }
+        Self::Write(error)
     }
 }
 
@@ -282,37 +286,45 @@ pub fn restore(
         stage::examine_without(place, Kind::Dir, &remains)?;
     }
 
-    let plan = Plan::new(input.source(), &path(), members.clone(), options, watch)?;
-    let overlay = plan.edited(input.source());
-    // Nothing is taken away for a snapshot that turns out to be of no use.
-    let (leftovers, cleaned) = leftovers(options)?;
-    ensure_space(options, &jobs, &plan)?;
-    if options.dry_run {
-        plan.verify(&overlay, &path(), watch)?;
-    } else {
-        let db_crc = integrity::crc32c(&overlay, &Unmetered(watch)).map_err(|error| match error {
-            HashingError::Interrupted => RestoreError::Interrupted,
-            HashingError::Source(source) => RestoreError::Source { path: path(), source },
-        })?;
-        let files = Contents {
-            source: input.source().file(),
-            patch: &plan.backend.patch,
-            db_crc,
-            cluster: &plan.cluster,
-            snap: &plan.snap,
-        };
+    let carry_out = |plan: Plan, watch: &dyn Watch| {
+        let leftovers = leftovers(options)?;
+        ensure_space(options, &jobs, &plan)?;
+        let edited = plan.edited(input.source());
+        if options.dry_run {
+            plan.verify(&edited, &path(), watch)?;
+            return Ok((plan, leftovers, None));
+        }
         // Every byte is written once and read back once.
         watch.begin("writing", 2 * plan.backend.patch.len_bytes() * jobs.len() as u64);
-        write(options, &jobs, &files, watch)?;
+        let staged = write(input, options, &jobs, &plan, &edited, watch)?;
+        Ok((plan, leftovers, Some(staged)))
+    };
+    let (done, verdict) = if options.clean {
+        // Nothing is taken away for a snapshot that turns out to be of no use, so all is known of it first.
+        let plan = Plan::new(input.source(), &path(), members.clone(), options, watch)?;
+        let verdict = plan.verdict;
+        (carry_out(plan, watch)?, verdict)
+    } else {
+        plan::beside_hash(input.source(), &path(), options.skip_hash_check, watch, |until| {
+            let plan = Plan::of_structure(input.source(), &path(), members.clone(), options, watch)?;
+            carry_out(plan, until)
+        })?
+    };
+    let (plan, (leftovers, cleaned), staged) = done;
+    if let Some(staged) = staged {
+        if watch.interrupted() {
+            return Err(RestoreError::Interrupted);
+        }
+        staged.publish(&jobs, options)?;
     }
 
-    let not_folded = not_folded(input, &plan);
+    let not_folded = not_folded(input, &plan, &verdict);
     let mut findings = plan.findings;
     findings.extend(input.pending_snapshots(plan.schema.consistent_index));
     let mut notices = plan.backend.notices;
     notices.extend(not_folded);
     Ok(RestoreReport {
-        verdict: plan.verdict,
+        verdict,
         findings,
         notices,
         target: plan.cluster.target,
@@ -425,10 +437,10 @@ fn leftovers(options: &RestoreOptions) -> Result<(Vec<PathBuf>, Vec<PathBuf>), S
 }
 
 /// What a db taken from a member lacks.
-fn not_folded(input: &Opened, plan: &Plan) -> Option<String> {
+fn not_folded(input: &Opened, plan: &Plan, verdict: &Verdict) -> Option<String> {
     let log = match input.wal_dir() {
         Some(wal_dir) => format!("the log in {}", wal_dir.display()),
-        None if plan.verdict.integrity == Integrity::Absent => "the member's log".to_owned(),
+        None if verdict.integrity == Integrity::Absent => "the member's log".to_owned(),
         None => return None,
     };
     Some(format!(
@@ -452,16 +464,51 @@ fn ensure_space(options: &RestoreOptions, jobs: &[Job<'_>], plan: &Plan) -> Resu
     Ok(())
 }
 
+fn not_copied(error: ReplicateError, input: &str, targets: &[(&File, &Path)]) -> RestoreError {
+    let path = |target: usize| targets.get(target).map(|(_, path)| path.to_path_buf()).unwrap_or_default();
+    match error {
+        ReplicateError::Interrupted => RestoreError::Interrupted,
+        ReplicateError::Image(source) => RestoreError::Source { path: input.to_owned(), source },
+        ReplicateError::Target { target, .. } => {
+            RestoreError::Write(MemberError::Db { path: path(target), source: error })
+        }
+        ReplicateError::Differs { target, .. } => {
+            RestoreError::Write(MemberError::ReadBack { path: path(target), what: error.to_string() })
+        }
+    }
+}
+
+/// What was written and verified, and has no name yet.
+struct Staged {
+    data: Stage,
+    log: Option<Stage>,
+}
+
+impl Staged {
+    fn publish(self, jobs: &[Job<'_>], options: &RestoreOptions) -> Result<(), StageError> {
+        let Self { data, log } = self;
+        match (log, jobs, &options.output) {
+            (Some(log), ..) => stage::commit_pair(data, log, options.owner),
+            (None, [job], Output::OneMember { .. }) => data.commit_with_log(&job.wal_dir, options.owner),
+            _ => data.commit(options.owner),
+        }
+    }
+}
+
 fn write(
+    input: &Opened,
     options: &RestoreOptions,
     jobs: &[Job<'_>],
-    files: &Contents<'_>,
+    plan: &Plan,
+    edited: &Overlay<'_, FileSource>,
     watch: &dyn Watch,
-) -> Result<(), RestoreError> {
+) -> Result<Staged, RestoreError> {
+    let path = || input.path().display().to_string();
     let (data_dir, _) = options.output.dirs();
     let data = Stage::new(data_dir, Kind::Dir)?;
     let apart = options.output.wal_dir_apart()?;
     let log = apart.map(|wal_dir| Stage::new(wal_dir, Kind::Dir)).transpose()?;
+    let files = Contents { db_bytes: edited.len_bytes(), cluster: &plan.cluster, snap: &plan.snap };
     let places: Vec<(Places<'_>, &Member)> = jobs
         .iter()
         .map(|job| {
@@ -470,21 +517,36 @@ fn write(
             (Places { data: &data, snap_dir, log, wal_dir: job.wal_dir.clone() }, job.member)
         })
         .collect();
-    for (places, member) in &places {
-        member_files::write(places, member, files, watch)?;
+    let dbs = places.iter().map(|(places, _)| member_files::create(places)).collect::<Result<Vec<_>, _>>()?;
+    let targets: Vec<(&File, &Path)> = dbs.iter().map(|(file, path)| (file, path.as_path())).collect();
+    // What is small waits more than it works, and so does not wait for what is big.
+    let stop = AtomicBool::new(false);
+    let until = Until { watch, stop: &stop };
+    let (small, big) = std::thread::scope(|scope| {
+        let small = || {
+            let written = places
+                .iter()
+                .try_for_each(|(places, member)| member_files::write_log(places, member, &files))
+                .map_err(RestoreError::Write)
+                .and_then(|()| plan.verify(edited, &path(), &Unmetered(&until)));
+            stop.fetch_or(written.is_err(), Ordering::Relaxed);
+            written
+        };
+        let beside = std::thread::Builder::new().spawn_scoped(scope, small);
+        let big = replicate(edited, input.source().file(), &targets, &until);
+        let small = match beside {
+            Ok(beside) => beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // No thread is left: one after the other, then.
+            Err(_) => small(),
+        };
+        (small, big)
+    });
+    small?;
+    big.map_err(|error| not_copied(error, &path(), &targets))?;
+    for (_, path) in &dbs {
+        member_files::verify_db(path, &files)?;
     }
-    for (places, member) in &places {
-        member_files::verify(places, member, files, watch)?;
-    }
-    if watch.interrupted() {
-        return Err(RestoreError::Interrupted);
-    }
-    match (log, jobs, &options.output) {
-        (Some(log), ..) => stage::commit_pair(data, log, options.owner)?,
-        (None, [job], Output::OneMember { .. }) => data.commit_with_log(&job.wal_dir, options.owner)?,
-        _ => data.commit(options.owner)?,
-    }
-    Ok(())
+    Ok(Staged { data, log })
 }
 
 fn report_members(members: &[Member], output: &Output) -> Vec<RestoredMember> {

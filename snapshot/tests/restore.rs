@@ -289,3 +289,40 @@ fn a_missing_a_wrong_and_a_cut_hash_are_told_apart_and_leave_nothing() {
     let again = run(&file, &with).unwrap_err();
     assert!(again.to_string().contains("out"), "{again}");
 }
+
+/// The hash is compared while the rest goes on; what is told does not depend on which of them ends first.
+#[test]
+fn of_two_errors_the_one_about_the_snapshot_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = testdata::snapshot("3.5.30", "s1-precompact");
+    *bytes.last_mut().unwrap() ^= 1;
+    let file = dir.path().join("snapshot.db");
+    fs::write(&file, &bytes).unwrap();
+    let out = dir.path().join("out");
+    let wrong_hash = RestoreOptions { bump_revision: Some(u64::MAX), ..options(m2(&out)) };
+    for _ in 0..20 {
+        let error = run(&file, &wrong_hash).unwrap_err();
+        assert!(matches!(error, RestoreError::HashMismatch { .. }), "{error}");
+    }
+    // And nothing is taken away for it.
+    let left = dir.path().join("out.etcd-rescue-partial");
+    fs::create_dir(&left).unwrap();
+    run(&file, &RestoreOptions { clean: true, ..options(m2(&out)) }).unwrap_err();
+    fs::remove_dir(&left).unwrap();
+
+    let waived = RestoreOptions { skip_hash_check: true, ..wrong_hash.clone() };
+    let error = run(&file, &waived).unwrap_err();
+    assert!(matches!(error, RestoreError::NewCluster { .. }), "{error}");
+
+    // Page 3 says it is another page: damage, of which the wrong hash is one more finding.
+    bytes[3 * 4096] ^= 0x40;
+    fs::write(&file, &bytes).unwrap();
+    for _ in 0..20 {
+        let error = run(&file, &wrong_hash).unwrap_err();
+        let codes: Vec<_> = error.findings().iter().map(|finding| finding.code).collect();
+        assert!(matches!(error, RestoreError::Damaged { .. }), "{error}");
+        assert!(codes.first().unwrap().starts_with("BBOLT-"), "{codes:?}");
+        assert_eq!(codes.last(), Some(&"SNAP-HASH-MISMATCH"));
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,376 @@
+//! One image into several files at once, each byte of each read back from the device.
+//!
+//! The image is cut into windows. A worker takes a window, writes it to every target, syncs it, makes the page cache
+//! forget it, and reads it back, comparing CRC-32C chunk by chunk with that of the image. While one worker waits for its
+//! sync or reads, others write: the device is never idle, and nothing waits for all that was written to be synced.
+//!
+//! Where the file system can (`O_DIRECT`), bytes go from the image's map to the device and come back from there without
+//! a copy in the page cache, which costs a processor more than the checksum does. Where blocks can be shared, only what
+//! the image changes is written; reading back stays.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bbolt::{Source, SourceError, Watch};
+use rustix::fs::{Advice, OFlags};
+use rustix::io::Errno;
+
+use crate::copy;
+use crate::integrity;
+use crate::overlay::Overlay;
+
+/// How an image is cut up, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// What is written at once, and compared at once.
+    chunk: u64,
+    /// What is synced at once.
+    window: u64,
+}
+
+/// A chunk keeps a device busy and stays in a processor's cache between checksum and copy. A window's sync costs
+/// milliseconds, and the last window's is waited for.
+const SIZES: Sizes = Sizes { chunk: 4 << 20, window: 32 << 20 };
+/// Windows under way at once: one is written while another is synced and a third is read.
+const WORKERS: u64 = 3;
+/// What `O_DIRECT` asks of addresses, offsets and lengths: a multiple of the device's block, of which pages are.
+const ALIGN_BYTES: usize = 4096;
+
+/// Why an image is not in a target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicateError {
+    /// The image cannot be read.
+    #[error(transparent)]
+    Image(#[from] SourceError),
+    /// A target cannot be written, or read back.
+    #[error("{doing} at {offset:#x}: {error}")]
+    Target {
+        /// Which one, as an index into those given.
+        target: usize,
+        /// What was tried.
+        doing: &'static str,
+        /// At which byte.
+        offset: u64,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// What was read back is not what was written.
+    #[error("CRC-32C {found:08x} instead of {expected:08x} in the {len_bytes} bytes at {offset:#x}")]
+    Differs {
+        /// Which target, as an index into those given.
+        target: usize,
+        /// The first byte of those that were compared.
+        offset: u64,
+        /// Their number.
+        len_bytes: u64,
+        /// Checksum of the image's bytes.
+        expected: u32,
+        /// Checksum of those read back.
+        found: u32,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Writes `image` to every one of `targets`, fresh files and their paths, and reads it back. `origin` is the file behind
+/// the image's base, whose blocks may be shared. `watch` hears of every byte twice for each target: written, and read
+/// back.
+///
+/// When it returns all is synced, and equal to the image as far as CRC-32C tells.
+///
+/// # Errors
+/// [`ReplicateError`]; the targets then hold parts.
+pub fn replicate<S: Source>(
+    image: &Overlay<'_, S>,
+    origin: &File,
+    targets: &[(&File, &Path)],
+    watch: &dyn Watch,
+) -> Result<(), ReplicateError> {
+    let mut copies = Vec::with_capacity(targets.len());
+    for (target, (file, path)) in targets.iter().enumerate() {
+        let failed = |error| ReplicateError::Target { target, doing: "write", offset: 0, error };
+        copies.push(Copy::new(image, origin, file, path).map_err(failed)?);
+    }
+    run(image, &copies, SIZES, watch)?;
+    for (target, copy) in copies.iter().enumerate() {
+        let failed =
+            |error| ReplicateError::Target { target, doing: "sync", offset: image.len_bytes(), error };
+        copy.file.sync_all().map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Something that keeps bytes, and may not.
+trait Target: Sync {
+    /// Makes room for the `len_bytes` at `offset`, which will be written.
+    fn reserve(&self, offset: u64, len_bytes: u64) -> io::Result<()>;
+    /// Writes `bytes`; `is_changed` when they are not those of the image's base.
+    fn write(&self, bytes: &[u8], offset: u64, is_changed: bool) -> io::Result<()>;
+    /// Syncs what was written, and forgets the `len_bytes` at `offset`, so that they have to be read from the device.
+    fn settle(&self, offset: u64, len_bytes: u64) -> io::Result<()>;
+    /// Fills `buffer`.
+    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// A file in the making.
+struct Copy<'a> {
+    file: &'a File,
+    /// The same file, past the page cache; `None` where there is no such way.
+    direct: Option<File>,
+    /// False once the system refused to.
+    is_direct: AtomicBool,
+    /// Shares the blocks of the image's base: what is not changed is there.
+    is_shared: bool,
+}
+
+impl<'a> Copy<'a> {
+    fn new<S: Source>(
+        image: &Overlay<'_, S>,
+        origin: &File,
+        file: &'a File,
+        path: &Path,
+    ) -> io::Result<Self> {
+        let is_shared = rustix::fs::ioctl_ficlone(file, origin).is_ok();
+        if is_shared {
+            // The clone is of the whole file, which may be longer or shorter than the image.
+            file.set_len(image.len_bytes())?;
+        }
+        let flags = OFlags::DIRECT.bits().cast_signed();
+        let direct = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok();
+        Ok(Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, is_shared })
+    }
+
+    /// The way past the page cache, for memory that `fits` it.
+    fn direct(&self, fits: bool) -> Option<&File> {
+        self.direct.as_ref().filter(|_| fits && self.is_direct.load(Ordering::Relaxed))
+    }
+
+    /// True when `done` says that this file has no such way after all.
+    fn is_refused(&self, done: &io::Result<()>) -> bool {
+        let code = done.as_ref().err().and_then(io::Error::raw_os_error);
+        let refused = code == Some(Errno::INVAL.raw_os_error());
+        if refused {
+            self.is_direct.store(false, Ordering::Relaxed);
+        }
+        refused
+    }
+}
+
+impl Target for Copy<'_> {
+    fn reserve(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        // Past the page cache, several can write at once only where there is room already.
+        if self.direct(true).is_some() && !self.is_shared {
+            copy::reserve(self.file, offset, len_bytes)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64, is_changed: bool) -> io::Result<()> {
+        if self.is_shared && !is_changed {
+            return Ok(());
+        }
+        if let Some(direct) = self.direct(is_aligned(bytes)) {
+            let done = direct.write_all_at(bytes, offset);
+            if !self.is_refused(&done) {
+                return done;
+            }
+        }
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn settle(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        self.file.sync_data()?;
+        // Forgetting is a wish and cannot fail. Past the page cache there should be nothing to forget, but some file
+        // systems only say that they go there.
+        let _a_wish = rustix::fs::fadvise(self.file, offset, NonZeroU64::new(len_bytes), Advice::DontNeed);
+        Ok(())
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if let Some(direct) = self.direct(is_aligned(buffer)) {
+            let done = direct.read_exact_at(buffer, offset);
+            if !self.is_refused(&done) {
+                return done;
+            }
+        }
+        self.file.read_exact_at(buffer, offset)
+    }
+}
+
+/// True when `bytes` begin and end where `O_DIRECT` wants them to.
+fn is_aligned(bytes: &[u8]) -> bool {
+    bytes.as_ptr().align_offset(ALIGN_BYTES) == 0 && bytes.len().is_multiple_of(ALIGN_BYTES)
+}
+
+/// Room for a chunk, placed as `O_DIRECT` wants it.
+struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    fn new(len: usize) -> Self {
+        let bytes = vec![0; len.saturating_add(ALIGN_BYTES)];
+        let start = bytes.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES);
+        Self { bytes, start }
+    }
+
+    /// Its first `len_bytes`, at most a chunk.
+    fn first(&mut self, len_bytes: u64) -> &mut [u8] {
+        let len = usize::try_from(len_bytes).unwrap_or(usize::MAX);
+        let room = self.bytes.get_mut(self.start..).unwrap_or_default();
+        let len = len.min(room.len());
+        room.get_mut(..len).unwrap_or_default()
+    }
+}
+
+/// What the workers share.
+struct Work<'a, S, T> {
+    image: &'a Overlay<'a, S>,
+    targets: &'a [T],
+    sizes: Sizes,
+    watch: &'a dyn Watch,
+    /// Number of the next window.
+    next: AtomicU64,
+    /// One of them failed.
+    stop: AtomicBool,
+}
+
+fn run<S: Source, T: Target>(
+    image: &Overlay<'_, S>,
+    targets: &[T],
+    sizes: Sizes,
+    watch: &dyn Watch,
+) -> Result<(), ReplicateError> {
+    let work = Work { image, targets, sizes, watch, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
+    let others = image.len_bytes().div_ceil(sizes.window).min(WORKERS).saturating_sub(1);
+    std::thread::scope(|scope| {
+        // A system that has no thread left gets by with fewer.
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, || work.work()).ok();
+        let others: Vec<_> = (0..others).filter_map(spawn).collect();
+        let mut done = vec![work.work()];
+        for other in others {
+            done.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done.into_iter().collect()
+    })
+}
+
+impl<S: Source, T: Target> Work<'_, S, T> {
+    fn work(&self) -> Result<(), ReplicateError> {
+        let done = self.windows();
+        if done.is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    fn windows(&self) -> Result<(), ReplicateError> {
+        let len_bytes = self.image.len_bytes();
+        let mut buffer = Buffer::new(usize::try_from(self.sizes.chunk.min(len_bytes)).unwrap_or_default());
+        while !self.stop.load(Ordering::Relaxed) {
+            let start = self.next.fetch_add(1, Ordering::Relaxed).saturating_mul(self.sizes.window);
+            if start >= len_bytes {
+                break;
+            }
+            let end = len_bytes.min(start.saturating_add(self.sizes.window));
+            let chunks = Chunks { offset: start, end, chunk_bytes: self.sizes.chunk };
+            let sums = self.write(chunks, &mut buffer)?;
+            self.read_back(chunks, &sums, &mut buffer)?;
+        }
+        Ok(())
+    }
+
+    fn look(&self) -> Result<(), ReplicateError> {
+        // What stopped the others is theirs to tell.
+        if self.watch.interrupted() { Err(ReplicateError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Writes the chunks to every target; returns their checksums.
+    fn write(&self, chunks: Chunks, buffer: &mut Buffer) -> Result<Vec<u32>, ReplicateError> {
+        for (target, file) in self.targets.iter().enumerate() {
+            file.reserve(chunks.offset, chunks.end - chunks.offset).map_err(failed(
+                target,
+                "write",
+                chunks.offset,
+            ))?;
+        }
+        let mut sums = Vec::new();
+        for (offset, len) in chunks {
+            let is_changed = self.image.is_changed(offset, len);
+            let bytes = self.image.bytes(offset, len)?;
+            // The checksum comes first: it is also what touches the bytes first, and a map's broken page is best met
+            // outside of a system call.
+            sums.push(integrity::crc32c_of(&bytes));
+            let bytes = if is_aligned(&bytes) {
+                &*bytes
+            } else {
+                let room = buffer.first(len);
+                room.copy_from_slice(&bytes);
+                room
+            };
+            for (target, file) in self.targets.iter().enumerate() {
+                self.look()?;
+                file.write(bytes, offset, is_changed).map_err(failed(target, "write", offset))?;
+                self.watch.advance(len);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Reads the chunks back from every target and compares them with `sums`.
+    fn read_back(&self, chunks: Chunks, sums: &[u32], buffer: &mut Buffer) -> Result<(), ReplicateError> {
+        for (target, file) in self.targets.iter().enumerate() {
+            file.settle(chunks.offset, chunks.end - chunks.offset).map_err(failed(
+                target,
+                "sync",
+                chunks.offset,
+            ))?;
+        }
+        for (target, file) in self.targets.iter().enumerate() {
+            for ((offset, len_bytes), expected) in chunks.zip(sums.iter().copied()) {
+                self.look()?;
+                let room = buffer.first(len_bytes);
+                file.read(room, offset).map_err(failed(target, "read back", offset))?;
+                let found = integrity::crc32c_of(room);
+                if found != expected {
+                    return Err(ReplicateError::Differs { target, offset, len_bytes, expected, found });
+                }
+                self.watch.advance(len_bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(target: usize, doing: &'static str, offset: u64) -> impl FnOnce(io::Error) -> ReplicateError {
+    move |error| ReplicateError::Target { target, doing, offset, error }
+}
+
+/// Offset and length of every chunk up to `end`.
+#[derive(Clone, Copy)]
+struct Chunks {
+    offset: u64,
+    end: u64,
+    chunk_bytes: u64,
+}
+
+impl Iterator for Chunks {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        let (offset, len_bytes) = (self.offset, self.chunk_bytes.min(self.end.checked_sub(self.offset)?));
+        self.offset += len_bytes;
+        (len_bytes > 0).then_some((offset, len_bytes))
+    }
+}
+
+#[cfg(test)]
+#[path = "replicate_tests.rs"]
+mod tests;
