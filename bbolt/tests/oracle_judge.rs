@@ -10,11 +10,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use bbolt::graft::Pairs;
-use bbolt::{Db, Graft, LeafRange};
+use bbolt::{Db, Graft};
 use graft_common::{
     Model, Start, assert_shape, branch_page, bucket_value, file_of, history, leaf_page, read_all, step,
 };
-use oracle_judge_common::{Content, Dock, ROUNDS};
+use oracle_judge_common::{Dock, ROUNDS, fan_out, leaf_count, leaf_counts, sight_of};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rstest::rstest;
@@ -149,7 +149,7 @@ fn oracle_histories(#[values(21, 22)] seed: u8) {
         let mut model = read_all(&file);
         for (round, ops) in history.grafts.iter().enumerate() {
             file = step(&file, &mut model, ops);
-            dock.accept(&format!("history-{case}-{round}"), &file, &Content::of_buckets(&model));
+            dock.accept(&format!("history-{case}-{round}"), &file, sight_of(&model));
         }
     }
     dock.close(80);
@@ -166,11 +166,6 @@ fn pairs(page_size: usize, numbers: Range<usize>) -> Vec<(Vec<u8>, Vec<u8>)> {
     numbers.map(pair).collect()
 }
 
-/// How many children a branch of such keys has at most.
-fn fan_out(page_size: usize) -> usize {
-    (page_size - 16) / (page_size / 32 + 16)
-}
-
 fn grafted(file: &[u8], edit: impl FnOnce(&mut Graft<'_, &[u8]>)) -> Vec<u8> {
     let patch = {
         let db = Db::from_source(file).unwrap();
@@ -182,11 +177,6 @@ fn grafted(file: &[u8], edit: impl FnOnce(&mut Graft<'_, &[u8]>)) -> Vec<u8> {
     patch.apply_to_vec(&mut edited);
     assert_shape(&edited);
     edited
-}
-
-fn leaf_count(file: &[u8]) -> usize {
-    let db = Db::from_source(file).unwrap();
-    db.bucket(b"key").unwrap().unwrap().leaf_ranges(1).unwrap().iter().map(LeafRange::leaf_count).sum()
 }
 
 /// Buckets whose leaves leave 0, 1 or 2 over when they are shared out to branches, and the smallest ones: rebuilt,
@@ -205,15 +195,13 @@ fn oracle_shapes(#[case] page_size: usize, #[case] three_levels: bool) {
     let tiny = Start::Tiny { page_size: page_bytes, txids: [Some(0), Some(1)] }.bytes();
     let fan_out = fan_out(page_size);
     let mut counts = vec![0, 1, 2, 3];
-    for middle in [fan_out, 2 * fan_out] {
-        counts.extend(middle - 1..=middle + 2);
-    }
+    counts.extend(leaf_counts(page_size));
     if three_levels {
         counts.extend([fan_out * fan_out, fan_out * fan_out + 1, fan_out * fan_out + 2]);
     }
     let model = |count: usize| {
         let pairs: Pairs = pairs(page_size, 0..count).into_iter().collect();
-        Content::of_buckets(&Model::from([(b"key".to_vec(), pairs)]))
+        sight_of(&Model::from([(b"key".to_vec(), pairs)]))
     };
     let mut dock = Dock::new(page_size);
     for leaves in &counts {
@@ -222,13 +210,13 @@ fn oracle_shapes(#[case] page_size: usize, #[case] three_levels: bool) {
             graft.replace_bucket(b"key", pairs(page_size, 0..count).into_iter().collect()).unwrap();
         });
         // Else these sizes would aim at nothing. A single leaf is one even of no pairs.
-        assert_eq!(leaf_count(&file), *leaves.max(&1));
-        dock.accept(&format!("{leaves}-leaves"), &file, &model(count));
+        assert_eq!(leaf_count(&file, b"key"), *leaves.max(&1));
+        dock.accept(&format!("{leaves}-leaves"), &file, model(count));
         for more in [1, 2, 3] {
             let appended = grafted(&file, |graft| {
                 graft.append(b"key", pairs(page_size, count..count + more)).unwrap();
             });
-            dock.accept(&format!("{leaves}-leaves-append-{more}"), &appended, &model(count + more));
+            dock.accept(&format!("{leaves}-leaves-append-{more}"), &appended, model(count + more));
         }
         for kept in [1, 2, fan_out, fan_out + 1] {
             // On a leaf's border, and a pair to the right of it.
@@ -239,7 +227,7 @@ fn oracle_shapes(#[case] page_size: usize, #[case] three_levels: bool) {
                 let cut = grafted(&file, |graft| {
                     graft.cut(b"key", &pairs(page_size, kept..kept + 1)[0].0).unwrap();
                 });
-                dock.accept(&format!("{leaves}-leaves-cut-to-{kept}-pairs"), &cut, &model(kept));
+                dock.accept(&format!("{leaves}-leaves-cut-to-{kept}-pairs"), &cut, model(kept));
             }
         }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use bbolt::{Db, LeafRange};
 use testdata::oracle::{Digest, Judge, Sight};
 
 /// Transactions that each file has to survive three times over.
@@ -14,53 +15,36 @@ pub(crate) const ROUNDS: usize = 8;
 /// Files that wait for their verdict together.
 const AT_ONCE: usize = 25;
 
-/// What a bucket should hold; the root bucket is one without a name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Content {
-    pub(crate) sequence: u64,
-    pub(crate) entries: BTreeMap<Vec<u8>, Entry>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Entry {
-    Value(Vec<u8>),
-    Bucket(Content),
-}
-
-impl Content {
-    /// Top-level buckets of plain pairs.
-    pub(crate) fn of_buckets(model: &BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>) -> Self {
-        let bucket = |pairs: &BTreeMap<Vec<u8>, Vec<u8>>| {
-            let entries = pairs.iter().map(|(key, value)| (key.clone(), Entry::Value(value.clone())));
-            Entry::Bucket(Self { sequence: 0, entries: entries.collect() })
-        };
-        let entries = model.iter().map(|(name, pairs)| (name.clone(), bucket(pairs)));
-        Self { sequence: 0, entries: entries.collect() }
-    }
-
-    /// What the judge is to see in a file with this root bucket.
-    pub(crate) fn sight(&self) -> Sight {
-        let mut seen = (0, 0, Digest::default());
-        self.add_to(&mut seen);
-        Sight { buckets: seen.0, keys: seen.1, digest: seen.2.value() }
-    }
-
-    fn add_to(&self, seen: &mut (u64, u64, Digest)) {
-        for (key, entry) in &self.entries {
-            match entry {
-                Entry::Value(value) => {
-                    seen.1 += 1;
-                    seen.2.pair(key, value);
-                }
-                Entry::Bucket(inner) => {
-                    seen.0 += 1;
-                    seen.2.begin_bucket(key, inner.sequence);
-                    inner.add_to(seen);
-                    seen.2.end_bucket();
-                }
-            }
+/// What the judge is to see in a file of these buckets and pairs.
+pub(crate) fn sight_of(buckets: &BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>) -> Sight {
+    let mut digest = Digest::default();
+    for (name, pairs) in buckets {
+        digest.begin_bucket(name, 0);
+        for (key, value) in pairs {
+            digest.pair(key, value);
         }
+        digest.end_bucket();
     }
+    let keys = buckets.values().map(|pairs| pairs.len() as u64).sum();
+    Sight { buckets: buckets.len() as u64, keys, digest: digest.value() }
+}
+
+/// Leaves of the top-level bucket `name`.
+pub(crate) fn leaf_count(file: &[u8], name: &[u8]) -> usize {
+    let db = Db::from_source(file).unwrap();
+    db.bucket(name).unwrap().unwrap().leaf_ranges(1).unwrap().iter().map(LeafRange::leaf_count).sum()
+}
+
+/// How many children a branch has at most when its keys are a 32nd of a page long.
+pub(crate) fn fan_out(page_size: usize) -> usize {
+    (page_size - 16) / (page_size / 32 + 16)
+}
+
+/// Numbers of leaves that leave 0, 1 or 2 over, or one short, when they are shared out to one branch or two.
+pub(crate) fn leaf_counts(page_size: usize) -> Vec<usize> {
+    let one = fan_out(page_size);
+    let around = |middle: usize| middle - 1..=middle + 2;
+    around(one).chain(around(2 * one)).collect()
 }
 
 /// Files before the judge, a batch at a time.
@@ -78,23 +62,12 @@ impl Dock {
         Self { judge: Judge::find(), dir: tempfile::tempdir().unwrap(), seed, judged: 0, waiting: Vec::new() }
     }
 
-    /// A new name for a file that is about to be written and then given to [`Dock::accept_file`].
-    pub(crate) fn path(&self, label: &str) -> PathBuf {
-        self.dir.path().join(format!("{}-{label}", self.seed + self.waiting.len()))
-    }
-
-    /// Wants `file` to hold `content` and to live; `label` tells which it is when it does not.
+    /// Wants `file` to hold what makes such a sight, and to live; `label` tells which it is when it does not.
     #[track_caller]
-    pub(crate) fn accept(&mut self, label: &str, file: &[u8], content: &Content) {
-        let path = self.path(label);
+    pub(crate) fn accept(&mut self, label: &str, file: &[u8], expected: Sight) {
+        let path = self.dir.path().join(format!("{}-{label}", self.seed + self.waiting.len()));
         fs::write(&path, file).unwrap();
-        self.accept_file(path, content);
-    }
-
-    /// [`Dock::accept`] of a file that is already at its [`Dock::path`].
-    #[track_caller]
-    pub(crate) fn accept_file(&mut self, path: PathBuf, content: &Content) {
-        self.waiting.push((path, content.sight()));
+        self.waiting.push((path, expected));
         if self.waiting.len() == AT_ONCE {
             self.judge();
         }
