@@ -95,6 +95,71 @@ fn etcd(revisions: i64) -> Vec<u8> {
     file
 }
 
+/// Four bytes of options and steps of three: what `fuzz_targets` takes for a file to build.
+fn build_programs() -> [(&'static str, Vec<u8>); 6] {
+    const BEGIN: u8 = 3;
+    const END: u8 = 4;
+    const DISCARD: u8 = 5;
+    const ANYTHING: u8 = 6;
+    // Pairs, with keys and values as long as the step says.
+    const fn pairs(scale: u8) -> u8 {
+        scale << 3
+    }
+    let program = |options: [u8; 4], steps: &[[u8; 3]]| [&options[..], &steps.concat()].concat();
+    [
+        ("inline", program([0, 80, 0, 1], &[[BEGIN, 0, 0], [pairs(1), 3, 9], [END, 0, 0], [BEGIN, 0, 7]])),
+        (
+            "three-levels",
+            program([0, 80, 1, 2], &[[BEGIN, 0, 0], [pairs(12), 250, 30], [pairs(2), 200, 200]]),
+        ),
+        (
+            "nested",
+            program(
+                [1, 40, 1, 3],
+                &[
+                    [BEGIN, 0, 1],
+                    [pairs(3), 90, 50],
+                    [BEGIN, 0, 2],
+                    [pairs(1), 9, 9],
+                    [END, 0, 0],
+                    [BEGIN, 0, 3],
+                    [BEGIN, 0, 4],
+                    [pairs(9), 60, 90],
+                    [END, 0, 0],
+                    [END, 0, 0],
+                    [pairs(1), 200, 1],
+                ],
+            ),
+        ),
+        (
+            "discarded",
+            program(
+                [0, 90, 1, 9],
+                &[
+                    [BEGIN, 0, 1],
+                    [pairs(3), 30, 50],
+                    [BEGIN, 0, 0],
+                    [pairs(20), 30, 200],
+                    [DISCARD, 0, 0],
+                    [pairs(3), 30, 50],
+                    [BEGIN, 0, 0],
+                    [pairs(2), 3, 3],
+                    [DISCARD, 0, 0],
+                    [pairs(3), 30, 50],
+                ],
+            ),
+        ),
+        (
+            "overflow",
+            program(
+                [2, 0, 0, 0],
+                &[[BEGIN, 0, 0], [pairs(31), 40, 255], [ANYTHING, 140, 8], [pairs(1), 9, 9]],
+            ),
+        ),
+        ("out-of-order", program([0, 80, 0, 1], &[[BEGIN, 0, 0], [pairs(3), 90, 50], [ANYTHING, 100, 8]])),
+    ]
+}
+
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let write = |target: &str, name: &str, bytes: &[u8]| {
@@ -118,6 +183,11 @@ fn main() {
         }
         let edits = [0x40 | 1, 40, 0x80, 90, 1, 200, 2, 3, 0xc0 | 3, 1, 0x80 | 2, 5];
         write("graft", name, &[&edits[..], &[0], &file].concat());
+    }
+    for (name, program) in build_programs() {
+        write("build_round_trip", name, &program);
+        let edits = [0x40 | 1, 40, 0x80, 90, 1, 200, 2, 3, 0xc0 | 1, 9, 0x80 | 2, 5];
+        write("graft_after_build", name, &[&edits[..], &[0], &program].concat());
     }
     for text in [
         "default=http://localhost:2380",

@@ -130,11 +130,17 @@ pub(crate) fn graft(bytes: &[u8]) {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let (edits, rest) = bytes.split_at(end);
     let file = repair_metas(rest.get(1..).unwrap_or_default());
-    let Ok(db) = Db::from_source(&file) else { return };
+    edit(edits, &file);
+}
+
+/// Edits `file` and holds the result against a map under the same edits; `None` when the file is not sound to begin
+/// with, or cannot be edited.
+pub(crate) fn edit(edits: &[u8], file: &[u8]) -> Option<()> {
+    let db = Db::from_source(file).ok()?;
     if check(&db, &()).findings.iter().any(|finding| finding.severity == Severity::Error) {
-        return;
+        return None;
     }
-    let Ok(mut model) = contents(&db) else { return };
+    let mut model = contents(&db).ok()?;
     let mut graft = Graft::new(&db);
     let mut edits = edits.iter().copied();
     while let (Some(kind), Some(size)) = (edits.next(), edits.next()) {
@@ -174,13 +180,14 @@ pub(crate) fn graft(bytes: &[u8]) {
             }
         }
     }
-    let Ok(patch) = graft.finish() else { return };
-    let mut edited = file.clone();
+    let patch = graft.finish().ok()?;
+    let mut edited = file.to_vec();
     patch.apply_to_vec(&mut edited);
     let Ok(db) = Db::from_source(&edited) else { panic!("the grafted file cannot be opened") };
     let report = check(&db, &());
     assert!(report.findings.is_empty(), "the grafted file is not sound: {:?}", report.findings.first());
     assert!(contents(&db).is_ok_and(|held| held == model), "the grafted file holds something else");
+    Some(())
 }
 
 type Contents = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;

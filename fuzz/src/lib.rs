@@ -8,6 +8,7 @@
 //! (names of 16 and more hex digits, as the fuzzer gives them, are not committed).
 #![forbid(unsafe_code)]
 
+mod build;
 mod db;
 mod packed;
 mod text;
@@ -22,6 +23,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("snapshot_status", db::status),
     ("snapshot_restore", db::restore),
     ("graft", db::graft),
+    ("build_round_trip", build::round_trip),
+    ("graft_after_build", build::graft_after),
     ("packed_input", packed::input),
     ("v2_store", text::v2_store),
     ("member_json", text::member),
