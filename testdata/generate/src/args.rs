@@ -121,7 +121,7 @@ impl Args {
         self.change_counts(&mut shape)?;
         if let Some((min, max)) = self.value_bytes {
             (shape.value_min_bytes, shape.value_max_bytes) = (min, max);
-            shape.value_mean_bytes = shape.value_mean_bytes.clamp(min, min.midpoint(max));
+            shape.value_mean_bytes = shape.value_mean_bytes.min(min.midpoint(max)).max(min);
         }
         let set = |place: &mut u32, given: Option<u32>| *place = given.unwrap_or(*place);
         set(&mut shape.value_mean_bytes, self.value_mean);
@@ -155,7 +155,11 @@ impl Args {
             Some(percent) => share(puts_left(shape), percent, 100),
             None => share(puts_left(shape), before.live_keys, puts_left(&before)),
         };
-        if shape.revisions == before.revisions && shape.records == before.records && self.delete_share.is_none() && self.live_share.is_none() {
+        if shape.revisions == before.revisions
+            && shape.records == before.records
+            && self.delete_share.is_none()
+            && self.live_share.is_none()
+        {
             (shape.deletes, shape.live_keys) = (before.deletes, before.live_keys);
         } else if let Some(sweep) = &mut shape.sweep {
             sweep.live_keys = share(shape.live_keys, sweep.live_keys, before.live_keys);
@@ -196,7 +200,8 @@ fn scale(text: &str) -> Result<u64, String> {
     let invalid = || format!("{text:?} is not a scale such as 0.01, 1 or 3.5");
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > 6 || (whole.is_empty() && fraction.is_empty()) {
+    if !digits(whole) || !digits(fraction) || fraction.len() > 6 || (whole.is_empty() && fraction.is_empty())
+    {
         return Err(invalid());
     }
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
@@ -265,7 +270,8 @@ mod tests {
 
     #[test]
     fn shares_follow_what_is_asked() {
-        let shape1 = shape(&["--revisions", "1000", "--txn-size", "10", "--delete-share", "10", "--live-share", "50"]);
+        let shape1 =
+            shape(&["--revisions", "1000", "--txn-size", "10", "--delete-share", "10", "--live-share", "50"]);
         let shape1 = shape1.unwrap();
         assert_eq!((shape1.records, shape1.deletes, shape1.live_keys), (10_000, 1_000, 4_000));
         let swept = shape(&["--revisions", "1000", "--swept-share", "25", "--sweeps", "3"]).unwrap();

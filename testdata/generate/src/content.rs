@@ -217,7 +217,10 @@ mod tests {
                 assert_eq!((kv.mod_revision, kv.lease), (70_000 + i64::from(key), content.lease_of(key)));
                 leased += u32::from(kv.lease != 0);
                 content.tombstone_record(key, &mut out);
-                assert_eq!(KeyValue::decode(&out).unwrap(), KeyValue { key: &content.name(key), ..KeyValue::default() });
+                assert_eq!(
+                    KeyValue::decode(&out).unwrap(),
+                    KeyValue { key: &content.name(key), ..KeyValue::default() }
+                );
             }
             assert!(leased > 10 && leased < 100, "{leased}");
         }

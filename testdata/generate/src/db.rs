@@ -36,9 +36,9 @@ pub fn db<W: PageWriter>(shape: &Shape, writer: W, watch: &dyn Watch) -> Result<
     shape.validate()?;
     let cluster = Cluster::new(shape.members)?;
     let content = Content::new(shape);
-    let options =
-        BuildOptions { page_size: shape.page_size, ..BuildOptions::default() };
-    let mut out = Rows { build: Build::new(writer, options)?, hash: Digest::new(CrcAlgorithm::Crc32Iscsi), pairs: 0 };
+    let options = BuildOptions { page_size: shape.page_size, ..BuildOptions::default() };
+    let mut out =
+        Rows { build: Build::new(writer, options)?, hash: Digest::new(CrcAlgorithm::Crc32Iscsi), pairs: 0 };
     let version = shape.written_by;
     let cluster_version = format!("3.{}.0", version.minor());
 
@@ -98,13 +98,16 @@ fn meta_rows(
     consistent_index: u64,
     compact_revision: Option<u32>,
 ) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let compact = compact_revision
-        .map(|main| Revision { main: i64::from(main), sub: 0, tombstone: false }.encode());
+    let compact =
+        compact_revision.map(|main| Revision { main: i64::from(main), sub: 0, tombstone: false }.encode());
     let mut rows = Vec::new();
     let mut row = |key: &[u8], value: Vec<u8>| rows.push((key.to_vec(), value));
     if version >= TargetVersion::V3_5 {
         let voters: Vec<String> = cluster.ids().iter().map(u64::to_string).collect();
-        row(schema::CONF_STATE, format!("{{\"voters\":[{}],\"auto_leave\":false}}", voters.join(",")).into_bytes());
+        row(
+            schema::CONF_STATE,
+            format!("{{\"voters\":[{}],\"auto_leave\":false}}", voters.join(",")).into_bytes(),
+        );
     }
     row(schema::CONSISTENT_INDEX, consistent_index.to_be_bytes().to_vec());
     if let Some(revision) = compact {
@@ -185,7 +188,11 @@ impl<W: PageWriter> Rows<W> {
             for (op, sub) in ops.iter().zip(0..) {
                 let (kept, tombstone) = match *op {
                     Op::Put { key, created, version, .. } => {
-                        content.put_record(Put { key, created, main, sub, version }, &mut scratch, &mut record);
+                        content.put_record(
+                            Put { key, created, main, sub, version },
+                            &mut scratch,
+                            &mut record,
+                        );
                         (outcome.as_ref().is_none_or(|outcome| outcome.is_newest(key, main, sub)), false)
                     }
                     Op::Delete { key, .. } => {

@@ -21,12 +21,7 @@ const STEP_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// [`GenerateError`]; nothing is left behind then.
-pub fn db_file(
-    shape: &Shape,
-    path: &Path,
-    trailer: bool,
-    watch: &dyn Watch,
-) -> Result<Facts, GenerateError> {
+pub fn db_file(shape: &Shape, path: &Path, trailer: bool, watch: &dyn Watch) -> Result<Facts, GenerateError> {
     shape.validate()?;
     let stage = Stage::new(path, Kind::File)?;
     let mut file = match stage.file() {

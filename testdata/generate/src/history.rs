@@ -225,7 +225,7 @@ impl History {
         }
     }
 
-    /// One range delete. Survivors lie before, between and after the ranges.
+    /// One range delete. Survivors lie between the ranges and after the last.
     fn sweep(&mut self, ops: &mut Vec<Op>) {
         if self.in_order.is_empty() {
             self.in_order.clone_from(&self.live);
@@ -234,11 +234,11 @@ impl History {
         }
         let count = u64::from(self.last - self.last_txn);
         let number = u64::from(self.main - self.last_txn - 1);
-        let total = u64::try_from(self.in_order.len()).unwrap_or(u64::MAX);
+        let swept = u64::from(self.swept);
+        let survivors = u64::try_from(self.in_order.len()).unwrap_or(u64::MAX).saturating_sub(swept);
         let part = |of: u64, number: u64| of * number / count;
-        let start = part(total, number);
-        let gone = part(u64::from(self.swept), number + 1) - part(u64::from(self.swept), number);
-        let end = start.saturating_add(gone).min(part(total, number + 1));
+        let start = part(survivors, number) + part(swept, number);
+        let end = part(survivors, number) + part(swept, number + 1);
         for (place, sub) in (start..end).zip(0..) {
             let key = self.in_order.get(usize::try_from(place).unwrap_or(usize::MAX)).copied();
             if let Some(key) = key {

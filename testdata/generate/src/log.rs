@@ -20,7 +20,7 @@ use crate::facts::LogFacts;
 use crate::history::{History, How, Op};
 use crate::random::Random;
 use crate::request::{
-    Attributes, ClusterVersionSet, CompareModRevision, Compaction, DeleteRange, Header, LeaseGrant,
+    Attributes, ClusterVersionSet, Compaction, CompareModRevision, DeleteRange, Header, LeaseGrant,
     MemberAttributesSet, Op as RequestedOp, Put, Range, Request, RequestOp, Txn, V2Request,
 };
 use crate::shape::Shape;
@@ -111,9 +111,7 @@ fn revision(content: &Content, ops: &[Op], how: How, main: u32, random: &mut Ran
         }
         ([single], _) if random.below(PLAIN) == 0 => match op(single, 0) {
             RequestedOp::Put(put) => Request { put: Some(put), ..Request::default() },
-            RequestedOp::DeleteRange(delete) => {
-                Request { delete_range: Some(delete), ..Request::default() }
-            }
+            RequestedOp::DeleteRange(delete) => Request { delete_range: Some(delete), ..Request::default() },
             range @ RequestedOp::Range(_) => transaction(Vec::new(), vec![range], Vec::new()),
         },
         ([single], _) => {

@@ -78,7 +78,9 @@ fn show(report: &Report, format: Format) -> ExitCode {
 /// A line for each fact, in the order of the JSON.
 fn simple(report: &Report) -> Result<String, serde_json::Error> {
     let mut text = String::new();
-    for (what, facts) in [("db", serde_json::to_value(&report.db)?), ("log", serde_json::to_value(&report.log)?)] {
+    for (what, facts) in
+        [("db", serde_json::to_value(&report.db)?), ("log", serde_json::to_value(&report.log)?)]
+    {
         for (name, value) in facts.as_object().into_iter().flatten() {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             text.push_str(&format!("{what} {}: {value}\n", name.replace('_', " ")));

@@ -47,7 +47,17 @@ const TEAMS: [&str; 8] =
 /// Namespaces of each team.
 const STAGES: u64 = 16;
 const APPS: [&str; 12] = [
-    "api", "batch", "cache", "gateway", "indexer", "ledger", "mailer", "proxy", "queue", "router", "scheduler",
+    "api",
+    "batch",
+    "cache",
+    "gateway",
+    "indexer",
+    "ledger",
+    "mailer",
+    "proxy",
+    "queue",
+    "router",
+    "scheduler",
     "worker",
 ];
 

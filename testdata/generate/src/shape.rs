@@ -34,7 +34,8 @@ pub struct Shape {
     pub seed: u64,
     /// Revisions of transactions, from revision 2 on.
     pub revisions: u32,
-    /// Puts and deletes in them, one revision having one at least.
+    /// Puts and deletes in them, one revision having one at least. A transaction writes a key once, so a store with more
+    /// operations in a transaction than it has keys gets fewer.
     pub records: u32,
     /// How many of these are deletes.
     pub deletes: u32,
@@ -65,7 +66,9 @@ pub struct Shape {
 #[non_exhaustive]
 pub enum ShapeError {
     /// More revisions than records, or none at all.
-    #[error("{revisions} revisions cannot share {records} puts and deletes: each has one at least, and there is one at least")]
+    #[error(
+        "{revisions} revisions cannot share {records} puts and deletes: each has one at least, and there is one at least"
+    )]
     Revisions {
         /// Revisions asked for.
         revisions: u32,
@@ -90,7 +93,9 @@ pub enum ShapeError {
     #[error("a store without live keys is not generated")]
     NoLiveKeys,
     /// Range deletes delete.
-    #[error("range deletes cannot leave {left} of {live_keys} live keys in {revisions} revisions of at least one key each")]
+    #[error(
+        "range deletes cannot leave {left} of {live_keys} live keys in {revisions} revisions of at least one key each"
+    )]
     Sweep {
         /// Live keys before.
         live_keys: u32,
@@ -100,7 +105,9 @@ pub enum ShapeError {
         revisions: u32,
     },
     /// Bounds of values.
-    #[error("values from {min} to {max} bytes with a mean of {mean}: the mean lies from the least to half way between the two")]
+    #[error(
+        "values from {min} to {max} bytes with a mean of {mean}: the mean lies from the least to half way between the two"
+    )]
     Values {
         /// Shortest.
         min: u32,
@@ -137,7 +144,7 @@ impl Shape {
             compacted: false,
             value_min_bytes: 512,
             value_max_bytes: 8_192,
-            value_mean_bytes: 2_030,
+            value_mean_bytes: 2_005,
             leases: 64,
             members: 1,
             page_size: 4_096,
@@ -153,7 +160,7 @@ impl Shape {
                 records: 486_600,
                 deletes: 36_000,
                 live_keys: 230_261,
-                value_mean_bytes: 2_056,
+                value_mean_bytes: 2_047,
                 ..big
             },
         }
