@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# The full numbers, once per issue and by hand: what the gate runs as samples runs here whole.
+# Usage: scripts/soak.sh [--scale SIZE] [--dir DIR] [--only "crash judge heap fuzz bench"]
+#   --scale  size of the big file whose heap is measured (default 8GiB); --dir where it goes (default target/soak)
+# crash: the crash rig with 200 SIGKILLs and every size step of a full disk. judge: every seeded case of the independent
+# judge. heap: status, save and restore of a file of that size under a hard limit of 64 MiB and 32 bytes a distinct key.
+# fuzz: half an hour, shared among the targets. bench: scripts/bench-peers.sh at the size of the baseline.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+scale=8GiB dir=target/soak only='crash judge heap fuzz bench'
+while [ $# -gt 0 ]; do
+    case $1 in
+        --scale|--dir|--only)
+            [ $# -ge 2 ] || { echo "soak: $1 needs a value" >&2; exit 2; }
+            declare "${1#--}=$2"
+            shift ;;
+        *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+    esac
+    shift
+done
+export PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+export ETCD_RESCUE_SOAK=1
+target=${CARGO_TARGET_DIR:-target}
+
+part() { # NAME COMMAND...
+    local name=$1 started=$SECONDS
+    shift
+    case " $only " in *" $name "*) ;; *) return 0 ;; esac
+    echo "== $name"
+    "$@"
+    echo "== $name: passed in $((SECONDS - started)) s"
+}
+
+crash() { cargo nextest run --locked -p etcd-rescue --test rig --test crash --run-ignored all; }
+judge() { cargo nextest run --locked -p etcd-rescue-bbolt --test oracle_judge --run-ignored all; }
+
+# RLIMIT_DATA counts every private page that may be written, thread stacks and allocator slack included, and not the
+# map of the file: an allocation beyond it fails, and so does the command. Stricter than measuring what was touched.
+limited() { # BYTES COMMAND...
+    local limit=$1
+    shift
+    local started=$EPOCHREALTIME
+    prlimit --data="$limit" "$@" >/dev/null
+    local ended=$EPOCHREALTIME
+    printf 'heap: within %d bytes, %d ms: %s\n' "$limit" "$(( (${ended/./} - ${started/./}) / 1000 ))" "${*:2}"
+}
+
+heap() {
+    local ours=$target/release/etcd-rescue file=$dir/big.db facts keys limit
+    cargo build --locked --release -q -p etcd-rescue -p etcd-rescue-generate
+    mkdir -p "$dir"
+    rm -rf "${dir:?}"/restored "${dir:?}"/saved.db "$file"
+    local started=$SECONDS
+    facts=$("$target/release/etcd-rescue-generate" -w json --preset big --size "$scale" --trailer -o "$file")
+    echo "heap: generated in $((SECONDS - started)) s: $facts"
+    keys=$(sed -n 's/.*"distinct_keys": *\([0-9]\+\).*/\1/p' <<<"$facts")
+    limit=$((64 * 1024 * 1024 + 32 * keys))
+    limited "$limit" "$ours" snapshot status "$file"
+    limited "$limit" "$ours" snapshot status --skip-hash-check "$file"
+    limited "$limit" "$ours" --io pread snapshot status --skip-hash-check "$file"
+    limited "$limit" "$ours" snapshot save "$file" -o "$dir/saved.db"
+    rm -f "$dir/saved.db"
+    limited "$limit" "$ours" snapshot restore "$file" --data-dir "$dir/restored"
+    rm -rf "${dir:?}"/restored "$file"
+}
+
+part crash crash
+part judge judge
+part heap heap
+part fuzz scripts/fuzz.sh 1800
+part bench scripts/bench-peers.sh --scale 2331MiB
+echo "== all of it in $SECONDS s"
