@@ -74,7 +74,7 @@ fn write(steps: &[Step]) -> Vec<Segment> {
                 });
             }
             Step::State => {
-                writer.push_hard_state(HardState { term: Some(2), vote: Some(7), commit: Some(index) })
+                writer.push_hard_state(HardState { term: Some(2), vote: Some(7), commit: Some(index) });
             }
             Step::Snapshot => {
                 writer.push_snapshot(&walpb::Snapshot {

@@ -14,7 +14,7 @@ use crate::entries;
 use crate::error::GenerateError;
 use crate::facts::Facts;
 use crate::history::{History, Op};
-use crate::random::Random;
+use crate::random::{Random, purpose};
 use crate::shape::Shape;
 
 /// Authentication was never on: servers write this row when they start.
@@ -182,7 +182,7 @@ impl<W: PageWriter> Rows<W> {
         self.begin(schema::KEY)?;
         while history.next(&mut ops).is_some() {
             let main = history.main();
-            if main % LOOK_EVERY == 0 && watch.interrupted() {
+            if main.is_multiple_of(LOOK_EVERY) && watch.interrupted() {
                 return Err(GenerateError::Interrupted);
             }
             for (op, sub) in ops.iter().zip(0..) {
@@ -231,7 +231,7 @@ struct Stale {
 impl Stale {
     fn new(seed: u64) -> Self {
         let mut stale = Self {
-            random: Random::new(seed, 0x7374_616c_65),
+            random: Random::new(seed, purpose::FREE_RUNS),
             bytes: Vec::new(),
             lens: Vec::new(),
             run_bytes: 0,

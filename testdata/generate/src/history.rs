@@ -4,7 +4,7 @@
 //! revision does is made up when it is asked for, and is the same each time. Values are not part of it.
 
 use crate::names::Names;
-use crate::random::Random;
+use crate::random::{Random, purpose};
 use crate::shape::Shape;
 
 /// One operation of a revision.
@@ -72,7 +72,7 @@ const TRIES: u32 = 8;
 impl History {
     pub(crate) fn new(shape: &Shape) -> Self {
         Self {
-            random: Random::new(shape.seed, 0x6869_7374),
+            random: Random::new(shape.seed, purpose::HISTORY),
             names: Names::new(shape.seed),
             keys: Vec::new(),
             live: Vec::new(),

@@ -18,7 +18,7 @@ use crate::entries::{BOOT_TERM, TERM};
 use crate::error::GenerateError;
 use crate::facts::LogFacts;
 use crate::history::{History, How, Op};
-use crate::random::Random;
+use crate::random::{Random, purpose};
 use crate::request::{
     Attributes, ClusterVersionSet, Compaction, CompareModRevision, DeleteRange, Header, LeaseGrant,
     MemberAttributesSet, Op as RequestedOp, Put, Range, Request, RequestOp, Txn, V2Request,
@@ -71,7 +71,7 @@ pub fn log_dir(
         out.request(Request { lease_grant: Some(grant), ..Request::default() })?;
     }
     let mut history = History::new(shape);
-    let mut random = Random::new(shape.seed, 0x6c6f_67);
+    let mut random = Random::new(shape.seed, purpose::REQUESTS);
     let mut ops = Vec::new();
     while let Some(how) = history.next(&mut ops) {
         if watch.interrupted() {
@@ -157,7 +157,7 @@ impl<'a> Segments<'a> {
         let node_id = cluster.own_id();
         let log = LogWriter::new(Metadata { node_id: Some(node_id), cluster_id: Some(cluster.id) });
         let file = BufWriter::new(stage.create_file(log.segment_name(), FILE_MODE)?);
-        let random = Random::new(node_id, 0x6261_7463);
+        let random = Random::new(node_id, purpose::BATCHES);
         Ok(Self {
             stage,
             options,

@@ -6,6 +6,21 @@
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
+/// Which of a seed's streams; one purpose never draws from another's. Values have a stream each, by their revision, which
+/// is above 2^32.
+pub(crate) mod purpose {
+    /// What revisions do.
+    pub(crate) const HISTORY: u64 = 1;
+    /// The text that values are cut from.
+    pub(crate) const TEXT: u64 = 2;
+    /// Runs of free pages.
+    pub(crate) const FREE_RUNS: u64 = 3;
+    /// Which requests a log has.
+    pub(crate) const REQUESTS: u64 = 4;
+    /// How entries of a log are saved together.
+    pub(crate) const BATCHES: u64 = 5;
+}
+
 /// Spreads the bits of `x`; a bijection.
 pub(crate) fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::names::Place;
-use crate::random::Random;
+use crate::random::{Random, purpose};
 
 /// What the text is made of. No character of it needs escaping in JSON.
 const WORDS: [&str; 28] = [
@@ -52,7 +52,7 @@ pub(crate) struct Values {
 
 impl Values {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed, 0x706f_6f6c);
+        let mut random = Random::new(seed, purpose::TEXT);
         let mut pool = Vec::with_capacity(POOL_BYTES + LONGEST_PIECE + 64);
         while pool.len() < POOL_BYTES {
             let word = usize::try_from(random.below(u32::MAX)).unwrap_or_default() % WORDS.len();
