@@ -1,7 +1,7 @@
 //! Writes big etcd files from a seed: dbs and logs as servers leave them, at any size, the same bytes each time.
 //!
 //! A [`Shape`] says what a store looks like, and a [`Preset`] is a shape that was measured. [`db`] streams its backend
-//! into a file and returns the [`Facts`] that any reader of the file must come to; [`log`] writes the log whose
+//! into a file and returns the [`Facts`] that any reader of the file must come to; [`log_dir`] writes the log whose
 //! replay makes the same store. Both tell one history, so a server that replays the log comes to the db's revision,
 //! keys and hash by itself.
 //!
