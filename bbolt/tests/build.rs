@@ -104,6 +104,26 @@ fn every_size_with_few_children_a_branch() {
     }
 }
 
+/// Every leaf takes pairs until one more would exceed the fill, but the first, which may not be cut off while the bucket
+/// could still become inline, and the last.
+#[test]
+fn leaves_are_as_full_as_asked() {
+    const PAIR: u64 = 16 + 8 + 20;
+    for leaf_fill_percent in [10, 25, 50, 75, 90, 100] {
+        let mut case = uniform(2000, 8, 20);
+        case.options = BuildOptions { leaf_fill_percent, ..BuildOptions::default() };
+        let file = assert_built(&case);
+        let db = Db::from_source(file.as_slice()).unwrap();
+        let ranges = db.bucket(b"key").unwrap().unwrap().leaf_ranges(1).unwrap();
+        let used: Vec<_> = ranges[0].nodes().map(|node| node.unwrap().used_bytes()).collect();
+        let fill = 4096 * u64::from(leaf_fill_percent) / 100;
+        let [first, full @ .., last] = used.as_slice() else { panic!("{} leaves", used.len()) };
+        assert!(full.len() > 10 && full.iter().all(|used| *used <= fill && used + PAIR > fill), "{used:?}");
+        let fill = fill.max(1024);
+        assert!(*first <= fill && first + PAIR > fill && *last <= fill, "{used:?}");
+    }
+}
+
 /// From where on bbolt gives a bucket pages of its own: one byte more than a quarter of a page, at any fill.
 #[test]
 fn inline_up_to_a_quarter_of_a_page() {
