@@ -45,6 +45,10 @@ impl Ram {
 }
 
 impl Target for Ram {
+    fn is_direct(&self) -> bool {
+        self.lie != Lie::None
+    }
+
     fn reserve(&self, _offset: u64, _len_bytes: u64) -> io::Result<()> {
         Ok(())
     }
