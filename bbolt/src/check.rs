@@ -34,6 +34,8 @@ const MOST_BOUND_BYTES: usize = 64 << 20;
 /// Most runs into which a bucket's leaves are cut for a [`Visit`]: enough to keep all cores busy to the end, few enough
 /// for what each costs.
 pub const MOST_RUNS: u16 = 256;
+/// How much of a page is fetched while the one before it is worked on: about as much as the memory delivers meanwhile.
+const AHEAD_BYTES: u64 = 1024;
 /// Pages between two looks at [`Watch::interrupted`].
 const PAGES_PER_LOOK: u64 = 256;
 
@@ -203,7 +205,7 @@ pub fn check_visiting<S: Source, V: Visit>(db: &Db<S>, watch: &dyn Watch, visit:
     if !interrupted {
         check_freelist(db, freelist.as_ref(), &seen, &mut list);
     }
-    let used = (2..pages).filter(|page| seen.is_used(PageId(*page))).count() as u64;
+    let used = seen.used();
     match &freelist {
         Some(Freelist::Persisted { overflow, free, .. }) => {
             statistics.freelist_pages = u64::from(*overflow) + 1;
@@ -279,6 +281,17 @@ impl Seen {
             let free = self.claim(page, OVERFLOW);
             taken.or_else(|| (!free).then_some(page))
         })
+    }
+
+    /// Number of pages in use, without the metas, which a damaged branch may name.
+    fn used(&self) -> u64 {
+        const EACH_PAGE: u64 = 0x5555_5555_5555_5555;
+        let used = |word: &AtomicU64| {
+            let bits = word.load(Ordering::Relaxed);
+            u64::from(((bits | bits >> 1) & EACH_PAGE).count_ones())
+        };
+        let metas = [PageId(0), PageId(1)].into_iter().filter(|page| self.is_used(*page)).count() as u64;
+        self.words.iter().map(used).sum::<u64>() - metas
     }
 
     fn is_used(&self, id: PageId) -> bool {
@@ -467,6 +480,9 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
             }
             *next = index + 1;
             let (child, parent) = (node.child(index), node.id());
+            if index + 1 < node.count() {
+                self.db.will_read(node.child(index + 1), AHEAD_BYTES);
+            }
             let low = stack.last().map_or(&[][..], |(node, _)| node.key(index));
             let high = stack
                 .iter()
@@ -497,6 +513,10 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
             }
         };
         self.count_page(&node, depth);
+        // First, since whoever takes a leaf from start to end brings it into the cache faster than a look at each key.
+        if let Some(on_leaf) = self.on_leaf.as_mut().filter(|_| node.kind() == NodeKind::Leaf) {
+            on_leaf(&node);
+        }
         self.keys(&node, parent, bounds);
         match node.kind() {
             NodeKind::Branch => {
@@ -634,9 +654,6 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
         }
         self.statistics.keys += u64::from(node.count()) - buckets;
         self.statistics.buckets += buckets;
-        if let Some(on_leaf) = &mut self.on_leaf {
-            on_leaf(node);
-        }
     }
 
     fn bucket_element(&mut self, node: &Node<'d>, index: u16, parent: PageId, bounds: Bounds<'_>) {

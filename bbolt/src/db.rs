@@ -188,6 +188,11 @@ impl<S: Source> Db<S> {
         id.0.saturating_mul(u64::from(self.page_size()))
     }
 
+    /// Says that the first `len` bytes of page `id` are read very soon.
+    pub(crate) fn will_read(&self, id: PageId, len: u64) {
+        self.source.will_read(self.offset_of(id), len);
+    }
+
     /// A page and its `overflow` further pages in one piece, given its first page.
     pub(crate) fn with_overflow<'a>(
         &'a self,

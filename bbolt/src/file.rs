@@ -139,6 +139,13 @@ impl Source for FileSource {
             Self::Pread(pread) => pread.bytes(offset, len),
         }
     }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        match self {
+            Self::Map(map, _) => map.will_read(offset, len),
+            Self::Pread(pread) => pread.will_read(offset, len),
+        }
+    }
 }
 
 /// Opens the database at `path`, read-only.

@@ -15,6 +15,8 @@ use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use rayon::prelude::*;
+
 use crate::source::{Source, SourceError, slice_of};
 
 /// A file in memory.
@@ -43,6 +45,28 @@ impl Drop for Map {
         if let Some(slot) = self.slot.and_then(|s| MAPS.get(s)) {
             slot.start.store(0, Ordering::SeqCst);
         }
+        self.forget_pages();
+    }
+}
+
+/// Bytes of a map from which on it pays to let all cores take it down.
+const LARGE_BYTES: usize = 256 << 20;
+/// How much of it one core takes at a time, in bytes: a multiple of any page size.
+const FORGET_BYTES: usize = 32 << 20;
+
+impl Map {
+    /// Takes a large map's pages out of the address space on all cores; unmapping does the same on one.
+    fn forget_pages(&self) {
+        if self.map.len() < LARGE_BYTES {
+            return;
+        }
+        (0..self.map.len().div_ceil(FORGET_BYTES)).into_par_iter().for_each(|part| {
+            let start = part * FORGET_BYTES;
+            let len = FORGET_BYTES.min(self.map.len() - start);
+            // SAFETY: the pages are the file's and were never written; whoever read them again would see the file.
+            // Failure leaves them where they are, until they are unmapped.
+            _ = unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+        });
     }
 }
 
@@ -54,7 +78,29 @@ impl Source for Map {
     fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>, SourceError> {
         slice_of(&self.map, offset, len)
     }
+
+    #[inline]
+    fn will_read(&self, offset: u64, len: u64) {
+        if let Ok(Cow::Borrowed(bytes)) = slice_of(&self.map, offset, len) {
+            bytes.iter().step_by(CACHE_LINE_BYTES).for_each(prefetch);
+        }
+    }
 }
+
+/// What the processor fetches at once, in bytes.
+const CACHE_LINE_BYTES: usize = 64;
+
+/// Fetches the line of `byte` into the cache, if its page is in memory; a page that is not stays where it is.
+#[cfg(target_arch = "x86_64")]
+fn prefetch(byte: &u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: every x86-64 has the instruction, and it neither faults nor changes anything, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+}
+
+/// There is no stable way to ask for it here.
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch(_byte: &u8) {}
 
 /// Maps that the handler can name; more than that at once are served all the same, with a shorter message.
 const MOST_MAPS: usize = 64;

@@ -44,6 +44,10 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`SourceError::OutOfRange`] before anything is allocated; [`SourceError::Read`] when the system fails.
     fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>, SourceError>;
+
+    /// Says that the `len` bytes at `offset` are read very soon. Whether anything comes of it, and whether there are such
+    /// bytes, does not matter to the caller.
+    fn will_read(&self, _offset: u64, _len: u64) {}
 }
 
 /// The part of `all` that `offset` and `len` name.
@@ -82,6 +86,10 @@ impl<S: Source + ?Sized> Source for &S {
 
     fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>, SourceError> {
         (**self).bytes(offset, len)
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        (**self).will_read(offset, len);
     }
 }
 
