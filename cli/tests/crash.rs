@@ -2,6 +2,8 @@
 //! leave is nothing, or says by its name what it is.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "rig/jobs.rs"]
+mod jobs;
 mod support_hostile;
 
 use std::fs::{self, File};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bbolt::Db;
 use bbolt::graft::Graft;
+use jobs::{ALL, ATTACH, INSIDE, INSIDE_WITH_LOG, Job, ONE, PAIR, SAVE};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 use support_hostile::{BINARY, PATIENCE, Ran, THREE, World, good, image, in_own_mounts};
@@ -73,47 +76,17 @@ fn big() -> &'static [u8] {
 
 fn world() -> World {
     let world = World::new();
-    world.put("big.db", big());
+    world.put("source.db", big());
     world
 }
 
-/// A command that writes, and where.
-#[derive(Debug, Clone, Copy)]
-struct Job {
-    line: &'static str,
-    /// What is there when it is done.
-    made: &'static [&'static str],
-    /// An empty directory that is there before.
-    mount_point: Option<&'static str>,
+/// What the tests below ask of a job.
+trait Run {
+    fn prepare(&self, world: &World);
+    fn is_done(&self, world: &World) -> bool;
 }
 
-const ONE: Job = Job {
-    line: "snapshot restore in/big.db --skip-hash-check --data-dir out/m1",
-    made: &["m1/member"],
-    mount_point: None,
-};
-const INSIDE: Job = Job { mount_point: Some("m1"), ..ONE };
-const INSIDE_WITH_LOG: Job = Job {
-    line: "snapshot restore in/big.db --skip-hash-check --data-dir out/m1 --wal-dir out/m1/wal",
-    made: &["m1/member", "m1/wal"],
-    mount_point: Some("m1"),
-};
-const PAIR: Job = Job {
-    line: "snapshot restore in/big.db --skip-hash-check --data-dir out/m1 --wal-dir out/wal",
-    made: &["m1/member", "wal"],
-    mount_point: None,
-};
-const ALL: Job = Job {
-    line: "snapshot restore in/big.db --skip-hash-check --all-members -o out/all --initial-cluster \
-           m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380",
-    made: &["all"],
-    mount_point: None,
-};
-const SAVE: Job = Job { line: "snapshot save in/big.db -o out/s.db", made: &["s.db"], mount_point: None };
-const ATTACH: Job =
-    Job { line: "snapshot hash in/big.db --attach -o out/s.db", made: &["s.db"], mount_point: None };
-
-impl Job {
+impl Run for Job {
     fn prepare(&self, world: &World) {
         world.clear();
         if let Some(dir) = self.mount_point {
@@ -181,7 +154,7 @@ impl Drop for Running {
     }
 }
 
-/// Starts `job` and holds it (SIGSTOP) as soon as its staged output shows. On a machine so fast, or a scheduler so
+/// Starts `job` and holds it (SIGSTOP) as soon as its staged output shows, and is locked. On a machine so fast, or a scheduler so
 /// unkind, that it was done by then, tries again.
 fn held(world: &World, job: Job) -> Running {
     for _ in 0..20 {
@@ -205,11 +178,15 @@ fn held(world: &World, job: Job) -> Running {
     panic!("{job:?} is always done before it can be held");
 }
 
-/// True when something is staged. Looks at names only, which may come and go meanwhile.
+/// True when something is staged that its writer holds locked: from then on nobody takes it for what a killed run left.
+/// Names may come and go meanwhile.
 fn has_staged(world: &World, job: Job) -> bool {
     let dir = world.output(job.mount_point.unwrap_or_default());
-    let mut names = fs::read_dir(dir).unwrap().filter_map(Result::ok).map(|entry| entry.file_name());
-    names.any(|name| name.to_string_lossy().ends_with(PARTIAL))
+    let mut entries = fs::read_dir(dir).unwrap().filter_map(Result::ok);
+    entries.any(|entry| {
+        let is_partial = entry.file_name().to_string_lossy().ends_with(PARTIAL);
+        is_partial && File::open(entry.path()).is_ok_and(|staged| staged.try_lock_shared().is_err())
+    })
 }
 
 fn only_mount_point(job: Job) -> Vec<String> {
@@ -341,7 +318,7 @@ fn a_disk_that_fills_half_way() {
     let script = format!(
         r#"
         mount -t tmpfs -o size=400m none out
-        "$0" snapshot restore in/big.db --skip-hash-check --all-members --initial-cluster {THREE} -o out/all &
+        "$0" snapshot restore in/source.db --skip-hash-check --all-members --initial-cluster {THREE} -o out/all &
         pid=$!
         until ls out | grep -q partial; do kill -0 $pid; done
         kill -STOP $pid

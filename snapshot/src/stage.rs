@@ -393,7 +393,10 @@ impl Stage {
         for dir in dirs.iter().rev() {
             sync(dir)?;
         }
-        Ok(())
+        // The stage's own name is to last before anything gets its final one: of a pair, the data dir could otherwise be
+        // found with the link in place of its db and without the log that the link names, where --clean must refuse.
+        sync(&parent_of(&self.root))?;
+        self.made_parents.iter().try_for_each(|parent| sync(&parent_of(parent)))
     }
 
     /// Hands an output directory that was there before to `owner`. What it is called by may be a link to it.
@@ -418,9 +421,7 @@ impl Stage {
         };
         let synced = renamed.and_then(|()| {
             self.state = State::Published;
-            let parents = self.made_parents.iter().map(|p| parent_of(p));
-            let above = if self.inside { self.final_path.clone() } else { parent_of(&self.final_path) };
-            parents.chain([above]).try_for_each(|dir| sync(&dir))
+            sync(&if self.inside { self.final_path.clone() } else { parent_of(&self.final_path) })
         });
         if synced.is_err() {
             self.unpublish();

@@ -1,0 +1,268 @@
+//! Power cut after every operation of every job.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rstest::rstest;
+use testdata::fingerprint;
+use testdata::oracle::{Launch, Version};
+
+use super::jobs::*;
+use super::judge::{PARTIAL, Verdict, judge, materialise, outputs};
+use super::model::{Ino, State, What};
+use super::soak;
+use super::support_hostile::{BINARY, Ran, World, finish, image};
+use super::trace::{HARMLESS, Replay, STRING_BYTES, calls, inodes, on_disk};
+
+/// Servers of 3.4 and later start on what this becomes.
+pub(crate) fn source() -> Vec<u8> {
+    image(&testdata::snapshot("3.4.23", "s1-precompact")).to_vec()
+}
+
+/// A world in which `job` can run.
+pub(crate) fn world(job: &Job) -> World {
+    let world = World::new();
+    world.put("source.db", source());
+    prepare(&world, job);
+    world
+}
+
+pub(crate) fn prepare(world: &World, job: &Job) {
+    world.clear();
+    if let Some(dir) = job.mount_point {
+        fs::create_dir(world.output(dir)).unwrap();
+    }
+}
+
+/// strace with `options`, and then the job.
+pub(crate) fn traced(world: &World, options: &[&str], line: &str) -> Ran {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "trace"]).args(options).arg("--").arg(BINARY);
+    command.args(line.split_whitespace());
+    command.current_dir(world.root()).env("TMPDIR", world.root().join("tmp")).stdin(Stdio::null());
+    finish(command)
+}
+
+/// A job that ran to its end, and every state that a loss of power could have left on the way.
+pub(crate) struct Recorded {
+    pub whole: State,
+    pub inodes: BTreeMap<Ino, (u64, u64)>,
+    pub states: Vec<(State, Vec<Verdict>)>,
+    pub looked_at: usize,
+    pub operations: usize,
+}
+
+pub(crate) fn record(job: &Job) -> Recorded {
+    let world = world(job);
+    let mut replay = Replay::of(world.root());
+    let all_but = format!("trace=!{HARMLESS}");
+    let ran = world.guard(|| traced(&world, &["-xx", "-s", STRING_BYTES, "-e", &all_but], job.line));
+    ran.says(0, &[]);
+    let text = fs::read_to_string(world.root().join("trace")).unwrap();
+    replay.run(&calls(&text).unwrap()).unwrap_or_else(|why| panic!("{job:?}: {why}"));
+    let whole = replay.fs.now("out").unwrap();
+    // The recording missed nothing if it ends with what is really there.
+    let real = on_disk(&world.output(""));
+    let plain = |state: &State| -> Vec<(String, u32, What)> {
+        state.found.iter().map(|(path, found)| (path.clone(), found.mode, found.what.clone())).collect()
+    };
+    assert_eq!(plain(&whole), plain(&real), "{job:?}: the recording and the disk differ");
+    assert!(!whole.found.keys().any(|path| path.contains(PARTIAL)));
+    let (states, looked_at) = replay.fs.cuts("out").unwrap();
+    let judged = states.into_iter().map(|state| {
+        let verdicts = judge(job, &state, &whole).unwrap_or_else(|why| panic!("{job:?}: {why}"));
+        (state, verdicts)
+    });
+    Recorded {
+        states: judged.collect(),
+        inodes: inodes(&world.output(""), &whole),
+        whole,
+        looked_at,
+        operations: replay.fs.ops().len(),
+    }
+}
+
+/// No cut leaves anything but nothing, all, what is named partial, or what bars every server. What the next run makes of
+/// it depends on names alone, so it is tried on one state of each set of names.
+#[rstest]
+fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
+    #[values(
+        ONE,
+        DEEP,
+        INSIDE,
+        INSIDE_WITH_LOG,
+        INSIDE_WITH_DEEP_LOG,
+        WITH_LOG,
+        PAIR,
+        PAIR_INSIDE,
+        PAIR_LOG_INSIDE,
+        ALL,
+        ALL_INSIDE,
+        SAVE,
+        ATTACH
+    )]
+    job: Job,
+) {
+    assert_eq!(JOBS.len(), 13, "a job of the table is not among the values above");
+    let recorded = record(&job);
+    let last = outputs(&job).len();
+    let complete = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Complete; last]).count();
+    let absent = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Absent; last]).count();
+    assert!(complete > 0 && absent > 0, "{job:?}");
+    let world = world(&job);
+    let mut tried = BTreeSet::new();
+    for (state, verdicts) in &recorded.states {
+        if tried.insert(in_sight_of_the_next_run(state, verdicts)) {
+            assert_next_run_copes(&world, &job, &recorded, state, verdicts);
+        }
+    }
+    #[allow(clippy::print_stderr, reason = "figures for those who ask for them with --nocapture")]
+    {
+        eprintln!(
+            "{} operations, {} states looked at, {} distinct, {} sets of names: {}",
+            recorded.operations,
+            recorded.looked_at,
+            recorded.states.len(),
+            tried.len(),
+            job.line
+        );
+    }
+}
+
+/// The names that make a difference to the next run: of what says that it is unfinished that it is there, and where a
+/// server is barred all of them, for then the log is looked for.
+fn in_sight_of_the_next_run(state: &State, verdicts: &[Verdict]) -> BTreeSet<String> {
+    let cut = |path: &str| -> String {
+        let mut seen = Vec::new();
+        for name in path.split('/') {
+            seen.push(name);
+            if name.ends_with(PARTIAL) && !verdicts.contains(&Verdict::Barred) {
+                break;
+            }
+        }
+        seen.join("/")
+    };
+    state.found.keys().map(|path| cut(path)).collect()
+}
+
+fn assert_next_run_copes(world: &World, job: &Job, recorded: &Recorded, state: &State, verdicts: &[Verdict]) {
+    let put = || {
+        world.clear();
+        materialise(state, &world.output(""), &recorded.inodes);
+    };
+    put();
+    let story = &state.story;
+    let has_partial = state.found.keys().any(|path| path.contains(PARTIAL));
+    let next = world.line(job.line);
+    match next.code {
+        Some(0) => {
+            assert!(verdicts.iter().all(|v| *v == Verdict::Absent), "{story}: {next:#?}");
+            assert!(!has_partial || next.stderr.contains("--clean removes it"), "{story}: {next:#?}");
+            assert_whole(world, job, recorded, story);
+        }
+        Some(1) if verdicts.contains(&Verdict::Barred) => {
+            next.says(1, &["holds an unfinished restore", "--clean, together with the same --wal-dir"]);
+        }
+        Some(1) if verdicts.contains(&Verdict::Complete) => {
+            next.says(1, &["it is not overwritten"]);
+        }
+        _ => panic!("{story}: {next:#?}"),
+    }
+    put();
+    let cleaned = world.line(&format!("{} --clean", job.line));
+    if verdicts.contains(&Verdict::Complete) {
+        cleaned.says(1, &["it is not overwritten"]);
+        return;
+    }
+    assert_eq!(cleaned.code, Some(0), "{story}: {cleaned:#?}");
+    assert_whole(world, job, recorded, story);
+    let names = world.names();
+    assert!(!names.iter().any(|name| name.contains(PARTIAL)), "{story}: {names:?}");
+}
+
+/// Asserts that `out/` holds what the uncut run left.
+pub(crate) fn assert_whole(world: &World, job: &Job, recorded: &Recorded, story: &str) {
+    let verdicts = judge(job, &on_disk(&world.output("")), &recorded.whole).unwrap();
+    assert!(verdicts.iter().all(|v| *v == Verdict::Complete), "{job:?}, {story}: {verdicts:?}");
+}
+
+/// What a server may do with a data dir.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Starts,
+    RefusesAndChangesNothing,
+}
+
+/// Everything under a final name that is not complete stops real servers, which change nothing then; what is complete
+/// starts them.
+#[rstest]
+#[case(INSIDE_WITH_LOG, &[Version::V3_4, Version::V3_5_1])]
+#[case(PAIR, &[Version::V3_4, Version::V3_5_1])]
+#[case(ONE, &[Version::V3_5_1])]
+#[case(INSIDE_WITH_DEEP_LOG, &[Version::V3_5_1])]
+#[case(PAIR_INSIDE, &[Version::V3_5_1])]
+#[case(PAIR_LOG_INSIDE, &[Version::V3_4])]
+#[ignore = "needs real etcd: scripts/test.sh runs it"]
+fn oracle_no_cut_starts_a_server_on_half_a_store(#[case] job: Job, #[case] versions: &[Version]) {
+    let versions = if soak() { &Version::ALL } else { versions };
+    let recorded = record(&job);
+    let boot = &job.boots[0];
+    let (mut tried, mut fates) = (BTreeSet::new(), Vec::new());
+    for (state, verdicts) in &recorded.states {
+        if verdicts[0] == Verdict::Absent {
+            continue;
+        }
+        // The server sees the names below its directories; what files hold was judged.
+        let in_sight = |path: &&String| super::judge::tops(boot).iter().any(|top| path.starts_with(top));
+        let seen: Vec<(&String, bool)> = state
+            .found
+            .keys()
+            .filter(in_sight)
+            .map(|path| {
+                (
+                    path,
+                    recorded.whole.found.get(path).map(|f| &f.what) == state.found.get(path).map(|f| &f.what),
+                )
+            })
+            .collect();
+        if !tried.insert(seen) {
+            continue;
+        }
+        let fate =
+            if verdicts[0] == Verdict::Complete { Fate::Starts } else { Fate::RefusesAndChangesNothing };
+        fates.push(fate);
+        for version in versions {
+            assert_fate(boot, &recorded, state, *version, fate);
+        }
+    }
+    assert!(fates.contains(&Fate::Starts), "{job:?}: nothing was complete");
+    let can_be_barred = boot.wal_dir.is_some();
+    assert_eq!(fates.contains(&Fate::RefusesAndChangesNothing), can_be_barred, "{job:?}: {fates:?}");
+}
+
+fn assert_fate(boot: &Boot, recorded: &Recorded, state: &State, version: Version, fate: Fate) {
+    let dir = tempfile::tempdir().unwrap();
+    materialise(state, dir.path(), &recorded.inodes);
+    let before = fingerprint(dir.path());
+    let mut launch = Launch::new(version, &dir.path().join(boot.data_dir), boot.name);
+    if let Some(wal_dir) = boot.wal_dir {
+        launch = launch.args(["--wal-dir".to_owned(), dir.path().join(wal_dir).display().to_string()]);
+    }
+    if fate == Fate::Starts {
+        let server = launch.start();
+        assert_eq!(server.hashkv(0).revision, testdata::hashkv_facts("3.4.23", "s1-precompact").1);
+        return;
+    }
+    let mut server = launch.spawn();
+    let ended = server.wait_exit(Duration::from_secs(30));
+    assert!(
+        ended.is_some_and(|status| !status.success()),
+        "{version:?} starts {}: {}",
+        state.story,
+        server.log()
+    );
+    assert!(server.log().contains("no such file or directory"), "{}: {}", state.story, server.log());
+    assert_eq!(before.contents(), fingerprint(dir.path()).contents(), "{version:?} {}", state.story);
+}
