@@ -197,3 +197,81 @@ impl V2Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use wal::raftpb::EntryType;
+    use wal::{Payload, read_segment};
+
+    use super::*;
+
+    /// The data of all entries of a real server's log that ask for something.
+    fn requests_of(version: &str) -> Vec<Vec<u8>> {
+        let name = format!("../../wal/tests/golden/live-{version}.wal.zst");
+        let packed = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        let log = zstd::decode_all(packed.as_slice()).unwrap();
+        read_segment(&log)
+            .filter_map(|record| match record.unwrap().payload().unwrap() {
+                Payload::Entry(entry) if entry.entry_type() == i32::from(EntryType::Normal) => entry.data,
+                _ => None,
+            })
+            .filter(|data| !data.is_empty())
+            .collect()
+    }
+
+    /// Of the requests real servers logged, those of the kinds generated here are written again to the byte.
+    #[test]
+    fn requests_of_servers_are_written_again() {
+        for (version, kinds) in [
+            ("3.4.23", &["put", "delete", "txn", "compaction", "lease"][..]),
+            ("3.5.30", &["put", "delete", "txn", "compaction", "lease"]),
+            ("3.7.1", &["put", "delete", "txn", "compaction", "lease", "version", "attributes"]),
+        ] {
+            let mut again: BTreeMap<&str, u32> = BTreeMap::new();
+            for data in requests_of(version) {
+                let Ok(request) = Request::decode(data.as_slice()) else { continue };
+                let kind = match &request {
+                    Request { put: Some(_), .. } => "put",
+                    Request { delete_range: Some(_), .. } => "delete",
+                    Request { txn: Some(_), .. } => "txn",
+                    Request { compaction: Some(_), .. } => "compaction",
+                    Request { lease_grant: Some(_), .. } => "lease",
+                    Request { cluster_version_set: Some(_), .. } => "version",
+                    Request { member_attributes_set: Some(_), .. } => "attributes",
+                    _ => continue,
+                };
+                if request.encode_to_vec() == data {
+                    *again.entry(kind).or_default() += 1;
+                }
+            }
+            for kind in kinds {
+                assert!(again.contains_key(kind), "{version}: no {kind} among {again:?}");
+            }
+            assert!(again["put"] > 50, "{version}: {again:?}");
+        }
+    }
+
+    #[test]
+    fn v2_requests_of_servers_are_written_again() {
+        for version in ["3.4.23", "3.5.30"] {
+            let mut paths = Vec::new();
+            for data in requests_of(version) {
+                let Ok(read) = V2Request::decode(data.as_slice()) else { continue };
+                if read.method.as_deref() != Some("PUT") {
+                    continue;
+                }
+                let path = read.path.unwrap();
+                assert_eq!(
+                    V2Request::put(read.id.unwrap(), path.clone(), read.value.unwrap()).encode_to_vec(),
+                    data
+                );
+                paths.push(path);
+            }
+            assert!(paths.iter().any(|path| path.ends_with("/attributes")), "{version}: {paths:?}");
+            assert!(paths.iter().any(|path| path == "/0/version"), "{version}: {paths:?}");
+        }
+    }
+}

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
@@ -61,4 +63,25 @@ fn exit_codes_are_those_of_the_main_program() {
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["taken"]);
     assert_eq!(fs::read(dir.path().join("taken")).unwrap(), b"x");
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(cargo_bin("etcd-rescue-generate"))
+        .args(["--preset", "big", "--scale", "2", "-o", "a.db"])
+        .current_dir(dir.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let partial = dir.path().join("a.db.etcd-rescue-partial");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !fs::metadata(&partial).is_ok_and(|file| file.len() > 0) {
+        assert!(Instant::now() < deadline, "it did not begin to write");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
