@@ -94,7 +94,7 @@ impl Client {
 
     fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.tools.command("etcdctl");
-        command.args(["--endpoints", &self.endpoints, "--dial-timeout=2s", "--command-timeout=10s"]);
+        command.args(["--endpoints", &self.endpoints, "--dial-timeout=10s", "--command-timeout=20s"]);
         if let Some(user) = &self.user {
             command.args(["--user", user]);
         }
