@@ -23,6 +23,7 @@ const NAMES: [&[u8]; 3] = [b"key", b"lease", b"meta"];
 struct Level {
     /// Where it begins in the events.
     at: usize,
+    name: Vec<u8>,
     number: u64,
     last: Vec<u8>,
 }
@@ -70,15 +71,17 @@ impl Program<'_> {
         };
         self.build.begin_bucket(&name)?;
         self.build.set_sequence(sequence);
-        self.level().last.clone_from(&name);
-        self.levels.push(Level { at: self.events.len(), number: 0, last: Vec::new() });
+        self.levels.push(Level { at: self.events.len(), name: name.clone(), number: 0, last: Vec::new() });
         self.events.push(Event::Begin { name, sequence });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), BuildError> {
         self.build.end_bucket()?;
-        self.levels.pop();
+        if let Some(level) = self.levels.pop() {
+            // A bucket that is discarded instead leaves its name free.
+            self.level().last = level.name;
+        }
         self.events.push(Event::End);
         Ok(())
     }
@@ -162,7 +165,7 @@ fn run(bytes: &[u8], file: &mut Vec<u8>) -> Option<(Built, Vec<Event>)> {
         Ok(build) => build,
         Err(error) => panic!("{options:?}: {error}"),
     };
-    let root = Level { at: 0, number: 0, last: Vec::new() };
+    let root = Level { at: 0, name: Vec::new(), number: 0, last: Vec::new() };
     let mut program = Program { build, events: Vec::new(), levels: vec![root], left_bytes: MOST_BYTES };
     for step in steps.chunks_exact(3) {
         match program.step(step[0], step[1], step[2]) {
