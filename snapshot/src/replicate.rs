@@ -35,9 +35,10 @@ struct Sizes {
 
 /// A chunk keeps a device busy and stays in a processor's cache between checksum and copy. A window's sync costs
 /// milliseconds, and the last window's is waited for.
-const SIZES: Sizes = Sizes { chunk: 4 << 20, window: 32 << 20 };
-/// Windows under way at once: one is written while another is synced and a third is read.
-const WORKERS: u64 = 3;
+const SIZES: Sizes = Sizes { chunk: 2 << 20, window: 16 << 20 };
+/// Windows under way at once: some are written while others are synced and read, and memory, a chunk and a huge page
+/// each, stays small.
+const WORKERS: u64 = 6;
 /// What `O_DIRECT` asks of addresses, offsets and lengths: a multiple of the device's block, of which pages are.
 const ALIGN_BYTES: usize = 4096;
 /// The smallest huge page of the machines etcd runs on; a multiple of the above.
