@@ -6,8 +6,8 @@
 #   etcd-3.5.new/  etcd, etcdctl, etcdutl   Debian trixie, else sid; VERSION says which it is
 #   judge/         judge                    built from testdata/judge on Debian bookworm's bbolt 1.3.6
 #   go/            the Go compiler and libraries for it, Debian bookworm: golang-1.19-*, golang-*-dev
-# Needs apt-get, dpkg-deb and python3 with pip; not root. Nothing is installed into the system:
-# packages are downloaded and unpacked. A directory whose programs answer is left as it is.
+# Needs apt-get, dpkg-deb and python3 with pip; root only where strace is missing. Nothing else is installed
+# into the system: packages are downloaded and unpacked. A directory whose programs answer is left as it is.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -24,6 +24,11 @@ for needed in apt-get dpkg-deb python3; do
     command -v "$needed" >/dev/null || die "needs $needed"
 done
 python3 -m pip --version >/dev/null 2>&1 || die "needs python3-pip"
+
+# The crash rig records and injects with strace, a program of the system: the one thing installed into it.
+if ! command -v strace >/dev/null; then
+    { apt-get -q update && apt-get -qy install strace; } >&2 || die "needs strace; as root: apt-get install strace"
+fi
 
 # The version that DIR's programs print; fails unless every one named starts and they agree.
 version_of() { # DIR PROGRAM...

@@ -160,7 +160,7 @@ fn assert_next_run_copes(world: &World, job: &Job, recorded: &Recorded, state: &
         Some(0) => {
             assert!(verdicts.iter().all(|v| *v == Verdict::Absent), "{story}: {next:#?}");
             assert!(!has_partial || next.stderr.contains("--clean removes it"), "{story}: {next:#?}");
-            assert_whole(world, job, recorded, story);
+            assert_whole(world, job, &recorded.whole, story);
         }
         Some(1) if verdicts.contains(&Verdict::Barred) => {
             next.says(1, &["holds an unfinished restore", "--clean, together with the same --wal-dir"]);
@@ -177,14 +177,14 @@ fn assert_next_run_copes(world: &World, job: &Job, recorded: &Recorded, state: &
         return;
     }
     assert_eq!(cleaned.code, Some(0), "{story}: {cleaned:#?}");
-    assert_whole(world, job, recorded, story);
+    assert_whole(world, job, &recorded.whole, story);
     let names = world.names();
     assert!(!names.iter().any(|name| name.contains(PARTIAL)), "{story}: {names:?}");
 }
 
 /// Asserts that `out/` holds what the uncut run left.
-pub(crate) fn assert_whole(world: &World, job: &Job, recorded: &Recorded, story: &str) {
-    let verdicts = judge(job, &on_disk(&world.output("")), &recorded.whole).unwrap();
+pub(crate) fn assert_whole(world: &World, job: &Job, whole: &State, story: &str) {
+    let verdicts = judge(job, &on_disk(&world.output("")), whole).unwrap();
     assert!(verdicts.iter().all(|v| *v == Verdict::Complete), "{job:?}, {story}: {verdicts:?}");
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cuts;
+mod faults;
 mod jobs;
 mod judge;
 mod model;
