@@ -39,6 +39,8 @@ const SIZES: Sizes = Sizes { chunk: 2 << 20, window: 16 << 20 };
 /// Windows under way at once: some are written while others are synced and read, and memory, a chunk and a huge page
 /// each, stays small.
 const WORKERS: u64 = 6;
+/// The same through the page cache, where a file lets one write at a time and the others spin.
+const WORKERS_IN_CACHE: u64 = 2;
 /// What `O_DIRECT` asks of addresses, offsets and lengths: a multiple of the device's block, of which pages are.
 const ALIGN_BYTES: usize = 4096;
 /// The smallest huge page of the machines etcd runs on; a multiple of the above.
@@ -267,7 +269,8 @@ fn run<S: Source, T: Target>(
     watch: &dyn Watch,
 ) -> Result<(), ReplicateError> {
     let work = Work { image, targets, sizes, watch, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
-    let others = image.len_bytes().div_ceil(sizes.window).min(WORKERS).saturating_sub(1);
+    let workers = if targets.iter().any(Target::is_direct) { WORKERS } else { WORKERS_IN_CACHE };
+    let others = image.len_bytes().div_ceil(sizes.window).min(workers).saturating_sub(1);
     std::thread::scope(|scope| {
         // A system that has no thread left gets by with fewer.
         let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, || work.work()).ok();
