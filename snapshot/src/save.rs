@@ -1,18 +1,20 @@
 //! `snapshot save`: the snapshot a server would send, made from a dead member's db (FORMATS D).
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bbolt::{Db, OpenError as DbError, Source, Watch};
+use bbolt::{Db, OpenError as DbError, Unmetered, Watch};
 
-use crate::copy::{self, CopyError, SpaceError};
+use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
 use crate::image;
 use crate::integrity::{self, Digest, HashingError, Integrity, TRAILER_BYTES, Verdict};
 use crate::opened::Opened;
 use crate::overlay::Overlay;
+use crate::plan::Until;
+use crate::replicate::{ReplicateError, replicate};
 use crate::stage::{self, Kind, Owner, Stage, StageError};
 use crate::status::{self, Examined, StatusError};
 use crate::structure::is_damaged;
@@ -106,13 +108,13 @@ pub enum SaveError {
     /// There is no room.
     #[error("{0}; nothing was written")]
     Space(#[from] SpaceError),
-    /// The image could not be copied.
+    /// The image could not be written, or read back.
     #[error("{}: {source}; nothing was left behind", path.display())]
-    Copy {
+    Write {
         /// The output.
         path: PathBuf,
         /// Why.
-        source: CopyError,
+        source: ReplicateError,
     },
     /// The system refused.
     #[error("{}: {source}; nothing was left behind", path.display())]
@@ -226,46 +228,58 @@ pub(crate) fn write(
     let image_bytes = db.meta().logical_bytes();
     let overlay = Overlay::new(db.source(), image_bytes, patches.iter().copied());
     copy::ensure_space(output, image_bytes + TRAILER_BYTES)?;
-    watch.begin("hashing", image_bytes);
-    let digest = sha256(&overlay, image_bytes, &input.path().display().to_string(), watch)?;
+    let hashed = |watch: &dyn Watch| {
+        integrity::sha256(&overlay, image_bytes, watch).map_err(|source| match source {
+            HashingError::Interrupted => SaveError::Interrupted,
+            source @ HashingError::Source(_) => {
+                SaveError::Hashing { path: input.path().display().to_string(), source }
+            }
+        })
+    };
     if options.dry_run {
-        return Ok(Written { image_bytes, digest });
+        watch.begin("hashing", image_bytes);
+        return Ok(Written { image_bytes, digest: hashed(watch)? });
     }
     let stage = Stage::new(output, Kind::File)?;
     let Some(file) = stage.file() else {
         return Err(StageError::NotADirectory(output.to_owned()).into());
     };
+    // Every byte is written once and read back once.
     watch.begin("writing", 2 * image_bytes);
-    copy::copy_range(input.source().file(), image_bytes, file, watch).map_err(|source| match source {
-        CopyError::Interrupted => SaveError::Interrupted,
-        source => SaveError::Copy { path: output.to_owned(), source },
-    })?;
-    for (offset, bytes) in patches {
-        file.write_all_at(bytes, *offset).map_err(io_error)?;
+    let stop = AtomicBool::new(false);
+    let until = Until { watch, stop: &stop };
+    let (digest, written) = rayon::join(
+        || hashed(&Unmetered(&until)).inspect_err(|_| stop.store(true, Ordering::Relaxed)),
+        || {
+            replicate(&overlay, input.source().file(), &[(file, stage.path())], &until)
+                .inspect_err(|_| stop.store(true, Ordering::Relaxed))
+        },
+    );
+    let digest = match (digest, written) {
+        (Ok(digest), Ok(())) => digest,
+        (Err(error), Ok(()) | Err(ReplicateError::Interrupted)) => return Err(error),
+        (_, Err(error)) => return Err(not_written(error, input, output)),
+    };
+    let mut trailer = [0; 32];
+    file.write_all_at(&digest.0, image_bytes)
+        .and_then(|()| copy::sync_and_drop_cache(file))
+        .and_then(|()| file.read_exact_at(&mut trailer, image_bytes))
+        .map_err(io_error)?;
+    if trailer != digest.0 {
+        return Err(SaveError::ReadBack { path: output.to_owned() });
     }
-    file.write_all_at(&digest.0, image_bytes).map_err(io_error)?;
-    copy::sync_and_drop_cache(file).map_err(io_error)?;
-    read_back(stage.path(), output, digest, watch)?;
     stage.commit(options.owner)?;
     Ok(Written { image_bytes, digest })
 }
 
-fn read_back(staged: &Path, output: &Path, digest: Digest, watch: &dyn Watch) -> Result<(), SaveError> {
-    let io_error = |source| SaveError::Io { path: output.to_owned(), source };
-    let source = bbolt::source::Pread::new(File::open(staged).map_err(io_error)?).map_err(io_error)?;
-    let verdict = integrity::verify(&source, watch).map_err(|source| match source {
-        HashingError::Interrupted => SaveError::Interrupted,
-        source @ HashingError::Source(_) => SaveError::Hashing { path: output.display().to_string(), source },
-    })?;
-    if verdict.integrity == Integrity::Verified && verdict.computed == Some(digest) {
-        return Ok(());
+fn not_written(error: ReplicateError, input: &Opened, output: &Path) -> SaveError {
+    let path = output.to_owned();
+    match error {
+        ReplicateError::Interrupted => SaveError::Interrupted,
+        ReplicateError::Image(source) => {
+            SaveError::Hashing { path: input.path().display().to_string(), source: source.into() }
+        }
+        ReplicateError::Differs { .. } => SaveError::ReadBack { path },
+        source @ ReplicateError::Target { .. } => SaveError::Write { path, source },
     }
-    Err(SaveError::ReadBack { path: output.to_owned() })
-}
-
-fn sha256<S: Source>(source: &S, len_bytes: u64, path: &str, watch: &dyn Watch) -> Result<Digest, SaveError> {
-    integrity::sha256(source, len_bytes, watch).map_err(|source| match source {
-        HashingError::Interrupted => SaveError::Interrupted,
-        source @ HashingError::Source(_) => SaveError::Hashing { path: path.to_owned(), source },
-    })
 }

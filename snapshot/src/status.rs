@@ -148,15 +148,7 @@ pub(crate) fn examine<S: Source>(
             }
         }
     }
-    if let (Integrity::Mismatch, Some(expected), Some(computed)) =
-        (verdict.integrity, verdict.expected, verdict.computed)
-    {
-        let message = format!(
-            "the image's SHA-256 is {computed}, its trailer says {expected}: the file changed after it was taken. \
-             Copy it again, or use another snapshot"
-        );
-        findings.push(Finding::new("SNAP-HASH-MISMATCH", Severity::Error, message));
-    }
+    findings.extend(verdict.finding());
     let total_size = db.meta().logical_bytes();
     Ok(Examined { verdict, findings, contents, total_size })
 }

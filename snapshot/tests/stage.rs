@@ -6,63 +6,14 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use snapshot::copy::{self, CopyError, SpaceError};
+use snapshot::copy::{self, SpaceError};
+use snapshot::overlay::Overlay;
+use snapshot::replicate::{ReplicateError, replicate};
 use snapshot::stage::{FILE_MODE, Kind, Stage};
-
-#[derive(Default)]
-struct Meter {
-    told: AtomicU64,
-    stop_after: Option<u64>,
-}
-
-impl bbolt::Watch for Meter {
-    fn advance(&self, bytes: u64) {
-        self.told.fetch_add(bytes, Ordering::Relaxed);
-    }
-    fn interrupted(&self) -> bool {
-        self.stop_after.is_some_and(|limit| self.told.load(Ordering::Relaxed) >= limit)
-    }
-}
 
 fn new_file(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).create_new(true).open(path).expect("a new file")
-}
-
-#[test]
-fn a_copy_is_of_the_range_asked_for() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| u8::try_from(i % 251).expect("small")).collect();
-    fs::write(dir.path().join("source"), &bytes).expect("written");
-    let source = bbolt::file::open_read_only(&dir.path().join("source")).expect("opened");
-    for (i, len) in [0, 1, 4096, 1 << 20, 2_999_999, 3_000_000].into_iter().enumerate() {
-        let path = dir.path().join(format!("target{i}"));
-        let meter = Meter::default();
-        copy::copy_range(&source, len, &new_file(&path), &meter).expect("copied");
-        let len = usize::try_from(len).expect("small");
-        assert!(fs::read(&path).expect("there") == bytes[..len], "{len}");
-        assert_eq!(meter.told.into_inner(), u64::try_from(len).expect("small"));
-    }
-    let short = copy::copy_range(&source, 3_000_001, &new_file(&dir.path().join("t")), &());
-    assert!(matches!(short, Err(CopyError::Short { offset: 3_000_000, missing: 1 })));
-    let stopped = Meter { stop_after: Some(0), ..Meter::default() };
-    let result = copy::copy_range(&source, 5, &new_file(&dir.path().join("s")), &stopped);
-    assert!(matches!(result, Err(CopyError::Interrupted)));
-}
-
-#[test]
-fn a_full_target_is_a_write_error_with_its_place() {
-    let dir = tempfile::tempdir().expect("a directory");
-    fs::write(dir.path().join("source"), [1; 5000]).expect("written");
-    let source = File::open(dir.path().join("source")).expect("opened");
-    // The kernel's own full disk.
-    let full = OpenOptions::new().write(true).open("/dev/full").expect("on every Linux");
-    let error = copy::copy_range(&source, 5000, &full, &()).expect_err("no room");
-    assert!(
-        matches!(&error, CopyError::Write { offset: 0, error } if error.kind() == ErrorKind::StorageFull),
-        "{error}"
-    );
 }
 
 #[test]
@@ -136,7 +87,8 @@ fn a_disk_that_fills_half_way_leaves_nothing() {
 
 fn on_a_small_disk(dir: &Path) {
     let source_dir = tempfile::tempdir_in("/dev/shm").expect("a directory");
-    fs::write(source_dir.path().join("db"), vec![7; 2 << 20]).expect("written");
+    let bytes = vec![7; 2 << 20];
+    fs::write(source_dir.path().join("db"), &bytes).expect("written");
     let source = File::open(source_dir.path().join("db")).expect("opened");
     for kind in [Kind::Dir, Kind::File] {
         let out = dir.join("a/out");
@@ -144,9 +96,11 @@ fn on_a_small_disk(dir: &Path) {
         let stage = Stage::new(&out, kind).expect("there is room for a name");
         let made = (kind == Kind::Dir).then(|| stage.create_file("db", FILE_MODE).expect("a file"));
         let target = made.as_ref().or(stage.file()).expect("one of the two");
-        let error = copy::copy_range(&source, 2 << 20, target, &()).expect_err("no room");
+        let path = if made.is_some() { stage.path().join("db") } else { stage.path().to_owned() };
+        let image = Overlay::new(&bytes, 2 << 20, []);
+        let error = replicate(&image, &source, &[(target, &path)], &()).expect_err("no room");
         assert!(
-            matches!(&error, CopyError::Write { error, .. } if error.kind() == ErrorKind::StorageFull),
+            matches!(&error, ReplicateError::Target { error, .. } if error.kind() == ErrorKind::StorageFull),
             "{error}"
         );
         let no_room = copy::preallocate(target, wal::SEGMENT_SIZE_BYTES).expect_err("no room");
