@@ -3,7 +3,8 @@
 # Usage: scripts/bench-peers.sh [--scale SIZE] [--runs N] [--sets "big frag flat"] [--dir DIR] [--out DIR] [--keep]
 #   --scale  size of the preset `big`; `frag` and `flat` keep their proportions to it (default 1GiB)
 #   --runs   runs of every command, in turn (default 7)
-#   --dir    where the generated files go (default target/bench-peers; files of the same scale are used again)
+#   --dir    where the generated files go (default target/bench-peers)
+#   --keep   leave them there, for the next run of this commit to use again
 #   --out    where restored directories and copies go (default DIR/out; on a tmpfs the disk's noise stays out)
 # Yardsticks: Y = etcdutl 3.5.1 `snapshot status`, S = `openssl dgst -sha256`, C = `cp` and `sync` of the file,
 # 3C = three `cp` and one `sync`. All of the same file in the same run, page cache warm.
@@ -24,7 +25,11 @@ while [ $# -gt 0 ]; do
     shift
 done
 case $runs in ''|*[!0-9]*|0) echo "bench-peers: --runs needs a positive number" >&2; exit 2 ;; esac
-bytes=$(numfmt --from=auto --to=none "${scale%B}") || { echo "bench-peers: --scale needs a size such as 1GiB" >&2; exit 2; }
+bytes=$(numfmt --from=auto --to=none "${scale%B}" 2>/dev/null) && [ "$bytes" -gt 1000000 ] ||
+    { echo "bench-peers: --scale needs a size such as 1GiB" >&2; exit 2; }
+for set in $sets; do
+    case $set in big|frag|flat) ;; *) echo "bench-peers: no preset $set" >&2; exit 2 ;; esac
+done
 
 tools=${ETCD_RESCUE_TOOLS:-.tools}
 [ -x "$tools/etcd-3.5.1/etcdutl" ] && [ -x "$tools/etcd-3.5.new/etcdutl" ] || scripts/install-oracles.sh
@@ -54,6 +59,7 @@ timed() { # LABEL COMMAND...
     printf '%s\t%s\t%s\n' "$set" "$label" "$(( ${ended/./} - ${started/./} ))" >>"$times"
     # What a run wrote is no business of the next one.
     rm -rf "${scratch:?}"/w.*
+    sync -f "$scratch"
 }
 
 copied() { cp "$file" "$scratch/w.1" && sync "$scratch/w.1"; }
@@ -63,24 +69,35 @@ copied_thrice() {
     sync "$scratch"/w.1 "$scratch"/w.2 "$scratch"/w.3
 }
 
-round() {
+round() { # NUMBER
+    # In another order each time, the same on every machine, so that nobody always has the same neighbour.
+    local command
+    for command in $(printf '%s\n' openssl y status skip pread hash status_new cp restore save restore_old restore_new \
+        cp3 all | shuf --random-source=<(yes "$1")); do
+        one "$command"
+    done
+}
+
+one() { # COMMAND
     local three=m1=http://127.0.0.1:1,m2=http://127.0.0.1:2,m3=http://127.0.0.1:3
     local old=$tools/etcd-3.5.1/etcdutl new=$tools/etcd-3.5.new/etcdutl
-    timed "S: openssl dgst -sha256" openssl dgst -sha256 "$file"
-    timed "Y: etcdutl 3.5.1 snapshot status" "$old" snapshot status "$file"
-    timed "ours: snapshot status" "$ours" snapshot status "$file"
-    timed "ours: snapshot status --skip-hash-check" "$ours" snapshot status --skip-hash-check "$file"
-    timed "ours: snapshot status --io pread" "$ours" --io pread snapshot status "$file"
-    timed "ours: snapshot hash" "$ours" snapshot hash "$file"
-    timed "etcdutl $newer snapshot status" "$new" snapshot status "$file"
-    timed "C: cp and sync" copied
-    timed "ours: snapshot restore" "$ours" snapshot restore "$file" --data-dir "$scratch/w.restored"
-    timed "ours: snapshot save" "$ours" snapshot save "$file" -o "$scratch/w.saved"
-    timed "etcdutl 3.5.1 snapshot restore" "$old" snapshot restore "$file" --data-dir "$scratch/w.restored"
-    timed "etcdutl $newer snapshot restore" "$new" snapshot restore "$file" --data-dir "$scratch/w.restored"
-    timed "3C: three cp and one sync" copied_thrice
-    timed "ours: snapshot restore --all-members (3)" "$ours" snapshot restore "$file" --all-members \
-        --initial-cluster "$three" -o "$scratch/w.all"
+    case $1 in
+        openssl) timed "S: openssl dgst -sha256" openssl dgst -sha256 "$file" ;;
+        y) timed "Y: etcdutl 3.5.1 snapshot status" "$old" snapshot status "$file" ;;
+        status) timed "ours: snapshot status" "$ours" snapshot status "$file" ;;
+        skip) timed "ours: snapshot status --skip-hash-check" "$ours" snapshot status --skip-hash-check "$file" ;;
+        pread) timed "ours: snapshot status --io pread" "$ours" --io pread snapshot status "$file" ;;
+        hash) timed "ours: snapshot hash" "$ours" snapshot hash "$file" ;;
+        status_new) timed "etcdutl $newer snapshot status" "$new" snapshot status "$file" ;;
+        cp) timed "C: cp and sync" copied ;;
+        restore) timed "ours: snapshot restore" "$ours" snapshot restore "$file" --data-dir "$scratch/w.restored" ;;
+        save) timed "ours: snapshot save" "$ours" snapshot save "$file" -o "$scratch/w.saved" ;;
+        restore_old) timed "etcdutl 3.5.1 snapshot restore" "$old" snapshot restore "$file" --data-dir "$scratch/w.restored" ;;
+        restore_new) timed "etcdutl $newer snapshot restore" "$new" snapshot restore "$file" --data-dir "$scratch/w.restored" ;;
+        cp3) timed "3C: three cp and one sync" copied_thrice ;;
+        all) timed "ours: snapshot restore --all-members (3)" "$ours" snapshot restore "$file" --all-members \
+                --initial-cluster "$three" -o "$scratch/w.all" ;;
+    esac
 }
 
 table() { # SET
@@ -108,6 +125,11 @@ table() { # SET
             slower = s > c ? s : c
             print "| command | median s | least | most | / Y | / S | / max(S, C) | / 3C |"
             print "|---|---|---|---|---|---|---|---|"
+            for (i = 2; i <= labels; i++) {
+                label = order[i]
+                for (j = i - 1; j > 0 && m[order[j]] > m[label]; j--) order[j + 1] = order[j]
+                order[j + 1] = label
+            }
             for (i = 1; i <= labels; i++) {
                 label = order[i]
                 printf "| %s | %.3f | %.3f | %.3f | %s | %s | %s | %s |\n", label, m[label], low[label], high[label],
@@ -116,11 +138,12 @@ table() { # SET
         }' "$times"
 }
 
+commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 report=benches/runs/$(date -u +%Y-%m-%d).md
 body=$scratch/report
 {
-    printf '\n## %s UTC, commit %s\n\n' "$(date -u '+%Y-%m-%d %H:%M')" "$(git describe --always --dirty 2>/dev/null || echo unknown)"
-    printf -- '- %s runs of each command in turn, page cache warm; medians of wall time in seconds\n' "$runs"
+    printf '\n## %s UTC, commit %s\n\n' "$(date -u '+%Y-%m-%d %H:%M')" "$commit"
+    printf -- '- scale %s; %s runs of each command in turn, page cache warm; medians of wall time in seconds\n' "$scale" "$runs"
     printf -- '- %s, %s cores, %s GiB of memory, Linux %s\n' \
         "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | sed -n 1p)" "$(nproc)" \
         "$(awk '/^MemTotal/ { printf "%d", $2 / 1048576 + 0.5 }' /proc/meminfo)" "$(uname -r)"
@@ -128,14 +151,13 @@ body=$scratch/report
 } >"$body"
 
 for set in $sets; do
-    [ -n "${baseline[$set]:-}" ] || { echo "bench-peers: no preset $set" >&2; exit 2; }
-    size=$((baseline[$set] * bytes / baseline[big]))
-    file=$dir/$set-$size.db
-    [ -e "$file" ] || "$generate" --preset "$set" --size "$size" --trailer -o "$file"
+    size=$(awk -v b="${baseline[$set]}" -v n="$bytes" -v big="${baseline[big]}" 'BEGIN { printf "%.0f", b / big * n }')
+    file=$dir/$set-$size-$commit.db
+    [ -e "$file" ] || "$generate" --quiet --preset "$set" --size "$size" --trailer -o "$file"
     cat "$file" >/dev/null
     for run in $(seq "$runs"); do
         echo "bench-peers: $set, run $run of $runs" >&2
-        round
+        round "$run"
     done
     printf '\n### %s: %s bytes\n\n' "$set" "$(stat -c %s "$file")" >>"$body"
     table "$set" >>"$body"

@@ -104,6 +104,14 @@ pub enum InputError {
         /// What it said.
         error: io::Error,
     },
+    /// Not even its beginning can be read.
+    #[error("{}: cannot read it at 0x0: {error}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A directory where a file was meant.
     #[error("{} is a directory; a file was expected", .0.display())]
     Directory(PathBuf),
@@ -258,7 +266,8 @@ pub fn open(path: &Path, options: &InputOptions, watch: &dyn Watch) -> Result<In
     if len_bytes == 0 {
         return Err(InputError::Empty(owned()));
     }
-    let container = match Magic::of(&head(&file).map_err(io)?) {
+    let unreadable = |error| InputError::Unreadable { path: owned(), error };
+    let container = match Magic::of(&head(&file).map_err(unreadable)?) {
         Magic::None => return Ok(Input { file, len_bytes, container: Container::Plain, path: owned() }),
         Magic::Tar => return Err(InputError::Tar(owned())),
         Magic::Other(kind) => return Err(InputError::Unsupported { path: owned(), kind }),
