@@ -21,8 +21,11 @@ pub(crate) const MAX_VALUE_BYTES: usize = 0x7FFF_FFFE;
 pub(crate) const LEAST_ELEMENTS: usize = 2;
 /// Most elements a page is closed with. bbolt panics at 0xFFFF; one is left for a last element without company.
 const MOST_ELEMENTS: usize = 0xFFFF - 2;
-/// Most bytes a page with its overflow may have, so that every position in it fits 32 bits.
-const MOST_NODE_BYTES: u64 = u32::MAX as u64;
+/// Most bytes a page with its overflow may have: bbolt 1.3 reads each key and value through an array of 2^31 - 1 bytes
+/// that starts at the element's own head, and panics where one ends beyond it.
+const MOST_NODE_BYTES: u64 = 0x7FFF_FFFF;
+/// Most bytes of a key and its value, so that they fit in a page of their own.
+const MOST_PAIR_BYTES: u64 = MOST_NODE_BYTES - (HEADER_BYTES + ELEMENT_BYTES) as u64;
 /// How full leaves are made, in percent of a page: etcd's own fill for the bucket `key` and for defragmentation.
 pub(crate) const LEAF_FILL_PERCENT: u8 = 90;
 /// How full branches are made. A tree taken up at its right edge brings a branch of any fill along, and one that
@@ -49,6 +52,13 @@ pub enum ElementError {
         /// Its length in bytes.
         len_bytes: usize,
     },
+    /// The key and the value do not fit in one page with its overflow, although each alone would: bbolt panics as soon
+    /// as it reads beyond 2^31 - 1 bytes.
+    #[error("key and value have {len_bytes} bytes; at most 2147483615 fit in one page with its overflow")]
+    PairTooLong {
+        /// Their length together, in bytes.
+        len_bytes: u64,
+    },
 }
 
 /// A key and its value, of lengths that were checked.
@@ -73,6 +83,10 @@ impl<'a> LeafElement<'a> {
             .ok()
             .filter(|_| value.len() <= MAX_VALUE_BYTES)
             .ok_or(ElementError::ValueTooLong { len_bytes: value.len() })?;
+        let len_bytes = u64::from(key_bytes) + u64::from(value_bytes);
+        if len_bytes > MOST_PAIR_BYTES {
+            return Err(ElementError::PairTooLong { len_bytes });
+        }
         Ok(Self { key, value, key_bytes, value_bytes, is_bucket })
     }
 }
@@ -127,7 +141,7 @@ struct Pending {
 impl Pending {
     /// Length of key and value in bytes.
     fn data_bytes(&self) -> u32 {
-        // 32 KiB and 2 GiB: no overflow.
+        // At most MOST_PAIR_BYTES: no overflow.
         self.key_bytes.saturating_add(self.value_bytes)
     }
 
@@ -186,7 +200,9 @@ impl Splitter {
         let full = self.open >= LEAST_ELEMENTS && (bytes > self.fill_bytes || self.open >= MOST_ELEMENTS);
         let mut done = None;
         if full || (self.open > 0 && bytes > MOST_NODE_BYTES) {
-            // Only values of gigabytes come here with a page waiting: the one after it is then closed too.
+            // Only values of gigabytes come here with a page waiting: the one after it is then closed too, with a
+            // single element. bbolt takes that of a leaf, and has no other room for two values it could not read from
+            // one page; keys alone are too short for a branch to come to it.
             done = Some(self.closed).filter(|n| *n > 0);
             self.fill_bytes = self.later_fill_bytes;
             (self.closed, self.closed_bytes) = (self.open, self.open_bytes);
@@ -273,7 +289,7 @@ impl Level {
         let elements = self.elements.get(..count).unwrap_or_default();
         let data_bytes: u64 = elements.iter().map(|element| u64::from(element.data_bytes())).sum();
         let node_bytes = (HEADER_BYTES + ELEMENT_BYTES * elements.len()) as u64 + data_bytes;
-        // The splitter keeps the count below 0xFFFF and all positions within 32 bits.
+        // The splitter keeps the count below 0xFFFF and all positions within 31 bits.
         let overflow = u32::try_from(node_bytes.div_ceil(u64::from(page_size)) - 1).unwrap_or(u32::MAX);
         let count = u16::try_from(elements.len()).unwrap_or(u16::MAX);
         table.clear();
@@ -447,4 +463,117 @@ fn bucket_header(root: PageId, sequence: u64) -> [u8; BUCKET_HEADER_BYTES] {
     header[..8].copy_from_slice(&root.0.to_le_bytes());
     header[8..].copy_from_slice(&sequence.to_le_bytes());
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How many elements each page takes when elements of these lengths come one by one.
+    fn cut(splitter: &mut Splitter, lens: &[u64]) -> Vec<usize> {
+        let mut counts: Vec<usize> = lens.iter().filter_map(|len| splitter.push(*len)).collect();
+        counts.extend(splitter.finish().into_iter().filter(|count| *count > 0));
+        counts
+    }
+
+    fn leaves(lens: &[u64]) -> Vec<usize> {
+        cut(&mut Splitter::new(4096, LEAF_FILL_PERCENT), lens)
+    }
+
+    /// Page by page, the bytes each has with its head.
+    fn node_bytes(counts: &[usize], lens: &[u64]) -> Vec<u64> {
+        let mut rest = lens.iter();
+        counts.iter().map(|count| 16 + rest.by_ref().take(*count).sum::<u64>()).collect()
+    }
+
+    /// bbolt 1.3.6 panics on a pair that ends 2^31 bytes behind its element's head. With the page's own head, two pairs
+    /// of this length just fit, and each byte more is one too many.
+    #[test]
+    fn two_values_that_one_page_just_holds() {
+        let half = (0x7FFF_FFFF - 16) / 2;
+        for rest in [vec![], vec![20], vec![20; 3], vec![half; 2]] {
+            let lens = |first, second| [vec![first, second], rest.clone()].concat();
+            assert_eq!(leaves(&lens(half, half))[0], 2, "{rest:?}");
+            assert_eq!(leaves(&lens(half, half + 1))[0], 2, "{rest:?}");
+            assert_eq!(leaves(&lens(half + 1, half + 1))[0], 1, "{rest:?}");
+        }
+    }
+
+    /// Values of 2 GiB, of which no page holds two: leaves of one pair each, and small pairs at the side of whichever
+    /// leaves them room.
+    #[test]
+    fn values_that_fill_a_page_each() {
+        let most = MOST_PAIR_BYTES + 16;
+        assert_eq!(leaves(&[most]), [1]);
+        assert_eq!(leaves(&[most; 2]), [1, 1]);
+        assert_eq!(leaves(&[most; 5]), [1; 5]);
+        assert_eq!(leaves(&[20, 20, most]), [2, 1]);
+        assert_eq!(leaves(&[20, most, most, 20]), [1, 1, 1, 1]);
+        assert_eq!(leaves(&[most, 20, 20, most]), [1, 2, 1]);
+        assert_eq!(leaves(&[most - 20, 20, 20]), [2, 1]);
+        assert_eq!(leaves(&[20, most - 20, 20]), [2, 1]);
+    }
+
+    /// A pair of the greatest length, which is two short of what bbolt says of a value, and one that is longer. Zeroed
+    /// memory costs nothing until it is touched, and an element borrows.
+    #[test]
+    fn pairs_that_fit_in_a_page() {
+        let zeros = vec![0; 0x7FFF_FFFE];
+        let most = usize::try_from(0x7FFF_FFFF_u32 - 16 - 16).unwrap();
+        for key in [&b"k"[..], &[b'k'; 32_768]] {
+            let value = &zeros[..most - key.len()];
+            let element = LeafElement::new(key, value, false).unwrap();
+            assert_eq!(leaves(&[16 + u64::from(element.key_bytes) + u64::from(element.value_bytes)]), [1]);
+            // Without the element: a failure is not to show two gigabytes.
+            let long = LeafElement::new(key, &zeros[..=value.len()], false).map(|_| ()).unwrap_err();
+            assert_eq!(long, ElementError::PairTooLong { len_bytes: 0x7FFF_FFE0 });
+            assert!(long.to_string().contains(&most.to_string()), "{long}");
+        }
+    }
+
+    fn len() -> impl Strategy<Value = u64> {
+        let most = MOST_PAIR_BYTES + 16;
+        prop_oneof![
+            4 => 17u64..200,
+            2 => 17u64..70_000,
+            2 => (1u64..=4).prop_flat_map(move |parts| most / parts - 40..=most / parts),
+            1 => 17..=most,
+        ]
+    }
+
+    proptest! {
+        /// Nothing is lost, no page is longer than bbolt can read, and a page has a single pair only where its pair and
+        /// the next one, or the last page's and the one before, do not fit together.
+        #[test]
+        fn no_page_is_too_long(lens in prop::collection::vec(len(), 1..40), fill in 10u8..=100) {
+            let counts = cut(&mut Splitter::new(4096, fill), &lens);
+            prop_assert_eq!(counts.iter().sum::<usize>(), lens.len());
+            let bytes = node_bytes(&counts, &lens);
+            prop_assert!(bytes.iter().all(|bytes| *bytes <= 0x7FFF_FFFF), "{:?} of {:?}", bytes, counts);
+            let mut first = 0;
+            for (page, count) in counts.iter().enumerate() {
+                let together = match lens.get(first + 1) {
+                    Some(next) => 16 + lens[first] + next,
+                    None if page > 0 => bytes[page - 1] + lens[first],
+                    None => u64::MAX,
+                };
+                prop_assert!(*count > 1 || together > 0x7FFF_FFFF, "page {} of {:?}", page, counts);
+                first += count;
+            }
+        }
+
+        /// Branches have two children each, however long their keys.
+        #[test]
+        fn no_branch_has_one_child(
+            keys in prop::collection::vec(prop_oneof![1u64..=64, 1u64..=32_768], 2..300),
+            log in 10u32..=16,
+        ) {
+            let lens: Vec<u64> = keys.iter().map(|key| 16 + key).collect();
+            let counts = cut(&mut Splitter::new(1 << log, BRANCH_FILL_PERCENT), &lens);
+            prop_assert_eq!(counts.iter().sum::<usize>(), lens.len());
+            prop_assert!(counts.iter().all(|count| *count >= 2), "{:?}", counts);
+        }
+    }
 }
