@@ -100,7 +100,7 @@ pub(crate) fn restore(bytes: &[u8]) {
         clean: false,
     };
     let plan = match Plan::new(&repaired, "input", members, &options, &()) {
-        Ok(plan) => plan,
+        Ok((plan, _)) => plan,
         Err(error) => {
             assert!(!matches!(error, RestoreError::Edited { .. }));
             return;

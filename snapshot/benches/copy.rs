@@ -96,7 +96,7 @@ fn copies(c: &mut Criterion) {
                 timed(times, dir.path(), count, |files| {
                     let image = Overlay::new(&source, len_bytes, [(0, metas.as_slice())]);
                     let targets: Vec<_> = files.iter().map(|(file, path)| (file, path.as_path())).collect();
-                    replicate(&image, source.file(), &targets, &()).unwrap();
+                    replicate(&image, 0, source.file(), &targets, &()).unwrap();
                 })
             });
         });

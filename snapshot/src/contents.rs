@@ -75,7 +75,10 @@ pub(crate) fn check_and_read<S: Source>(
     }
     let contents = match visited.buckets {
         Some(buckets) => join(db, &reading, buckets, &Unmetered(watch)),
-        None => read(db, &Unmetered(watch)),
+        None => {
+            drop(reading);
+            read(db, &Unmetered(watch))
+        }
     };
     match contents {
         Ok(contents) => Ok((findings, Some(contents))),

@@ -28,9 +28,13 @@ pub fn preallocate(file: &File, len_bytes: u64) -> io::Result<()> {
 /// # Errors
 /// What the system says, above all that there is no room.
 pub(crate) fn reserve(file: &File, offset: u64, len_bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, len_bytes) {
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
-        Err(e) => Err(e.into()),
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, len_bytes) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(()),
+            // Whoever sent the signal is answered at the next look.
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
 }
 

@@ -15,6 +15,9 @@ const SECTOR_BYTES: u64 = 512;
 /// How much is hashed between two looks at the interrupt flag, in bytes.
 const STEP_BYTES: u64 = 1 << 20;
 
+/// Of how many bytes each checksum of [`chunk_sums`] is; a multiple of a step.
+pub const CHUNK_BYTES: u64 = 2 << 20;
+
 /// A SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest(pub [u8; 32]);
@@ -163,11 +166,84 @@ pub fn sha256<S: Source>(source: &S, len_bytes: u64, watch: &dyn Watch) -> Resul
     Ok(Digest(hasher.finalize().into()))
 }
 
+/// SHA-256 of the first `len_bytes` of `source` and, of the very same reads, their [`chunk_sums`].
+///
+/// # Errors
+/// When the file cannot be read, or the user asked to stop.
+pub fn sha256_and_sums<S: Source>(
+    source: &S,
+    len_bytes: u64,
+    watch: &dyn Watch,
+) -> Result<(Digest, Vec<u32>), HashingError> {
+    let mut hasher = Sha256::new();
+    let sums = sums_of(source, len_bytes, watch, |bytes| hasher.update(bytes))?;
+    Ok((Digest(hasher.finalize().into()), sums))
+}
+
+/// CRC-32C of each [`CHUNK_BYTES`] of the first `len_bytes` of `source`, the last of what is left: what a later read of the
+/// same bytes is held against.
+///
+/// # Errors
+/// When the file cannot be read, or the user asked to stop.
+pub fn chunk_sums<S: Source>(
+    source: &S,
+    len_bytes: u64,
+    watch: &dyn Watch,
+) -> Result<Vec<u32>, HashingError> {
+    sums_of(source, len_bytes, watch, |_| {})
+}
+
+fn sums_of<S: Source>(
+    source: &S,
+    len_bytes: u64,
+    watch: &dyn Watch,
+    mut take: impl FnMut(&[u8]),
+) -> Result<Vec<u32>, HashingError> {
+    let mut sums = Vec::new();
+    let (mut digest, mut done) = (crc_fast::Digest::new(CRC_32C), 0);
+    each_step(source, len_bytes, watch, |bytes| {
+        take(bytes);
+        digest.update(bytes);
+        done += bytes.len() as u64;
+        if done.is_multiple_of(CHUNK_BYTES) || done == len_bytes {
+            sums.push(narrow(digest.finalize()));
+            digest = crc_fast::Digest::new(CRC_32C);
+        }
+    })?;
+    Ok(sums)
+}
+
+/// A file that was not the same each time it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "changed while it was read{}: something writes to it, or its disk does not answer the same twice. Stop what writes, or \
+     copy the file to another disk, and run this again", .offset.map(|offset| format!(", at {offset:#x}")).unwrap_or_default()
+)]
+pub struct Changed {
+    /// Where the first difference is, as far as that is known: the start of a chunk.
+    pub offset: Option<u64>,
+}
+
+/// Holds the checksums of one read against those of another, as far as both go.
+///
+/// # Errors
+/// [`Changed`], with the first chunk that differs.
+pub fn ensure_same(first: &[u32], second: &[u32]) -> Result<(), Changed> {
+    match first.iter().zip(second).position(|(first, second)| first != second) {
+        None => Ok(()),
+        Some(chunk) => Err(Changed { offset: Some(chunk as u64 * CHUNK_BYTES) }),
+    }
+}
+
 /// CRC-32C of `bytes`, to hold what was read back against what was written.
 #[must_use]
 pub fn crc32c_of(bytes: &[u8]) -> u32 {
-    // The algorithm is 32 bits wide: nothing is cut off.
-    u32::try_from(crc_fast::checksum(CRC_32C, bytes)).unwrap_or_default()
+    narrow(crc_fast::checksum(CRC_32C, bytes))
+}
+
+/// The algorithm is 32 bits wide: nothing is cut off.
+fn narrow(checksum: u64) -> u32 {
+    u32::try_from(checksum).unwrap_or_default()
 }
 
 fn each_step<S: Source>(
@@ -208,5 +284,19 @@ mod tests {
         let abc: &[u8] = b"abcdef";
         let sha256 = sha256(&abc, 3, &()).unwrap().to_string();
         assert_eq!(sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+    #[test]
+    fn a_chunk_that_reads_otherwise_is_found() {
+        let chunk = usize::try_from(CHUNK_BYTES).unwrap();
+        let mut bytes: Vec<u8> = (0..2 * chunk + 5).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let (digest, sums) = sha256_and_sums(&bytes, bytes.len() as u64, &()).unwrap();
+        assert_eq!(digest, sha256(&bytes, bytes.len() as u64, &()).unwrap());
+        assert_eq!(sums, bytes.chunks(chunk).map(crc32c_of).collect::<Vec<_>>());
+        assert_eq!(ensure_same(&sums, &sums[..1]), Ok(()));
+        bytes[2 * chunk] ^= 1;
+        let now = chunk_sums(&bytes, bytes.len() as u64, &()).unwrap();
+        let changed = ensure_same(&sums, &now).unwrap_err();
+        assert_eq!(changed.offset, Some(2 * CHUNK_BYTES));
+        assert!(changed.to_string().starts_with("changed while it was read, at 0x400000: "));
     }
 }

@@ -1,5 +1,7 @@
 //! An input, opened: a snapshot, a db or a directory that holds one, compressed or not.
 
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bbolt::file::{FileError, lock_shared};
@@ -8,6 +10,7 @@ use bbolt::{Db, FileSource, OpenError as DbError, OpenOptions, Watch};
 use crate::datadir::{Kind, LocateError, Located, locate};
 use crate::finding::{Finding, Severity};
 use crate::input::{self, Container, InputError};
+use crate::integrity::Changed;
 
 /// How inputs are opened.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +59,7 @@ pub struct Opened {
     path: PathBuf,
     located: Located,
     source: FileSource,
+    stamp: Stamp,
     notes: Vec<String>,
 }
 
@@ -115,6 +119,17 @@ impl Opened {
         &self.source
     }
 
+    /// Makes sure that nobody wrote to the file since it was opened.
+    ///
+    /// # Errors
+    /// [`Changed`], also when that cannot be told any more.
+    pub fn ensure_not_written_to(&self) -> Result<(), Changed> {
+        match stamp(&self.source) {
+            Ok(stamp) if stamp == self.stamp => Ok(()),
+            _ => Err(Changed { offset: None }),
+        }
+    }
+
     /// The database in it.
     ///
     /// # Errors
@@ -122,6 +137,13 @@ impl Opened {
     pub fn db(&self) -> Result<Db<&FileSource>, DbError> {
         Db::from_source(&self.source)
     }
+}
+
+/// What changes when somebody writes to a file: its length, and the time of the last write in seconds and nanoseconds.
+type Stamp = (u64, i64, i64);
+
+fn stamp(source: &FileSource) -> io::Result<Stamp> {
+    source.file().metadata().map(|meta| (meta.len(), meta.mtime(), meta.mtime_nsec()))
 }
 
 /// Opens what `path` names: a snapshot or db file (also as `.gz`, `.zst` or one-entry `.zip`), a member dir, a data dir.
@@ -143,5 +165,6 @@ pub fn open(path: &Path, options: &InputOptions, watch: &dyn Watch) -> Result<Op
     }
     let source = FileSource::new(input.file, &located.db, options.open.io)
         .map_err(|source| FileError::Io { path: located.db.clone(), source })?;
-    Ok(Opened { path: path.to_owned(), located, source, notes })
+    let stamp = stamp(&source).map_err(|source| FileError::Io { path: located.db.clone(), source })?;
+    Ok(Opened { path: path.to_owned(), located, source, stamp, notes })
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use bbolt::{Source, SourceError};
 
+use crate::integrity;
+
 /// `base`, cut or extended to `len_bytes`, under patches that do not overlap. Bytes between the base's end and the
 /// patches read as zeros, as a file extended by writing there would.
 pub struct Overlay<'a, S> {
@@ -27,6 +29,54 @@ impl<'a, S: Source> Overlay<'a, S> {
         end > self.base.len_bytes() || !self.touching(offset, end).is_empty()
     }
 
+    /// The `len` bytes at `offset` and, of the same read of the base, the CRC-32C of its `summed` bytes there, which may be
+    /// more or fewer than `len`.
+    pub(crate) fn bytes_and_base_sum(
+        &self,
+        offset: u64,
+        len: u64,
+        summed: u64,
+    ) -> Result<(Cow<'_, [u8]>, u32), SourceError> {
+        let end = self.end(offset, len)?;
+        let base = self.base_bytes(offset, end.max(offset.saturating_add(summed)))?;
+        let summed = usize::try_from(summed).unwrap_or(usize::MAX).min(base.len());
+        let sum = integrity::crc32c_of(base.get(..summed).unwrap_or_default());
+        Ok((self.patched(offset, end, base), sum))
+    }
+
+    fn end(&self, offset: u64, len: u64) -> Result<u64, SourceError> {
+        let out = SourceError::OutOfRange { offset, len, available: self.len_bytes };
+        offset.checked_add(len).filter(|end| *end <= self.len_bytes).ok_or(out)
+    }
+
+    /// What the base has from `offset` to `end`, as far as it goes.
+    fn base_bytes(&self, offset: u64, end: u64) -> Result<Cow<'a, [u8]>, SourceError> {
+        let available = self.base.len_bytes();
+        let start = offset.min(available);
+        self.base.bytes(start, end.min(available).saturating_sub(start))
+    }
+
+    /// The bytes from `offset` to `end`, given what the base has from `offset` on, which may be more.
+    fn patched(&self, offset: u64, end: u64, mut base: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+        let Ok(len) = usize::try_from(end - offset) else { return Cow::default() };
+        let touching = self.touching(offset, end);
+        if touching.is_empty() && base.len() >= len {
+            return match base {
+                Cow::Borrowed(all) => Cow::Borrowed(all.get(..len).unwrap_or_default()),
+                Cow::Owned(ref mut all) => {
+                    all.truncate(len);
+                    base
+                }
+            };
+        }
+        let mut buffer = vec![0; len];
+        copy_part(&mut buffer, offset, offset, &base);
+        for (at, bytes) in touching {
+            copy_part(&mut buffer, offset, *at, bytes);
+        }
+        Cow::Owned(buffer)
+    }
+
     /// The patches that touch `offset..end`: none begins at or after `end`, none ends at or before `offset`.
     fn touching(&self, offset: u64, end: u64) -> &[(u64, &'a [u8])] {
         let first = self.patches.partition_point(|(at, bytes)| at + bytes.len() as u64 <= offset);
@@ -41,24 +91,8 @@ impl<S: Source> Source for Overlay<'_, S> {
     }
 
     fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>, SourceError> {
-        let out = SourceError::OutOfRange { offset, len, available: self.len_bytes };
-        let Some(end) = offset.checked_add(len).filter(|end| *end <= self.len_bytes) else {
-            return Err(out);
-        };
-        let touching = self.touching(offset, end);
-        let base_end = end.min(self.base.len_bytes());
-        if touching.is_empty() && base_end == end {
-            return self.base.bytes(offset, len);
-        }
-        let Ok(len_native) = usize::try_from(len) else { return Err(out) };
-        let mut buffer = vec![0; len_native];
-        if offset < base_end {
-            copy_part(&mut buffer, offset, offset, &self.base.bytes(offset, base_end - offset)?);
-        }
-        for (at, bytes) in touching {
-            copy_part(&mut buffer, offset, *at, bytes);
-        }
-        Ok(Cow::Owned(buffer))
+        let end = self.end(offset, len)?;
+        Ok(self.patched(offset, end, self.base_bytes(offset, end)?))
     }
 }
 
@@ -93,7 +127,13 @@ mod tests {
         for offset in 0..=50u64 {
             for len in 0..=50 - offset {
                 let range = usize::try_from(offset).unwrap()..usize::try_from(offset + len).unwrap();
-                assert_eq!(*overlay.bytes(offset, len).unwrap(), expected[range]);
+                assert_eq!(*overlay.bytes(offset, len).unwrap(), expected[range.clone()]);
+                for summed in 0..=40u64.saturating_sub(offset) {
+                    let (bytes, sum) = overlay.bytes_and_base_sum(offset, len, summed).unwrap();
+                    assert_eq!(*bytes, expected[range.clone()]);
+                    let summed = base.iter().skip(range.start).take(usize::try_from(summed).unwrap());
+                    assert_eq!(sum, integrity::crc32c_of(&summed.copied().collect::<Vec<_>>()));
+                }
             }
         }
         assert!(overlay.bytes(50, 1).is_err());

@@ -19,8 +19,6 @@ use crate::target::TargetVersion;
 /// What a restore will do.
 #[derive(Debug)]
 pub struct Plan {
-    /// What is known of the snapshot's integrity hash.
-    pub verdict: Verdict,
     /// What is wrong with the snapshot, short of damage.
     pub findings: Vec<Finding>,
     /// What the snapshot holds.
@@ -49,11 +47,10 @@ impl Plan {
         members: Vec<Member>,
         options: &RestoreOptions,
         watch: &dyn Watch,
-    ) -> Result<Self, RestoreError> {
+    ) -> Result<(Self, Hashed), RestoreError> {
         beside_hash(source, path, options.skip_hash_check, watch, |_| {
             Self::of_structure(source, path, members, options, watch)
         })
-        .map(|(plan, verdict)| Self { verdict, ..plan })
     }
 
     /// The same, but for the hash: that there is one is asked for, what it says is left for [`beside_hash`].
@@ -88,8 +85,8 @@ impl Plan {
         let backend = cluster
             .edit(&db, &schema, contents.revision)
             .map_err(|source| RestoreError::NewCluster { path: path.to_owned(), source })?;
-        let (snap, verdict, findings) = (cluster.snap(), examined.verdict, examined.findings);
-        Ok(Self { verdict, findings, contents, schema, target_reason, cluster, backend, snap })
+        let (snap, findings) = (cluster.snap(), examined.findings);
+        Ok(Self { findings, contents, schema, target_reason, cluster, backend, snap })
     }
 
     /// The new cluster's db: `source`, of which the plan was made, under the edits.
@@ -124,6 +121,15 @@ fn stands_in_the_way(finding: &Finding) -> bool {
     finding.severity == Severity::Error && !finding.code.starts_with("SNAP-") && !dropped
 }
 
+/// What the pass that hashes came to.
+#[derive(Debug)]
+pub struct Hashed {
+    /// What is known of the snapshot's integrity hash.
+    pub verdict: Verdict,
+    /// [`integrity::chunk_sums`] of the bytes that were hashed, or, when they were not, that would have been.
+    pub sums: Vec<u32>,
+}
+
 /// Does `job` while the hash of `source` is compared on another core, unless that is waived. What `job` made of a
 /// snapshot whose hash is wrong is dropped, and it is told to stop as soon as that is known; of two errors the one that
 /// says more about the snapshot is returned, whichever came first. Damage says most: whoever looks for it does not use
@@ -134,33 +140,37 @@ pub(crate) fn beside_hash<S: Source, T>(
     skip_hash_check: bool,
     watch: &dyn Watch,
     job: impl FnOnce(&dyn Watch) -> Result<T, RestoreError>,
-) -> Result<(T, Verdict), RestoreError> {
+) -> Result<(T, Hashed), RestoreError> {
     let stop = AtomicBool::new(false);
     let until = Until { watch, stop: &stop };
     let mut compared = None;
     let done = rayon::in_place_scope(|scope| {
         scope.spawn(|_| {
-            let verdict = compare(source, path, skip_hash_check, &Unmetered(watch));
-            let is_wrong = verdict.as_ref().map_or(true, |v| v.integrity == Integrity::Mismatch);
+            let hashed = compare(source, path, skip_hash_check, &Unmetered(watch));
+            let is_wrong = hashed.as_ref().map_or(true, |h| h.verdict.integrity == Integrity::Mismatch);
             stop.store(is_wrong, Ordering::Relaxed);
-            compared = Some(verdict);
+            compared = Some(hashed);
         });
         job(&until)
     });
-    let verdict = compared.unwrap_or(Err(RestoreError::Interrupted));
-    match (done, verdict) {
-        (Err(RestoreError::Damaged { path, mut findings }), Ok(verdict)) => {
-            findings.extend(verdict.finding());
+    let hashed = compared.unwrap_or(Err(RestoreError::Interrupted));
+    match (done, hashed) {
+        (Err(RestoreError::Damaged { path, mut findings }), Ok(hashed)) => {
+            findings.extend(hashed.verdict.finding());
             Err(RestoreError::Damaged { path, findings })
         }
         (Err(error @ (RestoreError::Examine(_) | RestoreError::MissingHash { .. })), _) => Err(error),
         (_, Err(error)) => Err(error),
         (
             _,
-            Ok(Verdict {
-                integrity: Integrity::Mismatch,
-                expected: Some(expected),
-                computed: Some(computed),
+            Ok(Hashed {
+                verdict:
+                    Verdict {
+                        integrity: Integrity::Mismatch,
+                        expected: Some(expected),
+                        computed: Some(computed),
+                        ..
+                    },
                 ..
             }),
         ) => Err(RestoreError::HashMismatch {
@@ -168,7 +178,7 @@ pub(crate) fn beside_hash<S: Source, T>(
             expected: expected.to_string(),
             computed: computed.to_string(),
         }),
-        (done, Ok(verdict)) => done.map(|done| (done, verdict)),
+        (done, Ok(hashed)) => done.map(|done| (done, hashed)),
     }
 }
 
@@ -197,13 +207,17 @@ fn compare<S: Source>(
     path: &str,
     skip_hash_check: bool,
     watch: &dyn Watch,
-) -> Result<Verdict, RestoreError> {
-    let verdict = if skip_hash_check {
-        integrity::unchecked(source).map_err(HashingError::Source)
-    } else {
-        integrity::verify(source, watch)
+) -> Result<Hashed, RestoreError> {
+    let hash = || {
+        let verdict = integrity::unchecked(source)?;
+        if skip_hash_check || verdict.expected.is_none() {
+            let sums = integrity::chunk_sums(source, verdict.image_bytes, watch)?;
+            return Ok(Hashed { verdict, sums });
+        }
+        let (digest, sums) = integrity::sha256_and_sums(source, verdict.image_bytes, watch)?;
+        Ok(Hashed { verdict: verdict.compared(digest), sums })
     };
-    verdict.map_err(|error| match error {
+    hash().map_err(|error| match error {
         HashingError::Interrupted => RestoreError::Interrupted,
         source @ HashingError::Source(_) => {
             RestoreError::Examine(StatusError::Hashing { path: path.to_owned(), source })

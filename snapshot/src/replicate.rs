@@ -8,12 +8,14 @@
 //! cache, whose upkeep costs a processor more than all the rest. Where blocks can be shared, only what
 //! the image changes is written; reading back stays.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bbolt::{Source, SourceError, Watch};
 use memmap2::{Advice as MapAdvice, MmapMut};
@@ -35,7 +37,7 @@ struct Sizes {
 
 /// A chunk keeps a device busy and stays in a processor's cache between checksum and copy. A window's sync costs
 /// milliseconds, and the last window's is waited for.
-const SIZES: Sizes = Sizes { chunk: 2 << 20, window: 16 << 20 };
+const SIZES: Sizes = Sizes { chunk: integrity::CHUNK_BYTES, window: 8 * integrity::CHUNK_BYTES };
 /// Windows under way at once: some are written while others are synced and read, and memory, a chunk and a huge page
 /// each, stays small.
 const WORKERS: u64 = 6;
@@ -86,8 +88,18 @@ pub enum ReplicateError {
     Interrupted,
 }
 
+/// What was read to be written, as CRC-32C of each [`integrity::CHUNK_BYTES`]: to be held against what else was read of the
+/// same file, since a check, a hash and a copy are worth nothing together unless they saw the same bytes.
+#[derive(Debug, Default)]
+pub struct Sums {
+    /// Of the image.
+    pub image: Vec<u32>,
+    /// Of the image's base, up to the length that was asked for.
+    pub base: Vec<u32>,
+}
+
 /// Writes `image` to every one of `targets`, fresh files and their paths, and reads it back. `origin` is the file behind
-/// the image's base, whose blocks may be shared. `watch` hears of every byte twice for each target: written, and read
+/// the image's base, whose blocks may be shared; the base's first `base_bytes` are summed as they are read. `watch` hears of every byte twice for each target: written, and read
 /// back.
 ///
 /// When it returns all is synced, and equal to the image as far as CRC-32C tells.
@@ -96,22 +108,23 @@ pub enum ReplicateError {
 /// [`ReplicateError`]; the targets then hold parts.
 pub fn replicate<S: Source>(
     image: &Overlay<'_, S>,
+    base_bytes: u64,
     origin: &File,
     targets: &[(&File, &Path)],
     watch: &dyn Watch,
-) -> Result<(), ReplicateError> {
+) -> Result<Sums, ReplicateError> {
     let mut copies = Vec::with_capacity(targets.len());
     for (target, (file, path)) in targets.iter().enumerate() {
         let failed = |error| ReplicateError::Target { target, doing: "write", offset: 0, error };
         copies.push(Copy::new(image, origin, file, path).map_err(failed)?);
     }
-    run(image, &copies, SIZES, watch)?;
+    let sums = run(image, base_bytes, &copies, SIZES, watch)?;
     for (target, copy) in copies.iter().enumerate() {
         let failed =
             |error| ReplicateError::Target { target, doing: "sync", offset: image.len_bytes(), error };
         copy.file.sync_all().map_err(failed)?;
     }
-    Ok(())
+    Ok(sums)
 }
 
 /// Something that keeps bytes, and may not.
@@ -253,6 +266,7 @@ impl Buffer {
 /// What the workers share.
 struct Work<'a, S, T> {
     image: &'a Overlay<'a, S>,
+    base_bytes: u64,
     targets: &'a [T],
     sizes: Sizes,
     watch: &'a dyn Watch,
@@ -260,15 +274,34 @@ struct Work<'a, S, T> {
     next: AtomicU64,
     /// One of them failed.
     stop: AtomicBool,
+    /// By the offset of the chunk.
+    sums: Mutex<BTreeMap<u64, ChunkSums>>,
+}
+
+/// What was read of a chunk of the image, and of the base there.
+#[derive(Clone, Copy)]
+struct ChunkSums {
+    image: u32,
+    base: u32,
 }
 
 fn run<S: Source, T: Target>(
     image: &Overlay<'_, S>,
+    base_bytes: u64,
     targets: &[T],
     sizes: Sizes,
     watch: &dyn Watch,
-) -> Result<(), ReplicateError> {
-    let work = Work { image, targets, sizes, watch, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
+) -> Result<Sums, ReplicateError> {
+    let work = Work {
+        image,
+        base_bytes,
+        targets,
+        sizes,
+        watch,
+        next: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+        sums: Mutex::default(),
+    };
     let workers = if targets.iter().any(Target::is_direct) { WORKERS } else { WORKERS_IN_CACHE };
     let others = image.len_bytes().div_ceil(sizes.window).min(workers).saturating_sub(1);
     std::thread::scope(|scope| {
@@ -279,8 +312,11 @@ fn run<S: Source, T: Target>(
         for other in others {
             done.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        done.into_iter().collect()
-    })
+        done.into_iter().collect::<Result<(), _>>()
+    })?;
+    let sums = work.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let base = sums.range(..base_bytes).map(|(_, sums)| sums.base).collect();
+    Ok(Sums { image: sums.values().map(|sums| sums.image).collect(), base })
 }
 
 impl<S: Source, T: Target> Work<'_, S, T> {
@@ -314,7 +350,7 @@ impl<S: Source, T: Target> Work<'_, S, T> {
     }
 
     /// Writes the chunks to every target; returns their checksums.
-    fn write(&self, chunks: Chunks, buffer: &mut Buffer) -> Result<Vec<u32>, ReplicateError> {
+    fn write(&self, chunks: Chunks, buffer: &mut Buffer) -> Result<Vec<ChunkSums>, ReplicateError> {
         for (target, file) in self.targets.iter().enumerate() {
             file.reserve(chunks.offset, chunks.end - chunks.offset).map_err(failed(
                 target,
@@ -325,10 +361,9 @@ impl<S: Source, T: Target> Work<'_, S, T> {
         let mut sums = Vec::new();
         for (offset, len) in chunks {
             let is_changed = self.image.is_changed(offset, len);
-            let bytes = self.image.bytes(offset, len)?;
-            // The checksum comes first: it is also what touches the bytes first, and a map's broken page is best met
-            // outside of a system call.
-            sums.push(integrity::crc32c_of(&bytes));
+            let summed = self.sizes.chunk.min(self.base_bytes.saturating_sub(offset));
+            // A map's broken page is best met here, outside of a system call.
+            let (bytes, base) = self.image.bytes_and_base_sum(offset, len, summed)?;
             let bytes = if self.targets.iter().any(Target::is_direct) {
                 let room = buffer.first(len);
                 room.copy_from_slice(&bytes);
@@ -336,17 +371,33 @@ impl<S: Source, T: Target> Work<'_, S, T> {
             } else {
                 &*bytes
             };
+            let image = if is_changed || summed != len { integrity::crc32c_of(bytes) } else { base };
+            sums.push(ChunkSums { image, base });
             for (target, file) in self.targets.iter().enumerate() {
                 self.look()?;
-                file.write(bytes, offset, is_changed).map_err(failed(target, "write", offset))?;
+                file.write(bytes, offset, is_changed).map_err(|error| {
+                    // The memory was there a moment ago: the file behind it was cut short.
+                    if error.raw_os_error() == Some(Errno::FAULT.raw_os_error()) {
+                        let message = "the file was cut short while it was read".to_owned();
+                        return ReplicateError::Image(SourceError::Read { offset, len, message });
+                    }
+                    failed(target, "write", offset)(error)
+                })?;
                 self.watch.advance(len);
             }
         }
+        let mut all = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(chunks.map(|(offset, _)| offset).zip(sums.iter().copied()));
         Ok(sums)
     }
 
     /// Reads the chunks back from every target and compares them with `sums`.
-    fn read_back(&self, chunks: Chunks, sums: &[u32], buffer: &mut Buffer) -> Result<(), ReplicateError> {
+    fn read_back(
+        &self,
+        chunks: Chunks,
+        sums: &[ChunkSums],
+        buffer: &mut Buffer,
+    ) -> Result<(), ReplicateError> {
         for (target, file) in self.targets.iter().enumerate() {
             file.settle(chunks.offset, chunks.end - chunks.offset).map_err(failed(
                 target,
@@ -355,7 +406,7 @@ impl<S: Source, T: Target> Work<'_, S, T> {
             ))?;
         }
         for (target, file) in self.targets.iter().enumerate() {
-            for ((offset, len_bytes), expected) in chunks.zip(sums.iter().copied()) {
+            for ((offset, len_bytes), expected) in chunks.zip(sums.iter().map(|sums| sums.image)) {
                 self.look()?;
                 let room = buffer.first(len_bytes);
                 file.read(room, offset).map_err(failed(target, "read back", offset))?;

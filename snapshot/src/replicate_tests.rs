@@ -118,7 +118,7 @@ proptest! {
         ][usize::from(kind)];
         let targets: Vec<Ram> =
             (0..3).map(|i| Ram::new(len, if i == liar_at { lie } else { Lie::None })).collect();
-        let done = run(&image, &targets, SMALL, &());
+        let done = run(&image, 0, &targets, SMALL, &());
         let chunk = |offset: u64| (offset..offset + SMALL.chunk).contains(&at);
         match (lie, done) {
             (Lie::None, done) => {
@@ -143,7 +143,7 @@ proptest! {
                 prop_assert!(target == liar_at && chunk(offset));
             }
             // What was lost was zeros.
-            (Lie::Loses(_), Ok(())) => {
+            (Lie::Loses(_), Ok(_)) => {
                 let kept = targets[liar_at].bytes.lock().unwrap();
                 prop_assert_eq!(&*kept, &expected);
             }
@@ -170,7 +170,7 @@ fn it_stops_wherever_it_is_asked_to() {
     // Eight chunks, written and read back: at the latest the sixteenth look asks it to stop.
     for looks in 0..16 {
         let targets = [Ram::new(64, Lie::None)];
-        let done = run(&image, &targets, SMALL, &Impatient(AtomicUsize::new(looks)));
+        let done = run(&image, 0, &targets, SMALL, &Impatient(AtomicUsize::new(looks)));
         assert!(matches!(done, Err(ReplicateError::Interrupted)), "{looks}: {done:?}");
     }
 }
@@ -211,7 +211,11 @@ fn files_are_the_image_at_every_length() {
         });
         let count = Count(AtomicU64::new(0));
         let targets = [(&files[0], paths[0].as_path()), (&files[1], paths[1].as_path())];
-        replicate(&image, source.file(), &targets, &count).unwrap();
+        let sums = replicate(&image, base.len() as u64, source.file(), &targets, &count).unwrap();
+        assert_eq!(sums.image, integrity::chunk_sums(&image, len_bytes, &()).unwrap());
+        let of_base = integrity::chunk_sums(&source, base.len() as u64, &()).unwrap();
+        let copied = len_bytes.div_ceil(integrity::CHUNK_BYTES);
+        assert_eq!(sums.base, of_base[..of_base.len().min(usize::try_from(copied).unwrap())]);
         assert_eq!(count.0.into_inner(), 4 * len_bytes);
         let expected = image.bytes(0, len_bytes).unwrap();
         for path in &paths {

@@ -9,7 +9,7 @@ use bbolt::{FileSource, OpenError as DbError, Source, SourceError, Unmetered, Wa
 use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
 use crate::gourl::{PeerUrls, UrlError};
-use crate::integrity::{Integrity, Verdict};
+use crate::integrity::{self, Changed, Integrity, Verdict};
 use crate::member_files::{self, Contents, MemberError, Places};
 use crate::membership::{ClusterError, InitialCluster, Member};
 use crate::new_cluster::NewClusterError;
@@ -212,6 +212,14 @@ pub enum RestoreError {
         /// Why.
         source: SourceError,
     },
+    /// The snapshot was not the same each time it was read.
+    #[error("{path}: {source}. Nothing was left behind")]
+    Changed {
+        /// The file.
+        path: String,
+        /// Where.
+        source: Changed,
+    },
     /// The snapshot cannot be opened again.
     #[error("{path}: {source}")]
     Db {
@@ -299,11 +307,10 @@ pub fn restore(
         let staged = write(input, options, &jobs, &plan, &edited, watch)?;
         Ok((plan, leftovers, Some(staged)))
     };
-    let (done, verdict) = if options.clean {
+    let (done, hashed) = if options.clean {
         // Nothing is taken away for a snapshot that turns out to be of no use, so all is known of it first.
-        let plan = Plan::new(input.source(), &path(), members.clone(), options, watch)?;
-        let verdict = plan.verdict;
-        (carry_out(plan, watch)?, verdict)
+        let (plan, hashed) = Plan::new(input.source(), &path(), members.clone(), options, watch)?;
+        (carry_out(plan, watch)?, hashed)
     } else {
         plan::beside_hash(input.source(), &path(), options.skip_hash_check, watch, |until| {
             let plan = Plan::of_structure(input.source(), &path(), members.clone(), options, watch)?;
@@ -315,8 +322,13 @@ pub fn restore(
         if watch.interrupted() {
             return Err(RestoreError::Interrupted);
         }
+        // Hash and copy read the snapshot each on its own.
+        let changed = |source| RestoreError::Changed { path: path(), source };
+        integrity::ensure_same(&hashed.sums, &staged.sums).map_err(changed)?;
+        input.ensure_not_written_to().map_err(changed)?;
         staged.publish(&jobs, options)?;
     }
+    let verdict = hashed.verdict;
 
     let not_folded = not_folded(input, &plan, &verdict);
     let mut findings = plan.findings;
@@ -464,15 +476,21 @@ fn ensure_space(options: &RestoreOptions, jobs: &[Job<'_>], plan: &Plan) -> Resu
     Ok(())
 }
 
-fn not_copied(error: ReplicateError, input: &str, targets: &[(&File, &Path)]) -> RestoreError {
+fn not_copied(error: ReplicateError, input: &Opened, targets: &[(&File, &Path)]) -> RestoreError {
     let path = |target: usize| targets.get(target).map(|(_, path)| path.to_path_buf()).unwrap_or_default();
     match error {
         ReplicateError::Interrupted => RestoreError::Interrupted,
-        ReplicateError::Image(source) => RestoreError::Source { path: input.to_owned(), source },
+        ReplicateError::Image(source) => {
+            RestoreError::Source { path: input.path().display().to_string(), source }
+        }
         ReplicateError::Target { target, .. } => {
             RestoreError::Write(MemberError::Db { path: path(target), source: error })
         }
         ReplicateError::Differs { target, .. } => {
+            // Between its checksum and its way to the device, a byte of the map can change.
+            if let Err(source) = input.ensure_not_written_to() {
+                return RestoreError::Changed { path: input.path().display().to_string(), source };
+            }
             RestoreError::Write(MemberError::ReadBack { path: path(target), what: error.to_string() })
         }
     }
@@ -482,11 +500,13 @@ fn not_copied(error: ReplicateError, input: &str, targets: &[(&File, &Path)]) ->
 struct Staged {
     data: Stage,
     log: Option<Stage>,
+    /// Of what the snapshot held when it was copied.
+    sums: Vec<u32>,
 }
 
 impl Staged {
     fn publish(self, jobs: &[Job<'_>], options: &RestoreOptions) -> Result<(), StageError> {
-        let Self { data, log } = self;
+        let Self { data, log, .. } = self;
         match (log, jobs, &options.output) {
             (Some(log), ..) => stage::commit_pair(data, log, options.owner),
             (None, [job], Output::OneMember { .. }) => data.commit_with_log(&job.wal_dir, options.owner),
@@ -533,7 +553,8 @@ fn write(
             written
         };
         let beside = std::thread::Builder::new().spawn_scoped(scope, small);
-        let big = replicate(edited, input.source().file(), &targets, &until);
+        let (image_bytes, _) = integrity::image_bytes(input.source().len_bytes());
+        let big = replicate(edited, image_bytes, input.source().file(), &targets, &until);
         let small = match beside {
             Ok(beside) => beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // No thread is left: one after the other, then.
@@ -542,11 +563,11 @@ fn write(
         (small, big)
     });
     small?;
-    big.map_err(|error| not_copied(error, &path(), &targets))?;
+    let sums = big.map_err(|error| not_copied(error, input, &targets))?.base;
     for (_, path) in &dbs {
         member_files::verify_db(path, &files)?;
     }
-    Ok(Staged { data, log })
+    Ok(Staged { data, log, sums })
 }
 
 fn report_members(members: &[Member], output: &Output) -> Vec<RestoredMember> {

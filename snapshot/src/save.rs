@@ -10,7 +10,7 @@ use bbolt::{Db, OpenError as DbError, Unmetered, Watch};
 use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
 use crate::image;
-use crate::integrity::{self, Digest, HashingError, Integrity, TRAILER_BYTES, Verdict};
+use crate::integrity::{self, Changed, Digest, HashingError, Integrity, TRAILER_BYTES, Verdict};
 use crate::opened::Opened;
 use crate::overlay::Overlay;
 use crate::plan::Until;
@@ -124,6 +124,14 @@ pub enum SaveError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The input was not the same each time it was read.
+    #[error("{path}: {source}. Nothing was left behind")]
+    Changed {
+        /// The file.
+        path: String,
+        /// Where.
+        source: Changed,
+    },
     /// What was read back is not what was written.
     #[error("{}: read back and found different from what was written; do not trust this disk", path.display())]
     ReadBack {
@@ -229,7 +237,7 @@ pub(crate) fn write(
     let overlay = Overlay::new(db.source(), image_bytes, patches.iter().copied());
     copy::ensure_space(output, image_bytes + TRAILER_BYTES)?;
     let hashed = |watch: &dyn Watch| {
-        integrity::sha256(&overlay, image_bytes, watch).map_err(|source| match source {
+        integrity::sha256_and_sums(&overlay, image_bytes, watch).map_err(|source| match source {
             HashingError::Interrupted => SaveError::Interrupted,
             source @ HashingError::Source(_) => {
                 SaveError::Hashing { path: input.path().display().to_string(), source }
@@ -238,7 +246,7 @@ pub(crate) fn write(
     };
     if options.dry_run {
         watch.begin("hashing", image_bytes);
-        return Ok(Written { image_bytes, digest: hashed(watch)? });
+        return Ok(Written { image_bytes, digest: hashed(watch)?.0 });
     }
     let stage = Stage::new(output, Kind::File)?;
     let Some(file) = stage.file() else {
@@ -251,15 +259,19 @@ pub(crate) fn write(
     let (digest, written) = rayon::join(
         || hashed(&Unmetered(&until)).inspect_err(|_| stop.store(true, Ordering::Relaxed)),
         || {
-            replicate(&overlay, input.source().file(), &[(file, stage.path())], &until)
+            replicate(&overlay, 0, input.source().file(), &[(file, stage.path())], &until)
                 .inspect_err(|_| stop.store(true, Ordering::Relaxed))
         },
     );
-    let digest = match (digest, written) {
-        (Ok(digest), Ok(())) => digest,
-        (Err(error), Ok(()) | Err(ReplicateError::Interrupted)) => return Err(error),
+    let (digest, hashed, written) = match (digest, written) {
+        (Ok((digest, sums)), Ok(written)) => (digest, sums, written.image),
+        (Err(error), Ok(_) | Err(ReplicateError::Interrupted)) => return Err(error),
         (_, Err(error)) => return Err(not_written(error, input, output)),
     };
+    // Hash and copy read the input each on its own.
+    integrity::ensure_same(&hashed, &written)
+        .and_then(|()| input.ensure_not_written_to())
+        .map_err(|source| SaveError::Changed { path: input.path().display().to_string(), source })?;
     let mut trailer = [0; 32];
     file.write_all_at(&digest.0, image_bytes)
         .and_then(|()| copy::sync_and_drop_cache(file))
@@ -279,7 +291,10 @@ fn not_written(error: ReplicateError, input: &Opened, output: &Path) -> SaveErro
         ReplicateError::Image(source) => {
             SaveError::Hashing { path: input.path().display().to_string(), source: source.into() }
         }
-        ReplicateError::Differs { .. } => SaveError::ReadBack { path },
+        ReplicateError::Differs { .. } => match input.ensure_not_written_to() {
+            Ok(()) => SaveError::ReadBack { path },
+            Err(source) => SaveError::Changed { path: input.path().display().to_string(), source },
+        },
         source @ ReplicateError::Target { .. } => SaveError::Write { path, source },
     }
 }

@@ -5,8 +5,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bbolt::Io;
 use common::{dump, opened};
@@ -325,4 +326,58 @@ fn of_two_errors_the_one_about_the_snapshot_is_told() {
         assert_eq!(codes.last(), Some(&"SNAP-HASH-MISMATCH"));
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+/// Writes into `file` as soon as `stage` begins.
+struct Meddler<'a> {
+    file: &'a Path,
+    at: u64,
+    stage: &'static str,
+    /// Puts the time of the last write back, as a disk that answers otherwise would leave it.
+    is_stealthy: bool,
+}
+
+impl bbolt::Watch for Meddler<'_> {
+    fn begin(&self, stage: &'static str, _total_bytes: u64) {
+        if stage == self.stage {
+            let file = fs::File::options().write(true).open(self.file).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            file.write_all_at(b"!", self.at).unwrap();
+            let now = SystemTime::now();
+            file.set_modified(if self.is_stealthy { modified } else { now }).unwrap();
+        }
+    }
+
+    fn advance(&self, _bytes: u64) {}
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// What was hashed and checked is what is written, or nothing is.
+#[test]
+fn a_snapshot_that_changes_after_it_was_hashed_is_not_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = testdata::snapshot("3.5.30", "s3-final");
+    let name = b"/big/70k";
+    // Within the long value behind the key.
+    let at = whole.windows(name.len()).position(|bytes| bytes == name).unwrap() as u64 + 5_000;
+    let (file, data_dir) = (dir.path().join("s.db"), dir.path().join("m2"));
+    for io in [Io::Mmap, Io::Pread] {
+        for (with_trailer, is_stealthy) in [(true, true), (true, false), (false, true)] {
+            let len = whole.len() - if with_trailer { 0 } else { 32 };
+            fs::write(&file, &whole[..len]).unwrap();
+            // With `clean` the hash is complete before the first byte is written.
+            let options =
+                RestoreOptions { clean: true, skip_hash_check: !with_trailer, ..options(m2(&data_dir)) };
+            let meddler = Meddler { file: &file, at, stage: "writing", is_stealthy };
+            let error = restore(&opened(&file, io), &options, &meddler).unwrap_err();
+            let RestoreError::Changed { source, .. } = &error else { panic!("{error}") };
+            assert_eq!(source.offset, Some(0), "the first chunk: {error}");
+            let said = error.to_string();
+            assert!(said.contains("s.db: changed while it was read, at 0x0: "), "{said}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the snapshot is there");
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bbolt::Io;
 use common::{dump, opened};
@@ -148,4 +149,37 @@ fn a_dry_run_says_the_same_and_writes_nothing() {
     assert!(!output.exists());
     let done = save(&opened(&data, Io::Mmap), &to(&output), &()).unwrap();
     assert_eq!((planned.digest, planned.image_bytes), (done.digest, done.image_bytes));
+}
+
+/// What was examined is what gets a hash, or nothing does.
+#[test]
+fn an_input_that_is_written_to_meanwhile_is_not_saved() {
+    struct Touch<'a>(&'a Path);
+    impl bbolt::Watch for Touch<'_> {
+        fn begin(&self, stage: &'static str, _total_bytes: u64) {
+            if stage == "writing" {
+                fs::File::options()
+                    .write(true)
+                    .open(self.0)
+                    .unwrap()
+                    .set_modified(SystemTime::now())
+                    .unwrap();
+            }
+        }
+        fn advance(&self, _bytes: u64) {}
+        fn interrupted(&self) -> bool {
+            false
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let whole = testdata::snapshot("3.6.14", "s3-final");
+    let (raw, output) = (dir.path().join("raw.db"), dir.path().join("saved.db"));
+    fs::write(&raw, &whole[..whole.len() - 32]).unwrap();
+    let saved = save(&opened(&raw, Io::Mmap), &to(&output), &Touch(&raw)).unwrap_err();
+    let attached = attach(&opened(&raw, Io::Mmap), &to(&output), &Touch(&raw)).unwrap_err();
+    for error in [saved, attached] {
+        assert!(matches!(error, SaveError::Changed { .. }), "{error}");
+        assert!(error.to_string().contains("raw.db: changed while it was read: "), "{error}");
+        assert_eq!(file_count(dir.path()), 1, "only the input is there");
+    }
 }

@@ -98,7 +98,7 @@ fn on_a_small_disk(dir: &Path) {
         let target = made.as_ref().or(stage.file()).expect("one of the two");
         let path = if made.is_some() { stage.path().join("db") } else { stage.path().to_owned() };
         let image = Overlay::new(&bytes, 2 << 20, []);
-        let error = replicate(&image, &source, &[(target, &path)], &()).expect_err("no room");
+        let error = replicate(&image, 0, &source, &[(target, &path)], &()).expect_err("no room");
         assert!(
             matches!(&error, ReplicateError::Target { error, .. } if error.kind() == ErrorKind::StorageFull),
             "{error}"
