@@ -7,7 +7,8 @@
 //!   children in a branch, no empty page but the root of an empty bucket, and a bucket inline exactly when bbolt would
 //!   put it there.
 //! - Memory is two pages for each level of each open bucket, a buffer of 1 MiB, and 16 bytes for each run of free
-//!   pages. A page counts with its overflow: of values longer than a page, up to four are held in each open bucket.
+//!   pages. A page counts with its overflow: of values longer than a page, up to four are held in each open bucket, and
+//!   where room is made for one more, the up to three before it may be there twice until they are moved.
 //! - Both metas are valid and name the same root, each in the slot of its transaction number's parity.
 
 use std::fs::File;

@@ -31,6 +31,9 @@ pub(crate) const LEAF_FILL_PERCENT: u8 = 90;
 /// How full branches are made. A tree taken up at its right edge brings a branch of any fill along, and one that
 /// still fits its page is not to be split.
 const BRANCH_FILL_PERCENT: u8 = 100;
+/// From this length on, room for pending keys and values is made in steps of as much, or of the next pair where it is
+/// longer, and no longer by doubling: of long values, none more than those pending are to have room.
+const STEP_BYTES: usize = 1 << 20;
 /// The share of a page, as a divisor, that an inline bucket's page may have (FORMATS A.5).
 const INLINE_SHARE: u32 = 4;
 
@@ -267,6 +270,10 @@ impl Level {
     /// Adds an element; returns the number of elements of a page that is now complete, if any.
     fn push(&mut self, element: Pending, key: &[u8], value: &[u8]) -> Option<usize> {
         self.elements.push(element);
+        let more_bytes = key.len() + value.len();
+        if self.data.len() + more_bytes > self.data.capacity().max(STEP_BYTES) {
+            self.data.reserve_exact(more_bytes.max(STEP_BYTES));
+        }
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);
         self.splitter.push(ELEMENT_BYTES as u64 + u64::from(element.data_bytes()))
