@@ -12,7 +12,8 @@ use bbolt::{
     Build, BuildError, BuildOptions, Db, Freelist, FreelistSync, LeafRange, OpenError, PageId, PageWriter,
     check,
 };
-use build_common::{Case, Event, assert_built, case, tell, write};
+use build_common::{Case, Event, assert_built, case, kept, read, tell, write};
+use graft_common::{assert_shape, file_of, leaf_page};
 use proptest::prelude::*;
 
 proptest! {
@@ -174,6 +175,17 @@ fn empty_buckets() {
     assert_eq!((report.statistics.buckets, report.statistics.inline_buckets), (3, 2));
 }
 
+/// What holds every file of these tests against the rules knows this one: bbolt puts no bucket inline that has another
+/// in it.
+#[test]
+#[should_panic(expected = "element 1 of an inline bucket is a bucket")]
+fn a_bucket_in_an_inline_bucket_is_seen() {
+    let inline = |elements: &[(u32, &[u8], &[u8])]| [vec![0; 16], leaf_page(0, 0, elements)].concat();
+    let outer = inline(&[(0, b"a", b"pair"), (1, b"b", &inline(&[]))]);
+    let root = leaf_page(2, PAGE as usize, &[(1, b"outer", &outer)]);
+    assert_shape(&file_of(PAGE, [Some(0), Some(1)], &[root]));
+}
+
 /// Buckets in buckets, deeper than any level of recursion would bear that takes a page of stack.
 #[test]
 fn deep_nesting() {
@@ -266,7 +278,7 @@ fn discarded_between_leaves() {
 
 fn assert_no_db(file: &[u8]) {
     let result = Db::from_source(file);
-    assert!(matches!(result, Err(OpenError::NoMeta { .. })), "{result:?}");
+    assert!(matches!(result, Err(OpenError::NoMeta { .. } | OpenError::TooSmall { .. })), "{result:?}");
 }
 
 /// What must not be put in, behind `a` in bucket `b` and `m` in bucket `b/c`: each is an error that names its place, and
@@ -445,29 +457,52 @@ fn writes_come_in_one_pass() {
     assert!(pass.len() > 4, "{} writes", pass.len());
 }
 
-/// A disk that is full at any page, and within the metas at any byte: an error that says where, and no database.
+/// Writes `several_writes` to a disk that is full after `left_bytes`: the error says where. Returns what is on the disk.
+fn on_a_full_disk(case: &Case, left_bytes: usize, is_full_once: bool) -> Vec<u8> {
+    let mut disk = Disk::new(left_bytes, is_full_once);
+    let error = write(&mut disk, case).unwrap_err();
+    let BuildError::Io { offset, len_bytes, source } = &error else { panic!("{error}") };
+    assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+    assert!(disk.writes.contains(&(*offset, usize::try_from(*len_bytes).unwrap())));
+    disk.file
+}
+
+/// A disk that is full at any page, for once or for good, and within the metas at any byte: an error that says where,
+/// and no database.
 #[test]
 fn full_disks() {
     let case = several_writes();
-    let mut disk = Disk::new(usize::MAX, false);
-    let built = write(&mut disk, &case).unwrap();
+    let built = write(Vec::new(), &case).unwrap();
     let len = usize::try_from(built.len_bytes).unwrap();
     let all = len + 8192;
-    let sizes = (0..len).step_by(100 * 4096).chain((len..all).step_by(512)).chain([all - 1]);
-    for size in sizes {
-        // Where even the zeros do not get through, a meta that did stays; its database is whole then, and the error
-        // tells all the same.
-        let mut disk = Disk::new(size, true);
-        let error = write(&mut disk, &case).unwrap_err();
-        let BuildError::Io { offset, len_bytes, source } = &error else { panic!("{error}") };
-        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
-        assert!(disk.writes.contains(&(*offset, usize::try_from(*len_bytes).unwrap())));
-        assert!(
-            Db::from_source(disk.file.as_slice()).is_err(),
-            "{size} of {all} bytes written: a database is left"
-        );
+    let before_metas = || (0..len).step_by(100 * 4096).chain([1, 8191, 8192, 8193, len - 1, len]);
+    for size in before_metas().chain((len..all).step_by(512)).chain([all - 1]) {
+        assert_no_db(&on_a_full_disk(&case, size, true));
+    }
+    for size in before_metas() {
+        assert_no_db(&on_a_full_disk(&case, size, false));
     }
     assert!(write(&mut Disk::new(all, false), &case).is_ok());
+}
+
+/// A disk that is full for good within the metas, where not even zeros get through: what then opens, all of it was
+/// written before, is the whole database.
+#[test]
+fn a_disk_full_within_the_metas() {
+    let case = several_writes();
+    let len = usize::try_from(write(Vec::new(), &case).unwrap().len_bytes).unwrap();
+    let mut whole = 0;
+    for written in [1, 16, 79, 80, 4096, 8191] {
+        let file = on_a_full_disk(&case, len + written, false);
+        if written < 80 {
+            assert_no_db(&file);
+            continue;
+        }
+        assert!(check(&Db::from_source(file.as_slice()).unwrap(), &()).is_sound());
+        assert!(read(&file) == kept(&case.events), "{written} bytes of the metas");
+        whole += 1;
+    }
+    assert_eq!(whole, 3);
 }
 
 /// The same bytes in a file as in memory.
