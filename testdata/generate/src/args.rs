@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, ValueEnum};
-use generate::{Preset, SCALE_ONE, Shape, Sweep};
+use generate::{
+    DbOutput, EntryKind, KeyShape, LogOptions, LogOutput, Outputs, Preset, SCALE_ONE, Shape, Sweep,
+};
 use snapshot::target::TargetVersion;
 
 /// The segment size of etcd.
@@ -20,7 +22,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = scale, default_value = "1", conflicts_with = "size")]
     scale: u64,
     /// The scale at which the preset's db has about this many bytes: 512MiB, 8GiB.
-    #[arg(long, value_parser = size)]
+    #[arg(long, value_parser = some_size)]
     size: Option<u64>,
     /// What names, values and choices follow from.
     #[arg(long, default_value_t = 1)]
@@ -49,6 +51,9 @@ pub(crate) struct Args {
     /// Whether there is a compaction at the end, what it removed lying in free pages.
     #[arg(long)]
     compacted: Option<bool>,
+    /// What names of keys look like.
+    #[arg(long, value_enum, default_value = "kubernetes")]
+    key_shape: KeyShapeName,
     /// Lengths of values in bytes: 512..8192.
     #[arg(long, value_parser = lengths)]
     value_bytes: Option<(u32, u32)>,
@@ -66,16 +71,19 @@ pub(crate) struct Args {
     etcd: Option<TargetVersion>,
     /// Ends the db with the SHA-256 of its image: a snapshot.
     #[arg(long, requires = "output")]
-    pub(crate) trailer: bool,
+    trailer: bool,
     /// Where to write the db.
     #[arg(short, long, value_name = "FILE", group = "what")]
-    pub(crate) output: Option<PathBuf>,
+    output: Option<PathBuf>,
     /// Where to write the log whose replay makes the same store: a directory, such as member/wal of a data dir.
     #[arg(long, value_name = "DIR", group = "what")]
-    pub(crate) wal: Option<PathBuf>,
+    wal: Option<PathBuf>,
+    /// What a revision of one operation asks of a server in the log; of several it is a transaction.
+    #[arg(long, value_enum, default_value = "mixed", requires = "wal")]
+    entry_kind: EntryKindName,
     /// Segments of the log are cut at this size.
-    #[arg(long, value_parser = size, default_value = SEGMENT_BYTES)]
-    pub(crate) segment_bytes: u64,
+    #[arg(long, value_parser = some_size, default_value = SEGMENT_BYTES)]
+    segment_bytes: u64,
     /// How facts are printed.
     #[arg(short = 'w', long = "write-out", value_enum, default_value = "simple")]
     pub(crate) format: Format,
@@ -95,6 +103,28 @@ enum PresetName {
     Flat,
 }
 
+/// [`KeyShape`] by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KeyShapeName {
+    /// /registry/pods/billing-04/api-…, some 50 bytes.
+    Kubernetes,
+    /// Seven letters, nothing in common.
+    Flat,
+    /// Many levels, 130 to 1023 bytes, much of them in common.
+    Deep,
+}
+
+/// [`EntryKind`] by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EntryKindName {
+    /// A quarter plain requests, else transactions that compare the key's revision.
+    Mixed,
+    /// Plain puts and deletes.
+    Put,
+    /// Transactions, range deletes included.
+    Txn,
+}
+
 /// How facts are printed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Format {
@@ -105,6 +135,20 @@ pub(crate) enum Format {
 }
 
 impl Args {
+    /// What is to be written.
+    pub(crate) fn outputs(&self) -> Outputs {
+        let entries = match self.entry_kind {
+            EntryKindName::Mixed => EntryKind::Mixed,
+            EntryKindName::Put => EntryKind::Put,
+            EntryKindName::Txn => EntryKind::Txn,
+        };
+        let options = LogOptions { segment_bytes: self.segment_bytes, entries };
+        Outputs {
+            db: self.output.clone().map(|path| DbOutput { path, trailer: self.trailer }),
+            log: self.wal.clone().map(|dir| LogOutput { dir, options }),
+        }
+    }
+
     /// The shape that is asked for; the message of an error says what is wrong with it.
     pub(crate) fn shape(&self) -> Result<Shape, String> {
         let preset = match self.preset {
@@ -128,6 +172,11 @@ impl Args {
         set(&mut shape.leases, self.leases);
         set(&mut shape.members, self.members);
         set(&mut shape.page_size, self.page_size);
+        shape.keys = match self.key_shape {
+            KeyShapeName::Kubernetes => KeyShape::Kubernetes,
+            KeyShapeName::Flat => KeyShape::Flat,
+            KeyShapeName::Deep => KeyShape::Deep,
+        };
         shape.written_by = self.etcd.unwrap_or(shape.written_by);
         shape.compacted = self.compacted.unwrap_or(shape.compacted);
         shape.validate().map_err(|error| error.to_string())?;
@@ -226,6 +275,14 @@ fn size(text: &str) -> Result<u64, String> {
         _ => return Err(invalid()),
     };
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(invalid)
+}
+
+/// A [`size`] that is not nothing.
+fn some_size(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("0 bytes are too few".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 /// `MIN..MAX`.

@@ -34,7 +34,7 @@ impl Content {
     pub(crate) fn new(shape: &Shape) -> Self {
         Self {
             seed: shape.seed,
-            names: Names::new(shape.seed),
+            names: Names::new(shape),
             values: Values::new(shape.seed),
             lengths: Lengths::new(shape.value_min_bytes, shape.value_max_bytes, shape.value_mean_bytes),
             leases: shape.leases,
@@ -110,12 +110,17 @@ impl Content {
     fn push_key_field(&self, key: u32, out: &mut Vec<u8>) {
         out.push(TAG_KEY);
         let at = out.len();
-        // Room for the length: names are shorter than 128 bytes, which a test of theirs holds.
+        // Room for the length of most names; those of 128 bytes and more need more.
         out.push(0);
         self.push_name(key, out);
         let len = out.len() - at - 1;
-        if let (Some(place), Ok(len)) = (out.get_mut(at), u8::try_from(len)) {
-            *place = len;
+        match (out.get_mut(at), u8::try_from(len)) {
+            (Some(place), Ok(len @ ..0x80)) => *place = len,
+            _ => {
+                let mut varint = Vec::new();
+                push_varint(u64::try_from(len).unwrap_or(u64::MAX), &mut varint);
+                drop(out.splice(at..=at, varint));
+            }
         }
     }
 }
@@ -196,13 +201,14 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shape::Preset;
+    use crate::shape::{KeyShape, Preset};
     use snapshot::mvcc::KeyValue;
 
     #[test]
     fn records_are_what_the_reader_reads() {
         let shape = Shape { value_min_bytes: 0, value_mean_bytes: 0, ..Shape::preset(Preset::Big, 5) };
-        for shape in [shape, Shape::preset(Preset::Big, 5)] {
+        let deep = Shape { keys: KeyShape::Deep, ..Shape::preset(Preset::Big, 5) };
+        for shape in [shape, Shape::preset(Preset::Big, 5), deep] {
             let content = Content::new(&shape);
             let (mut scratch, mut out) = (Vec::new(), Vec::new());
             let mut leased = 0;

@@ -14,6 +14,7 @@ use crate::entries;
 use crate::error::GenerateError;
 use crate::facts::Facts;
 use crate::history::{History, Op};
+use crate::names::Names;
 use crate::random::{Random, purpose};
 use crate::shape::Shape;
 
@@ -23,12 +24,8 @@ const AUTH_REVISION: &[u8] = b"authRevision";
 const SHORTEST_RUN_BYTES: u32 = 8 << 10;
 /// What may come on top of it, in bytes.
 const RUN_SPREAD_BYTES: u32 = 248 << 10;
-/// How many revisions go by between two looks at the wish to stop.
-const LOOK_EVERY: u32 = 64;
 
 /// Writes the db of `shape` to `writer`, as an image without trailer.
-///
-/// The watch hears of bytes of records, of which there are about [`expected_bytes`].
 ///
 /// # Errors
 /// [`GenerateError`]. Nothing that opens as a db was written then: metas come last.
@@ -51,6 +48,7 @@ pub fn db<W: PageWriter>(shape: &Shape, writer: W, watch: &dyn Watch) -> Result<
     let key = out.keys(shape, &content, watch)?;
     out.begin(schema::LEASE)?;
     for number in 0..content.leases() {
+        go_on(watch)?;
         let id = content.lease_id(number);
         out.put(&id.to_be_bytes(), &LeaseRow { id, ttl: LEASE_TTL_S }.encode_to_vec())?;
     }
@@ -83,12 +81,21 @@ pub fn db<W: PageWriter>(shape: &Shape, writer: W, watch: &dyn Watch) -> Result<
     })
 }
 
+/// The error of a job that is to stop.
+pub(crate) fn go_on(watch: &dyn Watch) -> Result<(), GenerateError> {
+    if watch.interrupted() { Err(GenerateError::Interrupted) } else { Ok(()) }
+}
+
 /// About how many bytes of records a shape has, stale ones included.
-#[must_use]
-pub fn expected_bytes(shape: &Shape) -> u64 {
-    const AROUND_A_VALUE: u64 = 90;
+pub(crate) fn expected_bytes(shape: &Shape) -> u64 {
     let puts = u64::from(shape.records.saturating_sub(shape.deletes));
-    puts * (u64::from(shape.value_mean_bytes) + AROUND_A_VALUE)
+    puts * expected_record_bytes(shape)
+}
+
+/// About how many bytes of record a put has.
+pub(crate) fn expected_record_bytes(shape: &Shape) -> u64 {
+    const AROUND_KEY_AND_VALUE: u64 = 40;
+    u64::from(shape.value_mean_bytes) + Names::new(shape).expected_bytes() + AROUND_KEY_AND_VALUE
 }
 
 /// The rows of bucket `meta`, ascending.
@@ -169,11 +176,15 @@ impl<W: PageWriter> Rows<W> {
         watch: &dyn Watch,
     ) -> Result<KeyBucket, GenerateError> {
         let mut ops = Vec::new();
-        let outcome = shape.compacted.then(|| {
+        let outcome = if shape.compacted {
             let mut history = History::new(shape);
-            while history.next(&mut ops).is_some() {}
-            history
-        });
+            while history.next(&mut ops).is_some() {
+                go_on(watch)?;
+            }
+            Some(history)
+        } else {
+            None
+        };
         let compact_revision = outcome.as_ref().map(History::main);
         let mut history = History::new(shape);
         let mut stale = Stale::new(shape.seed);
@@ -182,10 +193,8 @@ impl<W: PageWriter> Rows<W> {
         self.begin(schema::KEY)?;
         while history.next(&mut ops).is_some() {
             let main = history.main();
-            if main.is_multiple_of(LOOK_EVERY) && watch.interrupted() {
-                return Err(GenerateError::Interrupted);
-            }
             for (op, sub) in ops.iter().zip(0..) {
+                go_on(watch)?;
                 let (kept, tombstone) = match *op {
                     Op::Put { key, created, version, .. } => {
                         content.put_record(

@@ -5,7 +5,7 @@
 
 use crate::names::Names;
 use crate::random::{Random, purpose};
-use crate::shape::Shape;
+use crate::shape::{MOST_OPS, Shape};
 
 /// One operation of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub(crate) struct History {
     keys: Vec<Key>,
     live: Vec<u32>,
     deleted: Vec<u32>,
+    /// How many keys at the front of `live` are known to be touched by this revision.
+    touched: usize,
     /// The revision told last; the store starts at 1.
     main: u32,
     last_txn: u32,
@@ -68,15 +70,18 @@ pub(crate) struct History {
 const REBIRTH: u32 = 4;
 /// Random picks before the keys are looked at one after the other.
 const TRIES: u32 = 8;
+/// Operations of one transaction at most: the mean of a shape and the quarter that may come on top.
+const LARGEST_TXN: u32 = MOST_OPS + MOST_OPS / 4;
 
 impl History {
     pub(crate) fn new(shape: &Shape) -> Self {
         Self {
             random: Random::new(shape.seed, purpose::HISTORY),
-            names: Names::new(shape.seed),
+            names: Names::new(shape),
             keys: Vec::new(),
             live: Vec::new(),
             deleted: Vec::new(),
+            touched: 0,
             main: 1,
             last_txn: shape.revisions.saturating_add(1),
             last: shape.last_revision(),
@@ -98,6 +103,12 @@ impl History {
         self.live.len()
     }
 
+    /// True when the key exists now.
+    #[cfg(test)]
+    pub(crate) fn is_live(&self, key: u32) -> bool {
+        self.keys.get(at(key)).is_some_and(|key| key.version > 0)
+    }
+
     /// True when this put is what its key still has now.
     pub(crate) fn is_newest(&self, key: u32, main: u32, sub: u32) -> bool {
         self.keys.get(at(key)).is_some_and(|key| key.version > 0 && key.modified == main && key.sub == sub)
@@ -110,6 +121,7 @@ impl History {
             return None;
         }
         self.main += 1;
+        self.touched = 0;
         if self.main > self.last_txn {
             self.sweep(ops);
             return Some(How::RangeDelete);
@@ -133,9 +145,13 @@ impl History {
         let revisions = revisions_after.saturating_add(1);
         let share = left.saturating_add(self.random.below(revisions)) / revisions;
         let quarter = share / 4;
-        let size = share - quarter + self.random.below(2 * quarter + 1);
-        let most = left.saturating_sub(revisions_after);
-        at(if revisions_after == 0 { left } else { size.clamp(1, most.max(1)) })
+        // A quarter of a 32-bit number twice, and one more, still is one; the sum may not be.
+        let size = u64::from(share - quarter) + u64::from(self.random.below(2 * quarter + 1));
+        let most = left.saturating_sub(revisions_after).max(1);
+        let size =
+            if revisions_after == 0 { left } else { u32::try_from(size).unwrap_or(most).clamp(1, most) };
+        // Small stores put off what they cannot do, and must not come to more at the end than a shape may ask for.
+        at(size.min(LARGEST_TXN))
     }
 
     fn op(&mut self, sub: u32) -> Option<Op> {
@@ -189,7 +205,15 @@ impl History {
                 return Some(key);
             }
         }
-        self.live.iter().copied().find(free)
+        // Nothing before a touched key becomes untouched within a revision: new keys come last, and what takes the place
+        // of a deleted one, which was not touched, comes to the same place. So each key is passed once.
+        while let Some(key) = self.live.get(self.touched) {
+            if free(key) {
+                return Some(*key);
+            }
+            self.touched += 1;
+        }
+        None
     }
 
     fn put(&mut self, key: u32, sub: u32) -> Op {
@@ -275,5 +299,46 @@ impl Op {
         match *self {
             Self::Put { previous, .. } | Self::Delete { previous, .. } => previous,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::Preset;
+
+    fn shape(revisions: u32, records: u32, live_keys: u32) -> Shape {
+        Shape { revisions, records, deletes: 0, live_keys, sweep: None, ..Shape::preset(Preset::Big, 2) }
+    }
+
+    /// A store of one key puts off nearly all it is asked for, and has four thousand million operations left at the end.
+    #[test]
+    fn the_largest_numbers_of_operations_are_counted() {
+        let shape = shape(4_295, 4_294_967_295, 1);
+        assert_eq!(shape.validate(), Ok(()));
+        let mut history = History::new(&shape);
+        let mut ops = Vec::new();
+        let mut revisions = 0;
+        while history.next(&mut ops).is_some() {
+            assert_eq!(ops.len(), 1);
+            revisions += 1;
+        }
+        assert_eq!(revisions, 4_295);
+    }
+
+    /// Looking at all keys for each operation, this would take 10^11 steps.
+    #[test]
+    fn a_transaction_that_touches_every_key_is_told_in_one_pass() {
+        let shape = shape(2, 1_900_000, 650_000);
+        let mut history = History::new(&shape);
+        let mut ops = Vec::new();
+        assert_eq!(history.next(&mut ops), Some(How::Txn));
+        let first = ops.len();
+        assert_eq!(history.next(&mut ops), Some(How::Txn));
+        let mut keys: Vec<u32> = ops.iter().map(Op::key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!((keys.len(), history.live_keys()), (ops.len(), 650_000));
+        assert!(first > 0 && ops.len() == 650_000, "{first} and {}", ops.len());
     }
 }

@@ -42,21 +42,23 @@ fn main() -> ExitCode {
     progress.finish();
     match outcome {
         Ok(report) => show(&report, args.format),
-        Err(error @ GenerateError::Shape(_)) => fail(&error.to_string(), USAGE),
+        Err(error) if error.is_usage() => fail(&error.to_string(), USAGE),
         Err(error) => fail(&error.to_string(), progress.exit_code().unwrap_or(FAILED)),
     }
 }
 
 fn run(args: &Args, shape: &generate::Shape, progress: &Progress) -> Result<Report, GenerateError> {
-    let mut report = Report { db: None, log: None };
-    if let Some(path) = &args.output {
-        report.db = Some(generate::db_file(shape, path, args.trailer, progress)?);
+    let outputs = args.outputs();
+    for path in outputs.leftovers()? {
+        // Nobody is left to hear that standard error cannot be written.
+        let _written = writeln!(
+            io::stderr(),
+            "warning: {} is what an earlier run left when it was killed; it is of no use, and can be removed",
+            path.display()
+        );
     }
-    if let Some(dir) = &args.wal {
-        let options = generate::LogOptions { segment_bytes: args.segment_bytes };
-        report.log = Some(generate::log_dir(shape, dir, options, progress)?);
-    }
-    Ok(report)
+    let generate::Written { db, log } = outputs.write(shape, progress)?;
+    Ok(Report { db, log })
 }
 
 fn show(report: &Report, format: Format) -> ExitCode {

@@ -1,4 +1,10 @@
-//! The names of keys: `/registry/<resource>/<namespace>/<name>`, as a Kubernetes store has them.
+//! The names of keys.
+//!
+//! | [`KeyShape`] | name |
+//! |---|---|
+//! | `Kubernetes` | `/registry/<resource>/<namespace>/<name>` |
+//! | `Flat` | seven letters |
+//! | `Deep` | `/deep/<namespace>/<app>`, twelve levels that are the same for all, seven letters, up to 63 levels more |
 //!
 //! A key's name follows from the seed and the key's number, so none is kept in memory. Numbers are spread over
 //! resources and namespaces, and [`Names::rank`] orders them as their texts are ordered, in eight bytes.
@@ -6,6 +12,7 @@
 use std::io::Write;
 
 use crate::random::mix;
+use crate::shape::{KeyShape, Shape};
 
 /// One kind of object.
 pub(crate) struct Resource {
@@ -66,6 +73,14 @@ const SUFFIX_ALPHABET: &[u8; 27] = b"2456789bcdfghjklmnpqrstvwxz";
 /// Enough for every 32-bit number.
 const SUFFIX_BYTES: usize = 7;
 
+/// Between app and letters of deep names: what long names have in common.
+const COMMON_LEVELS: &str = "/level-01/level-02/level-03/level-04/level-05/level-06/level-07/level-08/level-09/level-10\
+                             /level-11/level-12";
+/// Levels that may follow the letters of a deep name, so that it has less than 1,024 bytes: less than this.
+const TAIL_LEVELS: u32 = 64;
+/// Letters of each of them.
+const TAIL_LETTERS: usize = 11;
+
 /// Where a key belongs.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
@@ -81,11 +96,21 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names {
     seed: u64,
+    keys: KeyShape,
 }
 
 impl Names {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { seed: mix(seed ^ 0x6e61_6d65) }
+    pub(crate) fn new(shape: &Shape) -> Self {
+        Self { seed: mix(shape.seed ^ 0x6e61_6d65), keys: shape.keys }
+    }
+
+    /// About how many bytes a name has.
+    pub(crate) fn expected_bytes(self) -> u64 {
+        match self.keys {
+            KeyShape::Kubernetes => 50,
+            KeyShape::Flat => 7,
+            KeyShape::Deep => 520,
+        }
     }
 
     /// Where key `number` belongs.
@@ -129,12 +154,22 @@ impl Names {
         // Each part is far below 256.
         let part = |value: usize| u64::try_from(value).unwrap_or_default();
         let namespace = part(place.team) * STAGES + place.stage;
-        (part(place.resource) << 48) | (namespace << 40) | (part(place.app) << 32) | u64::from(place.suffix)
+        let within = (namespace << 40) | (part(place.app) << 32) | u64::from(place.suffix);
+        match self.keys {
+            KeyShape::Kubernetes => (part(place.resource) << 48) | within,
+            KeyShape::Flat => u64::from(place.suffix),
+            KeyShape::Deep => within,
+        }
     }
 
     /// Appends the name of key `number`.
     pub(crate) fn push(self, number: u32, out: &mut Vec<u8>) {
-        self.place(number).push(out);
+        let place = self.place(number);
+        match self.keys {
+            KeyShape::Kubernetes => place.push(out),
+            KeyShape::Flat => push_letters(place.suffix, SUFFIX_BYTES, out),
+            KeyShape::Deep => place.push_deep(out),
+        }
     }
 }
 
@@ -143,14 +178,30 @@ impl Place {
         &RESOURCES[self.resource % RESOURCES.len()]
     }
 
-    /// Appends the whole key.
-    pub(crate) fn push(self, out: &mut Vec<u8>) {
+    /// Appends the whole key of a Kubernetes store.
+    fn push(self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"/registry/");
         out.extend_from_slice(self.resource().path.as_bytes());
         out.push(b'/');
         self.push_namespace(out);
         out.push(b'/');
         self.push_name(out);
+    }
+
+    /// Appends the whole key of a deep store. Its letters are different from all others', so what follows them does not
+    /// matter for the order.
+    fn push_deep(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"/deep/");
+        self.push_namespace(out);
+        out.push(b'/');
+        out.extend_from_slice(APPS[self.app % APPS.len()].as_bytes());
+        out.extend_from_slice(COMMON_LEVELS.as_bytes());
+        out.push(b'/');
+        push_letters(self.suffix, SUFFIX_BYTES, out);
+        for level in 0..self.tail % TAIL_LEVELS {
+            out.push(b'/');
+            push_letters(self.tail ^ level, TAIL_LETTERS, out);
+        }
     }
 
     /// Appends the namespace alone.
@@ -193,6 +244,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::shape::Preset;
 
     fn text(names: Names, number: u32) -> String {
         let mut out = Vec::new();
@@ -212,9 +264,13 @@ mod tests {
         assert!(27_u64.pow(7) > u64::from(u32::MAX));
     }
 
+    fn names(seed: u64, keys: KeyShape) -> Names {
+        Names::new(&Shape { keys, ..Shape::preset(Preset::Big, seed) })
+    }
+
     #[test]
     fn names_are_different_and_look_like_kubernetes() {
-        let names = Names::new(1);
+        let names = names(1, KeyShape::Kubernetes);
         let all: BTreeSet<String> = (0..20_000).map(|number| text(names, number)).collect();
         assert_eq!(all.len(), 20_000);
         for resource in &RESOURCES {
@@ -224,11 +280,28 @@ mod tests {
         assert!(all.iter().all(|name| name.len() < 80));
     }
 
+    #[test]
+    fn names_are_as_long_as_their_shape_says() {
+        for (keys, shortest, longest) in
+            [(KeyShape::Kubernetes, 30, 80), (KeyShape::Flat, 7, 8), (KeyShape::Deep, 130, 1_024)]
+        {
+            let names = names(1, keys);
+            let all: BTreeSet<String> = (0..20_000).map(|number| text(names, number)).collect();
+            assert_eq!(all.len(), 20_000);
+            assert!(all.iter().all(|name| (shortest..longest).contains(&name.len())), "{keys:?}");
+            let mean = all.iter().map(String::len).sum::<usize>() / all.len();
+            let expected = usize::try_from(names.expected_bytes()).unwrap();
+            assert!(mean.abs_diff(expected) <= expected / 5, "{keys:?}: {mean} bytes");
+        }
+    }
+
     proptest! {
         #[test]
         fn ranks_order_as_texts_do(seed in any::<u64>(), a in any::<u32>(), b in any::<u32>()) {
-            let names = Names::new(seed);
-            prop_assert_eq!(names.rank(a).cmp(&names.rank(b)), text(names, a).cmp(&text(names, b)));
+            for keys in [KeyShape::Kubernetes, KeyShape::Flat, KeyShape::Deep] {
+                let names = names(seed, keys);
+                prop_assert_eq!(names.rank(a).cmp(&names.rank(b)), text(names, a).cmp(&text(names, b)));
+            }
         }
     }
 }

@@ -1,9 +1,21 @@
 //! What a store is to look like: how much of what, and how it came to be.
 
+use std::ops::RangeInclusive;
+
 use snapshot::target::TargetVersion;
 
 /// Nothing below this many keys has a history to speak of.
 const FEWEST: u32 = 1;
+/// Operations of a transaction at most, on average over all of them: each takes memory while it is made.
+pub(crate) const MOST_OPS: u32 = 1_000_000;
+/// Keys that one range delete takes at most.
+const MOST_SWEPT: u32 = 10_000_000;
+/// Leases at most.
+const MOST_LEASES: u32 = 10_000_000;
+/// The longest value in bytes: a value is made in memory.
+const LONGEST_VALUE_BYTES: u32 = 1 << 28;
+/// Page sizes bbolt knows, in bytes: the powers of two among these.
+const PAGE_BYTES: RangeInclusive<u32> = 1 << 10..=1 << 16;
 /// A scale of 1.
 pub const SCALE_ONE: u64 = 1_000_000;
 
@@ -27,6 +39,18 @@ pub struct Sweep {
     pub live_keys: u32,
 }
 
+/// What names of keys look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyShape {
+    /// `/registry/pods/billing-04/api-…`, some 50 bytes.
+    #[default]
+    Kubernetes,
+    /// Seven letters, nothing in common.
+    Flat,
+    /// 130 to 1,023 bytes with much in common.
+    Deep,
+}
+
 /// A store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
@@ -45,6 +69,8 @@ pub struct Shape {
     pub sweep: Option<Sweep>,
     /// Compacted at the last revision, what was removed lying in free pages.
     pub compacted: bool,
+    /// What names of keys look like.
+    pub keys: KeyShape,
     /// Shortest value in bytes.
     pub value_min_bytes: u32,
     /// Longest value in bytes.
@@ -116,6 +142,34 @@ pub enum ShapeError {
         /// Mean.
         mean: u32,
     },
+    /// Values are made in memory.
+    #[error("values of {longest} bytes: the longest that is generated has {}", LONGEST_VALUE_BYTES)]
+    LongValues {
+        /// Longest asked for.
+        longest: u32,
+    },
+    /// A revision's operations are made in memory.
+    #[error("{operations} keys in one {what}: {most} at most; ask for more revisions")]
+    Operations {
+        /// What asks for so many.
+        what: &'static str,
+        /// Operations each has on average.
+        operations: u32,
+        /// As many as it can have.
+        most: u32,
+    },
+    /// More leases than any server keeps.
+    #[error("{leases} leases: {} at most", MOST_LEASES)]
+    Leases {
+        /// Leases asked for.
+        leases: u32,
+    },
+    /// bbolt has no such pages.
+    #[error("pages of {given} bytes: only powers of two from 1024 to 65536 are possible")]
+    PageSize {
+        /// What was asked for.
+        given: u32,
+    },
     /// etcd has no cluster of so many members.
     #[error("{members} members: a cluster has 1 to 99")]
     Members {
@@ -142,6 +196,7 @@ impl Shape {
             live_keys: 421_308,
             sweep: None,
             compacted: false,
+            keys: KeyShape::default(),
             value_min_bytes: 512,
             value_max_bytes: 8_192,
             value_mean_bytes: 2_005,
@@ -229,18 +284,66 @@ impl Shape {
         if needed > u64::from(records) {
             return Err(ShapeError::Records { records, deletes, live_keys, needed });
         }
-        if let Some(Sweep { revisions, live_keys: left }) = self.sweep
-            && (revisions == 0 || live_keys.checked_sub(left).is_none_or(|gone| gone < revisions))
-        {
-            return Err(ShapeError::Sweep { live_keys, left, revisions });
+        if let Some(Sweep { revisions, live_keys: left }) = self.sweep {
+            let gone = live_keys.checked_sub(left).filter(|gone| revisions > 0 && *gone >= revisions);
+            let gone = gone.ok_or(ShapeError::Sweep { live_keys, left, revisions })?;
+            few_enough("range delete", gone, revisions, MOST_SWEPT)?;
+        }
+        few_enough("transaction", records, revisions, MOST_OPS)?;
+        if self.leases > MOST_LEASES {
+            return Err(ShapeError::Leases { leases: self.leases });
+        }
+        if !self.page_size.is_power_of_two() || !PAGE_BYTES.contains(&self.page_size) {
+            return Err(ShapeError::PageSize { given: self.page_size });
         }
         let (min, max, mean) = (self.value_min_bytes, self.value_max_bytes, self.value_mean_bytes);
         if max < min || mean < min || mean > min.midpoint(max) {
             return Err(ShapeError::Values { min, max, mean });
         }
+        if max > LONGEST_VALUE_BYTES {
+            return Err(ShapeError::LongValues { longest: max });
+        }
         if !(1..=99).contains(&members) {
             return Err(ShapeError::Members { members });
         }
         Ok(())
+    }
+}
+
+/// Holds the mean of `operations` of `revisions` against what one may have. There is a revision at least.
+fn few_enough(what: &'static str, operations: u32, revisions: u32, most: u32) -> Result<(), ShapeError> {
+    let operations = operations.div_ceil(revisions.max(1));
+    if operations > most { Err(ShapeError::Operations { what, operations, most }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_memory_or_bbolt_does_not_have_is_refused() {
+        let big = Shape::preset(Preset::Big, 1);
+        let many = Shape { records: 4_294_967_295, live_keys: 400_000_000, ..big.clone() };
+        let one_delete = Some(Sweep { revisions: 1, live_keys: 100_000_000 });
+        for (shape, said) in [
+            (Shape { revisions: 1, records: 1_000_001, ..big.clone() }, "1000001 keys in one transaction"),
+            (Shape { revisions: 1, ..many.clone() }, "4294967295 keys in one transaction"),
+            (Shape { revisions: 5_000, sweep: one_delete, ..many }, "300000000 keys in one range delete"),
+            (Shape { leases: 10_000_001, ..big.clone() }, "10000001 leases"),
+            (Shape { page_size: 0, ..big.clone() }, "pages of 0 bytes"),
+            (Shape { page_size: 1_000, ..big.clone() }, "pages of 1000 bytes"),
+            (Shape { page_size: 1 << 17, ..big.clone() }, "pages of 131072 bytes"),
+            (Shape { value_max_bytes: u32::MAX, ..big.clone() }, "values of 4294967295 bytes"),
+        ] {
+            let error = shape.validate().unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+        for shape in [
+            Shape { revisions: 1, records: 1_000_000, ..big.clone() },
+            Shape { leases: 10_000_000, ..big.clone() },
+            Shape { value_max_bytes: 1 << 28, ..big },
+        ] {
+            assert_eq!(shape.validate(), Ok(()));
+        }
     }
 }

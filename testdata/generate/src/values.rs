@@ -174,10 +174,12 @@ impl Lengths {
 mod tests {
     use super::*;
     use crate::names::Names;
+    use crate::shape::{Preset, Shape};
 
     fn value(len: usize) -> Vec<u8> {
         let (mut random, mut out) = (Random::new(3, 9), b"before".to_vec());
-        Values::new(3).push(Names::new(3).place(17), 4, len, &mut random, &mut out);
+        let names = Names::new(&Shape::preset(Preset::Big, 3));
+        Values::new(3).push(names.place(17), 4, len, &mut random, &mut out);
         out.split_off(6)
     }
 

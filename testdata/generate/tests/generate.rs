@@ -8,7 +8,7 @@ use std::fs;
 
 use bbolt::{Db, check};
 use common::{PRESETS, image, pairs, records, replay, small, tiny};
-use generate::{LogOptions, Preset, Shape, Sweep, log_dir};
+use generate::{KeyShape, LogOptions, Preset, Shape, Sweep, log_dir};
 use proptest::prelude::*;
 use snapshot::schema::Schema;
 use snapshot::target::TargetVersion;
@@ -25,7 +25,7 @@ fn the_same_seed_gives_the_same_bytes() {
         assert!(image(&shape) == (bytes.clone(), facts));
         let (other, _) = image(&Shape { seed: shape.seed + 1, ..shape.clone() });
         assert!(records(&bytes)[0].key != records(&other)[0].key);
-        let options = LogOptions { segment_bytes: 16 << 10 };
+        let options = LogOptions { segment_bytes: 16 << 10, ..LogOptions::default() };
         let files = [0, 1].map(|again| {
             let wal = dir.path().join(format!("{number}-{again}"));
             log_dir(&shape, &wal, options, &()).unwrap();
@@ -148,7 +148,8 @@ fn logs_are_complete() {
     let dir = tempfile::tempdir().unwrap();
     let shape = Shape { members: 3, compacted: true, ..tiny() };
     let wal = dir.path().join("wal");
-    let facts = log_dir(&shape, &wal, LogOptions { segment_bytes: 4096 }, &()).unwrap();
+    let facts =
+        log_dir(&shape, &wal, LogOptions { segment_bytes: 4096, ..LogOptions::default() }, &()).unwrap();
     let (_, db) = image(&shape);
     assert_eq!(
         (facts.entries, facts.revision, facts.live_keys),
@@ -200,6 +201,8 @@ fn any_shape() -> impl Strategy<Value = Shape> {
                 value_max_bytes,
                 value_mean_bytes: value_max_bytes / 3,
                 leases: seed.leading_zeros() % 4,
+                keys: [KeyShape::Kubernetes, KeyShape::Flat, KeyShape::Deep]
+                    [usize::try_from(seed % 3).unwrap()],
                 ..Shape::preset(Preset::Big, seed)
             }
         },

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{PRESETS, image, records, replay, small};
-use generate::{Facts, LogOptions, Preset, Shape, db_file, log_dir};
+use generate::{EntryKind, Facts, KeyShape, LogOptions, Preset, Shape, db_file, log_dir};
 use serde_json::Value;
 use snapshot::opened::{InputOptions, open};
 use snapshot::restore::{Output, RestoreOptions, restore};
@@ -148,21 +148,21 @@ fn oracle_restored_dbs_are_served() {
 #[ignore = "needs real etcd: scripts/test.sh runs it"]
 fn oracle_replayed_logs_make_the_same_store() {
     let dir = tempfile::tempdir().unwrap();
-    for (preset, compacted, version) in [
-        (Preset::Big, false, Version::V3_5_1),
-        (Preset::Flat, false, Version::V3_5_1),
-        (Preset::Frag, true, Version::V3_5New),
-        (Preset::Flat, false, Version::V3_4),
+    for (preset, compacted, version, keys, entries) in [
+        (Preset::Big, false, Version::V3_5_1, KeyShape::Kubernetes, EntryKind::Mixed),
+        (Preset::Flat, false, Version::V3_5_1, KeyShape::Kubernetes, EntryKind::Mixed),
+        (Preset::Frag, true, Version::V3_5New, KeyShape::Deep, EntryKind::Txn),
+        (Preset::Flat, false, Version::V3_4, KeyShape::Flat, EntryKind::Put),
     ] {
         let written_by = if version == Version::V3_4 { TargetVersion::V3_4 } else { TargetVersion::V3_5 };
-        let shape = Shape { compacted, written_by, ..small(preset) };
+        let shape = Shape { compacted, written_by, keys, ..small(preset) };
         let name = format!("{preset:?}-{compacted}-{version:?}");
         let snapshot = dir.path().join(format!("{name}.db"));
         let facts = db_file(&shape, &snapshot, true, &()).unwrap();
         let from_db = dir.path().join(format!("{name}-db"));
         restored(&snapshot, &from_db);
         let from_log = dir.path().join(format!("{name}-log"));
-        let options = LogOptions { segment_bytes: 200 << 10 };
+        let options = LogOptions { segment_bytes: 200 << 10, entries };
         let log = log_dir(&shape, &from_log.join("member/wal"), options, &()).unwrap();
         assert!(log.segments > 1, "{} bytes in one segment", log.record_bytes);
 
