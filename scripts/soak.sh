@@ -51,7 +51,7 @@ heap() {
     local ours=$target/release/etcd-rescue file=$dir/big.db facts keys limit
     cargo build --locked --release -q -p etcd-rescue -p etcd-rescue-generate
     mkdir -p "$dir"
-    rm -rf "${dir:?}"/restored "${dir:?}"/saved.db "$file"
+    rm -rf "${dir:?}"/{restored,saved.db,big.db}{,.etcd-rescue-partial,.*.etcd-rescue-partial}
     local started=$SECONDS
     facts=$("$target/release/etcd-rescue-generate" -w json --preset big --size "$scale" --trailer -o "$file")
     echo "heap: generated in $((SECONDS - started)) s: $facts"
