@@ -25,8 +25,25 @@ const MAX_LINKS: u32 = 40;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Content {
     len_bytes: u64,
-    pages: BTreeMap<u64, Arc<Vec<u8>>>,
+    pages: BTreeMap<u64, Arc<Page>>,
     hash: OnceLock<u64>,
+}
+
+/// A page, shared by all contents that hold it.
+#[derive(Debug)]
+struct Page {
+    bytes: Vec<u8>,
+    hash: u64,
+}
+
+impl Page {
+    /// `None` for zeros.
+    fn of(bytes: Vec<u8>) -> Option<Arc<Self>> {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let is_zero = bytes.iter().all(|byte| *byte == 0);
+        (!is_zero).then(|| Arc::new(Self { hash: hasher.finish(), bytes }))
+    }
 }
 
 impl PartialEq for Content {
@@ -50,7 +67,7 @@ impl Content {
 
     /// Its pages with what is not zero, and where they begin.
     pub(crate) fn pages(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.pages.iter().map(|(page, bytes)| (page * PAGE_BYTES, bytes.as_slice()))
+        self.pages.iter().map(|(page, bytes)| (page * PAGE_BYTES, bytes.bytes.as_slice()))
     }
 
     /// `len_bytes` bytes from `offset`, or as many as there are.
@@ -76,14 +93,22 @@ impl Content {
             let (page, within) = (at / PAGE_BYTES, size(at % PAGE_BYTES));
             let n = (bytes.len() - done).min(size(PAGE_BYTES) - within);
             let part = &bytes[done..done + n];
-            let new = self.pages.entry(page).or_insert_with(|| Arc::new(vec![0; size(PAGE_BYTES)]));
-            Arc::make_mut(new)[within..within + n].copy_from_slice(part);
-            if new.iter().all(|byte| *byte == 0) {
-                self.pages.remove(&page);
-            }
+            let mut new = match self.pages.get(&page) {
+                Some(old) if n < size(PAGE_BYTES) => old.bytes.clone(),
+                _ => vec![0; size(PAGE_BYTES)],
+            };
+            new[within..within + n].copy_from_slice(part);
+            self.set_page(page, Page::of(new));
             done += n;
         }
         self.len_bytes = self.len_bytes.max(offset + bytes.len() as u64);
+    }
+
+    fn set_page(&mut self, page: u64, to: Option<Arc<Page>>) {
+        match to {
+            Some(to) => drop(self.pages.insert(page, to)),
+            None => drop(self.pages.remove(&page)),
+        }
     }
 
     /// Makes it `len_bytes` long.
@@ -100,7 +125,8 @@ impl Content {
     fn hash(&self) -> u64 {
         *self.hash.get_or_init(|| {
             let mut hasher = DefaultHasher::new();
-            (self.len_bytes, &self.pages).hash(&mut hasher);
+            self.len_bytes.hash(&mut hasher);
+            self.pages.iter().for_each(|(number, page)| (number, page.hash).hash(&mut hasher));
             hasher.finish()
         })
     }
@@ -110,19 +136,91 @@ fn size(n: u64) -> usize {
     usize::try_from(n).unwrap()
 }
 
+/// Bytes to be written, cut at the ends of pages: whole ones are shared, not copied, by what they are written to.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    offset: u64,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    /// A page; `None` for zeros.
+    Whole(Option<Arc<Page>>),
+    Some(Vec<u8>),
+}
+
+impl Part {
+    fn len_bytes(&self) -> u64 {
+        match self {
+            Self::Whole(_) => PAGE_BYTES,
+            Self::Some(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+impl Written {
+    fn new(offset: u64, bytes: &[u8]) -> Self {
+        let mut parts = Vec::new();
+        let mut rest = bytes;
+        let mut room = size(PAGE_BYTES - offset % PAGE_BYTES);
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(room.min(rest.len()));
+            let is_whole = part.len() == size(PAGE_BYTES);
+            let part = part.to_vec();
+            parts.push(if is_whole { Part::Whole(Page::of(part)) } else { Part::Some(part) });
+            (rest, room) = (after, size(PAGE_BYTES));
+        }
+        Self { offset, parts }
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.parts.iter().map(Part::len_bytes).sum()
+    }
+
+    /// Its first `len_bytes`.
+    fn apply(&self, content: &mut Content, len_bytes: u64) {
+        content.hash = OnceLock::new();
+        let (mut at, end) = (self.offset, self.offset + len_bytes);
+        for part in &self.parts {
+            if at >= end {
+                break;
+            }
+            match part {
+                Part::Whole(page) if at + PAGE_BYTES <= end => {
+                    content.set_page(at / PAGE_BYTES, page.clone());
+                    content.len_bytes = content.len_bytes.max(at + PAGE_BYTES);
+                }
+                Part::Whole(page) => {
+                    let zeros = vec![0; size(PAGE_BYTES)];
+                    let bytes = page.as_ref().map_or(&zeros, |page| &page.bytes);
+                    content.write(at, &bytes[..size(end - at)]);
+                }
+                Part::Some(bytes) => content.write(at, &bytes[..bytes.len().min(size(end - at))]),
+            }
+            at += part.len_bytes();
+        }
+    }
+}
+
 /// A change to what is in a file.
 #[derive(Debug, Clone)]
 pub(crate) enum Edit {
-    /// These bytes there.
-    Write(u64, Vec<u8>),
+    /// Bytes.
+    Write(Written),
     /// This length.
     SetLen(u64),
 }
 
 impl Edit {
+    /// `bytes` at `offset`.
+    pub(crate) fn write(offset: u64, bytes: &[u8]) -> Self {
+        Self::Write(Written::new(offset, bytes))
+    }
+
     fn apply(&self, content: &mut Content) {
         match self {
-            Self::Write(offset, bytes) => content.write(*offset, bytes),
+            Self::Write(written) => written.apply(content, written.len_bytes()),
             Self::SetLen(len_bytes) => content.set_len(*len_bytes),
         }
     }
@@ -130,7 +228,7 @@ impl Edit {
     /// What is left of it when it is torn.
     fn apply_half(&self, content: &mut Content) {
         match self {
-            Self::Write(offset, bytes) => content.write(*offset, &bytes[..bytes.len() / 2]),
+            Self::Write(written) => written.apply(content, written.len_bytes() / 2),
             Self::SetLen(_) => {}
         }
     }

@@ -29,7 +29,7 @@ impl Program {
     fn file(&mut self, path: &str, bytes: &[u8]) -> Ino {
         let ino = self.0.make(Node::File(Content::default().into()), 0o600);
         self.0.link(ROOT, path, ino).unwrap();
-        self.0.edit(ino, Edit::Write(0, bytes.to_vec())).unwrap();
+        self.0.edit(ino, Edit::write(0, bytes)).unwrap();
         ino
     }
 
@@ -84,7 +84,7 @@ fn save(way: Save) -> Program {
         program.sync(&[name]);
     }
     if way == Save::LastPieceNotSynced {
-        program.0.edit(ino, Edit::Write(20_000, b"meta".to_vec())).unwrap();
+        program.0.edit(ino, Edit::write(20_000, b"meta")).unwrap();
     }
     if way == Save::InPlace {
         return program;
@@ -291,6 +291,75 @@ fn contents_are_cut_grown_and_compared() {
     zeros.write(0, &[0; 10_000]);
     assert_eq!(zeros.pages().count(), 0);
     assert_ne!(zeros, Content::default());
+}
+
+/// What a write shares with the file it goes to is no more than its bytes.
+#[test]
+fn writes_at_odd_places_do_what_they_say() {
+    let bytes: Vec<u8> = (0..20_000_u32).map(|n| n.to_le_bytes()[0] | 1).collect();
+    for offset in [0, 1, 4095, 4096, 5000] {
+        for len in [0, 1, 96, 4096, 8191, 8192, 12_289, 20_000] {
+            let mut program = Program::new(&[]);
+            let ino = program.file("out/a", &long());
+            program.0.edit(ino, Edit::write(offset as u64, &bytes[..len])).unwrap();
+            let mut expected = long();
+            expected.resize(expected.len().max(offset + len), 0);
+            expected[offset..offset + len].copy_from_slice(&bytes[..len]);
+            assert_eq!(**program.0.content(ino).unwrap(), Content::of(&expected), "{len} at {offset}");
+            assert_eq!(program.0.content(ino).unwrap().read(0, u64::MAX), expected, "{len} at {offset}");
+        }
+    }
+}
+
+/// Two threads: what the second writes while the first waits for its sync need not last, for the sync may have been done
+/// with its work by then.
+#[test]
+fn a_sync_promises_only_what_was_written_when_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("out")).unwrap();
+    let lost = |lines: &str| {
+        let open = r#"1 openat(AT_FDCWD, "\x6f\x75\x74\x2f\x61", O_RDWR|O_CREAT, 0600) = 3
+1 openat(AT_FDCWD, "\x6f\x75\x74", O_RDONLY) = 4
+1 fsync(4) = 0"#;
+        let mut replay = Replay::of(dir.path());
+        replay.run(&calls(&format!("{open}\n{lines}")).unwrap()).unwrap();
+        let mark = r#"1 openat(AT_FDCWD, "\x6f\x75\x74\x2f\x62", O_RDWR|O_CREAT, 0600) = 5"#;
+        replay.run(&calls(mark).unwrap()).unwrap();
+        let (states, _) = replay.fs.cuts("out").unwrap();
+        let last = states.iter().filter(|state| state.found.contains_key("b"));
+        last.map(|state| lengths(std::slice::from_ref(state))[0][0].1).min().unwrap()
+    };
+    let write = r#"2 pwrite64(3, "\x61\x62", 2, 0) = 2"#;
+    let begun = r#"2 pwrite64(3, "\x61\x62", 2, 0 <unfinished ...>"#;
+    let ended = "2 <... pwrite64 resumed>) = 2";
+    for sync in ["fsync", "fdatasync"] {
+        let (start, end) = (format!("1 {sync}(3 <unfinished ...>"), format!("1 <... {sync} resumed>) = 0"));
+        let failed = format!("1 <... {sync} resumed>) = -1 EIO (Input/output error)");
+        assert_eq!(lost(&format!("{write}\n{start}\n{end}")), 2, "it was written before");
+        assert_eq!(lost(&format!("{write}\n1 {sync}(3) = 0")), 2, "it was written before");
+        assert_eq!(lost(&format!("{start}\n{write}\n{end}")), 0, "it was written meanwhile");
+        assert_eq!(lost(&format!("{begun}\n{start}\n{ended}\n{end}")), 0, "it was half written before");
+        assert_eq!(lost(&format!("{start}\n{end}\n{write}")), 0, "it was written later");
+        assert_eq!(lost(&format!("{write}\n{start}\n{failed}")), 0, "it was not synced");
+        assert_eq!(lost(&format!("{write}\n{start}")), 0, "nobody was told that it was synced");
+    }
+}
+
+/// One thread closes a file while another is given its number.
+#[test]
+fn a_number_is_free_when_its_close_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("out")).unwrap();
+    let lines = r#"1 openat(AT_FDCWD, "\x6f\x75\x74\x2f\x61", O_RDWR|O_CREAT, 0600) = 3
+1 close(3 <unfinished ...>
+2 openat(AT_FDCWD, "\x6f\x75\x74\x2f\x62", O_RDWR|O_CREAT, 0600) = 3
+1 <... close resumed>) = 0
+2 pipe2([4, 5], O_CLOEXEC) = 0
+2 write(5, "\x61", 1) = 1
+2 pwrite64(3, "\x61", 1, 0) = 1"#;
+    let mut replay = Replay::of(dir.path());
+    replay.run(&calls(lines).unwrap()).unwrap();
+    assert_eq!(lengths(&[replay.fs.now("out").unwrap()]), [[("a", 0), ("b", 1)]]);
 }
 
 /// A recording that holds a call nobody thought of is refused, as is one that was cut.

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use super::model::{Content, Edit, Fs, Ino, Node, ROOT, State};
 
-/// Calls that are not recorded: they change neither files nor what a file descriptor means.
+/// Calls that are not recorded: they change neither files nor what a file descriptor means. (Where one is received with
+/// `recvfrom` no file came with it: that takes `recvmsg`.)
 pub(crate) const HARMLESS: &str = "pread64,preadv,preadv2,futex,munmap,mprotect,mremap,brk,madvise,rt_sigprocmask,rt_sigaction,\
     rt_sigreturn,sigaltstack,sched_yield,sched_getaffinity,nanosleep,clock_nanosleep,clock_gettime,gettid,getpid,getppid,\
     stat,fstat,lstat,newfstatat,statx,statfs,fstatfs,readlink,readlinkat,access,faccessat,faccessat2,getdents64,getcwd,\
     getrandom,rseq,set_robust_list,set_tid_address,prlimit64,poll,ppoll,arch_prctl,getuid,geteuid,getgid,getegid,uname,\
     sysinfo,exit,exit_group,restart_syscall,tgkill,fadvise64,readahead,flock,sched_setaffinity,getrusage,mincore,\
-    membarrier,socketpair,recvfrom,sendto,pipe2,eventfd2,epoll_create1,epoll_ctl,epoll_wait,prctl,gettimeofday";
+    membarrier,recvfrom,sendto,epoll_ctl,epoll_wait,prctl,gettimeofday";
 /// Bytes of one string that are recorded: more than any single write.
 pub(crate) const STRING_BYTES: &str = "67108864";
 
@@ -30,13 +31,27 @@ pub(crate) struct Call {
     line: String,
 }
 
-/// The calls of a recording that has been written to `file` with `strace -f -qq -xx -o`, in the order of their ends.
+/// Calls that stand in the order of their starts. A sync promises what was written when it began, and not what others
+/// wrote until it came back. A number is free as soon as `close` begins, and another call may be given it before that
+/// ends.
+const FROM_THEIR_STARTS: [&str; 6] = ["fsync", "fdatasync", "sync_file_range", "sync", "syncfs", "close"];
+
+/// A call that began and was not seen to end yet.
+struct Begun {
+    text: String,
+    /// Its place among the calls, if that is of its start.
+    place: Option<usize>,
+}
+
+/// The calls of a recording that has been written to `file` with `strace -f -qq -xx -o`, in the order of their ends, but
+/// [`FROM_THEIR_STARTS`].
 ///
 /// # Errors
 /// The first line that cannot be understood.
 pub(crate) fn calls(text: &str) -> Result<Vec<Call>, String> {
-    let mut unfinished: BTreeMap<&str, String> = BTreeMap::new();
-    let mut calls = Vec::new();
+    let mut unfinished: BTreeMap<&str, Begun> = BTreeMap::new();
+    // What has not ended yet has an empty place; what never does leaves it so.
+    let mut calls: Vec<Option<Call>> = Vec::new();
     for line in text.lines() {
         let (pid, rest) = line.split_once(' ').ok_or_else(|| format!("no process id: {line}"))?;
         let rest = rest.trim_start();
@@ -44,48 +59,55 @@ pub(crate) fn calls(text: &str) -> Result<Vec<Call>, String> {
             continue;
         }
         if let Some(start) = rest.strip_suffix("<unfinished ...>") {
-            unfinished.insert(pid, start.trim_end().to_owned());
+            let name = start.split('(').next().unwrap_or_default();
+            let place = FROM_THEIR_STARTS.contains(&name).then_some(calls.len());
+            if place.is_some() {
+                calls.push(None);
+            }
+            unfinished.insert(pid, Begun { text: start.trim_end().to_owned(), place });
             continue;
         }
-        let whole = match rest.strip_prefix("<... ") {
-            Some(resumed) => {
-                let start = unfinished.remove(pid).ok_or_else(|| format!("resumed from nowhere: {line}"))?;
-                let (_, tail) = resumed.split_once(" resumed>").ok_or_else(|| format!("unclear: {line}"))?;
-                start + tail
-            }
-            None => rest.to_owned(),
+        let Some(resumed) = rest.strip_prefix("<... ") else {
+            calls.push(Some(call(rest)?));
+            continue;
         };
-        calls.push(call(&whole)?);
+        let start = unfinished.remove(pid).ok_or_else(|| format!("resumed from nowhere: {}", shown(line)))?;
+        let (_, tail) = resumed.split_once(" resumed>").ok_or_else(|| format!("unclear: {}", shown(line)))?;
+        let whole = call(&(start.text + tail))?;
+        match start.place {
+            Some(place) => calls[place] = Some(whole),
+            None => calls.push(Some(whole)),
+        }
     }
-    Ok(calls)
+    Ok(calls.into_iter().flatten().collect())
 }
 
 fn call(line: &str) -> Result<Call, String> {
     let unclear = || format!("unclear: {}", shown(line));
     let (name, rest) = line.split_once('(').ok_or_else(unclear)?;
-    let (mut depth, mut quoted, mut escaped) = (0_u32, false, false);
-    let mut args = vec![String::new()];
+    let (mut depth, mut at, mut from) = (0_u32, 0, 0);
+    let mut args = Vec::new();
     let mut end = None;
-    for (at, c) in rest.char_indices() {
-        let is_end = c == ')' && depth == 0 && !quoted;
-        if is_end {
-            end = Some(at);
-            break;
-        }
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            '(' | '[' | '{' if !quoted => depth += 1,
-            ')' | ']' | '}' if !quoted => depth = depth.saturating_sub(1),
-            ',' if !quoted && depth == 0 => {
-                args.push(String::new());
-                continue;
+    let bytes = rest.as_bytes();
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b')' if depth == 0 => {
+                end = Some(at);
+                break;
+            }
+            // Nothing within is a quote: all of it is in hexadecimal.
+            b'"' => at += 1 + rest[at + 1..].find('"').ok_or_else(unclear)?,
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => {
+                args.push(rest[from..at].trim().to_owned());
+                from = at + 1;
             }
             _ => {}
         }
-        args.last_mut().unwrap().push(c);
+        at += 1;
     }
+    args.push(rest[from..at].trim().to_owned());
     let tail = &rest[end.ok_or_else(unclear)? + 1..];
     let result = tail.trim_start().strip_prefix('=').ok_or_else(unclear)?.trim_start();
     let word = result.split_whitespace().next().ok_or_else(unclear)?;
@@ -96,7 +118,6 @@ fn call(line: &str) -> Result<Call, String> {
             None => Some(word.parse().map_err(|_| unclear())?),
         },
     };
-    let args = args.into_iter().map(|arg| arg.trim().to_owned()).collect();
     Ok(Call { name: name.to_owned(), args, result, line: shown(line) })
 }
 
@@ -108,28 +129,32 @@ fn shown(line: &str) -> String {
 /// The bytes of all strings in an argument.
 fn strings(arg: &str) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
-    let mut chars = arg.chars().peekable();
-    let mut quoted = false;
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                if !quoted && chars.peek() == Some(&'.') {
-                    return Err(format!("recorded in part only: {}", shown(arg)));
-                }
-            }
-            '\\' if quoted => {
-                let digits: String = match (chars.next(), chars.next(), chars.next()) {
-                    (Some('x'), Some(a), Some(b)) => [a, b].iter().collect(),
-                    _ => return Err(format!("an unknown escape in {}", shown(arg))),
-                };
-                out.push(u8::from_str_radix(&digits, 16).map_err(|e| e.to_string())?);
-            }
-            c if quoted => return Err(format!("{c:?} is not escaped in {}", shown(arg))),
-            _ => {}
+    let mut rest = arg;
+    while let Some((_, after)) = rest.split_once('"') {
+        let (quoted, after) = after.split_once('"').ok_or_else(|| format!("unclear: {}", shown(arg)))?;
+        if after.starts_with('.') {
+            return Err(format!("recorded in part only: {}", shown(arg)));
         }
+        let escapes = quoted.as_bytes().chunks(4);
+        out.reserve(escapes.len());
+        for escape in escapes {
+            let byte = match escape {
+                [b'\\', b'x', high, low] => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+                _ => None,
+            };
+            out.push(byte.ok_or_else(|| format!("not in hexadecimal: {}", shown(arg)))?);
+        }
+        rest = after;
     }
     Ok(out)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
 }
 
 /// An open file.
@@ -208,7 +233,7 @@ impl Replay {
                 let bytes = content.read(0, content.len_bytes());
                 let to = self.ino(number(0)?)?.ok_or("a clone to outside")?;
                 self.fs.edit(to, Edit::SetLen(0))?;
-                self.fs.edit(to, Edit::Write(0, bytes))
+                self.fs.edit(to, Edit::write(0, &bytes))
             }
             "ioctl" if self.ino(number(0)?)?.is_none() => Ok(()),
             "fallocate" if arg(1) == "0" => {
@@ -255,6 +280,17 @@ impl Replay {
             }
             // Whose files they are is no part of the model.
             "chown" | "fchown" | "lchown" | "fchownat" | "utimensat" => Ok(()),
+            "socketpair" | "pipe" | "pipe2" => {
+                let both = arg(if call.name == "socketpair" { 3 } else { 0 });
+                both.trim_matches(['[', ']']).split(',').try_for_each(|fd| {
+                    self.outside(fd.trim().parse().map_err(|_| format!("{both:?} are no numbers"))?);
+                    Ok(())
+                })
+            }
+            "eventfd2" | "epoll_create1" => {
+                self.outside(result);
+                Ok(())
+            }
             "close" => self.open.remove(&number(0)?).map(drop).ok_or_else(|| "not open".to_owned()),
             "dup" | "dup2" | "dup3" => self.duplicated(number(0)?, result),
             "fcntl" if arg(1).starts_with("F_DUPFD") => self.duplicated(number(0)?, result),
@@ -337,6 +373,12 @@ impl Replay {
         Ok(())
     }
 
+    /// Something is open that is no file of the world.
+    fn outside(&mut self, fd: i64) {
+        self.cursors.push(0);
+        self.open.insert(fd, Open { ino: None, cursor: self.cursors.len() - 1 });
+    }
+
     fn made(&mut self, dir: &str, path: &str, node: Node, mode_arg: &str) -> Result<(), String> {
         let path = text(path)?;
         let (start, path) = self.start(dir, &path)?.ok_or("outside")?;
@@ -379,7 +421,7 @@ impl Replay {
                 *cursor - bytes.len() as u64
             }
         };
-        self.fs.edit(ino, Edit::Write(offset, bytes))
+        self.fs.edit(ino, Edit::write(offset, &bytes))
     }
 
     fn copied(&mut self, from: (i64, &str), to: (i64, &str), result: i64) -> Result<(), String> {
@@ -401,7 +443,7 @@ impl Replay {
             return Err("copied more than there is".to_owned());
         }
         let target = self.ino(to.0)?.ok_or("a copy to outside")?;
-        self.fs.edit(target, Edit::Write(to_offset, bytes))
+        self.fs.edit(target, Edit::write(to_offset, &bytes))
     }
 
     fn duplicated(&mut self, old: i64, new: i64) -> Result<(), String> {
