@@ -126,4 +126,18 @@ mod tests {
             assert_eq!(dir.path().join("new").exists(), replaced);
         }
     }
+
+    /// The kernel refuses to remove what is in `/proc`, whoever asks.
+    #[test]
+    fn a_db_that_cannot_be_taken_back_is_named() {
+        let path = PathBuf::from("/proc/self/status");
+        let published =
+            PublishedDb { file: File::open(&path).unwrap(), path: path.clone(), missing: Vec::new() };
+        let error = published.take_back(GenerateError::Interrupted);
+        assert!(matches!(&error, GenerateError::DbStays { path: stays, .. } if *stays == path), "{error}");
+        assert!(
+            error.to_string().contains("/proc/self/status is whole and could not be taken away"),
+            "{error}"
+        );
+    }
 }
