@@ -34,13 +34,29 @@
 //! directory`) and change no file, while a log without its db and a db without its log both start. 3.6 and 3.7 open
 //! the backend first too, by their sources; no such server was at hand.
 //!
-//! The link names the log segment's device and inode, so that [`clean`] after cut 3 removes that log and no other, and
-//! never the link while that log may still be somewhere: it is removed last, and not at all when the log is not found.
+//! A failure after the first name was given takes the names back the other way round, each step on disk before the next:
+//!
+//! | step | data dir, or `member` in it | log dir, or what holds it in the data dir | etcd |
+//! |---|---|---|---|
+//! | if the db was in place: a link like the first is renamed over it | its name, link in place of the db | its name | stops: cannot open the backend |
+//! | the log's name goes | its name, link in place of the db | in `….etcd-rescue-partial` | stops: cannot open the backend |
+//! | the data dir's name goes | in `….etcd-rescue-partial` | in `….etcd-rescue-partial` | as before the restore |
+//!
+//! Where a step fails the rest is not tried and nothing removed: what then stands is one of these rows, for [`clean`], or
+//! complete.
+//!
+//! The link names the log segment's device and inode, so that [`clean`] removes that log and no other, and never the
+//! link while that log may still be somewhere: its page tells how.
+
+mod clean;
+
+pub(crate) use clean::Remains;
+use clean::is_partial;
+pub use clean::{abandoned, clean, leftovers};
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -250,15 +266,7 @@ impl Stage {
             state: State::Staged,
         };
         make_missing(&parent, &mut stage.made_parents)?;
-        let pid = std::process::id();
-        for attempt in 0..1000u32 {
-            let mut staged = name.to_owned();
-            match attempt {
-                0 => {}
-                1 => staged.push(format!(".{pid}")),
-                n => staged.push(format!(".{pid}.{n}")),
-            }
-            staged.push(PARTIAL_SUFFIX);
+        for staged in partial_names(name) {
             let root = parent.join(staged);
             // A --clean of somebody else's may take it away between being made and being locked.
             for _ in 0..TRIES {
@@ -338,7 +346,7 @@ impl Stage {
     /// from nothing; the module's page tells how.
     ///
     /// # Errors
-    /// [`StageError`]; nothing is left behind.
+    /// [`StageError`]; nothing is left behind, unless taking it back fails too: then what etcd cannot start from.
     pub fn commit_with_log(self, log: &Path, owner: Option<Owner>) -> Result<(), StageError> {
         self.commit_with_log_stepwise(log, owner, &mut |_| Ok(()))
     }
@@ -353,18 +361,33 @@ impl Stage {
         if !self.inside || log.starts_with(MEMBER) {
             return self.commit(owner);
         }
-        set_db_aside(&self.root, &self.root.join(log))?;
+        let bar = set_db_aside(&self.root, &self.root.join(log))?;
         self.seal(owner)?;
         let place = self.final_path.clone();
         let mut step = |step| before(step).map_err(failed("publish", &place));
         step(Step::Data)?;
         self.move_up(vec![MEMBER.into()])?;
-        sync(&place)?;
-        step(Step::Wal)?;
-        self.move_up(self.staged_names()?)?;
-        sync(&place)?;
-        step(Step::Db)?;
-        put_db_in_place(&place)?;
+        let published = (|| {
+            sync(&place)?;
+            step(Step::Wal)?;
+            self.move_up(self.staged_names()?)?;
+            sync(&place)?;
+            step(Step::Db)?;
+            put_db_in_place(&place)?;
+            step(Step::InPlace)
+        })();
+        if let Err(e) = published {
+            let is_back = bar_again(&place, &bar).and_then(|()| {
+                step(Step::BackWal)?;
+                self.take_back(1)?;
+                step(Step::BackData)?;
+                self.take_back(0)
+            });
+            if is_back.is_err() {
+                self.state = State::Done;
+            }
+            return Err(e);
+        }
         step(Step::Finish).ok();
         self.finish();
         Ok(())
@@ -421,12 +444,17 @@ impl Stage {
         };
         let synced = renamed.and_then(|()| {
             self.state = State::Published;
-            sync(&if self.inside { self.final_path.clone() } else { parent_of(&self.final_path) })
+            sync(&self.place())
         });
         if synced.is_err() {
-            self.unpublish();
+            drop(self.take_back(0));
         }
         synced
+    }
+
+    /// The directory in which names change when the output gets its own.
+    fn place(&self) -> PathBuf {
+        if self.inside { self.final_path.clone() } else { parent_of(&self.final_path) }
     }
 
     fn staged_names(&self) -> Result<Vec<OsString>, StageError> {
@@ -446,16 +474,24 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes the name away again, as far as the system lets us: what then stays in the stage goes when it is dropped.
-    fn unpublish(&mut self) {
+    /// Takes the name away again; of entries that moved up one by one, the first `keep` stay. Synced if any went.
+    fn take_back(&mut self, keep: usize) -> Result<(), StageError> {
+        let mut is_changed = false;
         if self.inside {
-            for name in self.moved.drain(..).rev() {
-                drop(rename_new(&self.final_path.join(&name), &self.root.join(&name)));
+            while self.moved.len() > keep {
+                let Some(name) = self.moved.last() else { break };
+                rename_new(&self.final_path.join(name), &self.root.join(name))?;
+                self.moved.pop();
+                is_changed = true;
             }
         } else if self.state == State::Published {
-            drop(rename_new(&self.final_path, &self.root));
+            rename_new(&self.final_path, &self.root)?;
+            is_changed = true;
         }
-        self.state = State::Staged;
+        if keep == 0 {
+            self.state = State::Staged;
+        }
+        if is_changed { sync(&self.place()) } else { Ok(()) }
     }
 
     fn finish(&mut self) {
@@ -472,7 +508,7 @@ impl Drop for Stage {
         if self.state == State::Done {
             return;
         }
-        self.unpublish();
+        drop(self.take_back(0));
         if let Some(Owner { uid, gid }) = self.owner_before {
             drop(std::os::unix::fs::chown(&self.final_path, Some(uid), gid));
         }
@@ -492,7 +528,7 @@ impl Drop for Stage {
 /// from both or from nothing; the module's page tells how.
 ///
 /// # Errors
-/// [`StageError`]; nothing is left behind.
+/// [`StageError`]; nothing is left behind, unless taking it back fails too: then what etcd cannot start from.
 pub fn commit_pair(data: Stage, wal: Stage, owner: Option<Owner>) -> Result<(), StageError> {
     commit_pair_stepwise(data, wal, owner, &mut |_| Ok(()))
 }
@@ -503,7 +539,13 @@ enum Step {
     Data,
     Wal,
     Db,
+    /// The db is in place, and all could still fail.
+    InPlace,
     Finish,
+    /// On the way back: the log loses its name.
+    BackWal,
+    /// On the way back: the data dir, or `member`, does.
+    BackData,
 }
 
 fn commit_pair_stepwise(
@@ -516,23 +558,32 @@ fn commit_pair_stepwise(
         let (data, wal) = (data.final_path.clone(), wal.final_path.clone());
         return Err(StageError::Nested { data, wal });
     }
-    set_db_aside(&data.root, &wal.root)?;
+    let bar = set_db_aside(&data.root, &wal.root)?;
     data.seal(owner)?;
     wal.seal(owner)?;
     let mut step = |step, path: &Path| before(step).map_err(failed("publish", path));
     step(Step::Data, &data.final_path)?;
     data.publish()?;
-    let rest = (|| {
+    let published = (|| {
         step(Step::Wal, &wal.final_path)?;
         wal.publish()?;
         step(Step::Db, &data.final_path)?;
-        put_db_in_place(&data.final_path)
+        put_db_in_place(&data.final_path)?;
+        step(Step::InPlace, &data.final_path)
     })();
-    if let Err(e) = rest {
-        // The log goes first: as long as the link is in place the data dir alone starts nothing, but if the last
-        // rename did happen, what remains must not be a log.
-        drop(wal);
-        drop(data);
+    if let Err(e) = published {
+        let is_back = bar_again(&data.final_path, &bar).and_then(|()| {
+            step(Step::BackWal, &wal.final_path)?;
+            wal.take_back(0)?;
+            // It may have lost its name before, where the disk could not be told.
+            sync(&wal.place())?;
+            step(Step::BackData, &data.final_path)?;
+            data.take_back(0)
+        });
+        if is_back.is_err() {
+            wal.state = State::Done;
+            data.state = State::Done;
+        }
         return Err(e);
     }
     step(Step::Finish, &data.final_path).ok();
@@ -541,11 +592,19 @@ fn commit_pair_stepwise(
     Ok(())
 }
 
-fn set_db_aside(data: &Path, wal: &Path) -> Result<(), StageError> {
+/// The link in place of the db.
+struct Bar {
+    target: PathBuf,
+    /// Device and inode of the db.
+    db: (u64, u64),
+}
+
+fn set_db_aside(data: &Path, wal: &Path) -> Result<Bar, StageError> {
     let (db, aside) = (data.join(DB), data.join(DB_ASIDE));
-    if !fs::symlink_metadata(&db).is_ok_and(|m| m.is_file()) {
-        return Err(StageError::Incomplete(db));
-    }
+    let meta = match fs::symlink_metadata(&db) {
+        Ok(meta) if meta.is_file() => meta,
+        _ => return Err(StageError::Incomplete(db)),
+    };
     let mut segment = None;
     for entry in fs::read_dir(wal).map_err(failed("list", wal))? {
         let path = entry.map_err(failed("list", wal))?.path();
@@ -555,12 +614,29 @@ fn set_db_aside(data: &Path, wal: &Path) -> Result<(), StageError> {
     }
     let segment = segment.ok_or_else(|| StageError::Incomplete(wal.join("*.wal")))?;
     rename_new(&db, &aside)?;
-    symlink(link_target(&segment), &db).map_err(failed("link", &db))
+    let bar = Bar { target: link_target(&segment), db: (meta.dev(), meta.ino()) };
+    symlink(&bar.target, &db).map_err(failed("link", &db))?;
+    Ok(bar)
 }
 
 /// Ends what [`set_db_aside`] began.
 fn put_db_in_place(data: &Path) -> Result<(), StageError> {
     let (from, to) = (data.join(DB_ASIDE), data.join(DB));
+    fs::rename(&from, &to).map_err(failed("rename", &from))?;
+    sync(&parent_of(&to))
+}
+
+/// Undoes [`put_db_in_place`], if that got so far, at the cost of the db: with its log it is about to be removed.
+fn bar_again(data: &Path, bar: &Bar) -> Result<(), StageError> {
+    if unfinished_link(data).is_some() {
+        return Ok(());
+    }
+    let (from, to) = (data.join(DB_ASIDE), data.join(DB));
+    let meta = fs::symlink_metadata(&to).map_err(failed("look at", &to))?;
+    if (meta.dev(), meta.ino()) != bar.db {
+        return Err(StageError::Overtaken(to));
+    }
+    symlink(&bar.target, &from).map_err(failed("link", &from))?;
     fs::rename(&from, &to).map_err(failed("rename", &from))?;
     sync(&parent_of(&to))
 }
@@ -614,186 +690,6 @@ pub fn relation(data: &Path, wal: &Path) -> Result<Relation, StageError> {
         Err(_) if data.starts_with(&wal) => Relation::Impossible,
         Err(_) => Relation::Apart,
     })
-}
-
-/// What earlier runs left behind for the output `final_path`: staged names beside it and in it, and a data directory
-/// whose db was never put in place.
-///
-/// # Errors
-/// [`StageError::Io`] when a directory cannot be listed.
-pub fn leftovers(final_path: &Path) -> Result<Vec<PathBuf>, StageError> {
-    let mut found = Vec::new();
-    if let Some(name) = final_path.file_name() {
-        let mut start = name.as_bytes().to_vec();
-        start.push(b'.');
-        collect_partials(&parent_of(final_path), &start, &mut found)?;
-    }
-    collect_partials(final_path, b"", &mut found)?;
-    if unfinished_link(final_path).is_some() {
-        found.push(final_path.join(MEMBER));
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Those of [`leftovers`] that no running process is writing.
-///
-/// # Errors
-/// As [`leftovers`].
-pub fn abandoned(final_path: &Path) -> Result<Vec<PathBuf>, StageError> {
-    let mut found = leftovers(final_path)?;
-    found.retain(|path| {
-        let Ok(handle) = File::open(path) else { return true };
-        // Shared, so that two who only look do not take each other for writers.
-        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockShared) != Err(Errno::WOULDBLOCK)
-    });
-    Ok(found)
-}
-
-fn collect_partials(dir: &Path, start: &[u8], found: &mut Vec<PathBuf>) -> Result<(), StageError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
-        Err(e) => return Err(failed("list", dir)(e)),
-    };
-    for entry in entries {
-        let name = entry.map_err(failed("list", dir))?.file_name();
-        if name.as_bytes().starts_with(start) && is_partial(&name) {
-            found.push(dir.join(name));
-        }
-    }
-    Ok(())
-}
-
-fn is_partial(name: &OsStr) -> bool {
-    name.as_bytes().ends_with(PARTIAL_SUFFIX.as_bytes())
-}
-
-/// What [`clean`] removes, in this order.
-#[derive(Debug, Default)]
-pub(crate) struct Remains {
-    /// The log of an unfinished restore, when it has its name already.
-    segment: Option<PathBuf>,
-    /// The directories in the data dir that hold nothing else.
-    emptied: Vec<PathBuf>,
-    /// What [`leftovers`] finds; the link that keeps etcd from starting goes last.
-    partials: Vec<PathBuf>,
-}
-
-impl Remains {
-    /// What there is to remove for the output `final_path` and, for a restore, its `wal_dir`.
-    ///
-    /// # Errors
-    /// [`StageError::LogNotFound`] when there is the link of an unfinished restore, but not the log it names: it would be
-    /// left without a db; [`StageError::Io`].
-    pub(crate) fn find(final_path: &Path, wal_dir: Option<&Path>) -> Result<Self, StageError> {
-        let mut remains = Self { partials: leftovers(final_path)?, ..Self::default() };
-        let below = match wal_dir.map(|wal_dir| relation(final_path, wal_dir)).transpose()? {
-            Some(Relation::WalInData(below)) => Some(below),
-            _ => None,
-        };
-        // By way of the data dir, so that the paths found can be compared.
-        let in_data = below.as_ref().map(|below| final_path.join(below));
-        let wal_dir = in_data.as_deref().or(wal_dir);
-        if let Some(wal_dir) = wal_dir {
-            remains.partials.extend(leftovers(wal_dir)?);
-        }
-        let member = final_path.join(MEMBER);
-        remains.partials.sort_by_key(|path| (*path == member, path.clone()));
-        remains.partials.dedup();
-        let Some(target) = unfinished_link(final_path) else { return Ok(remains) };
-        let not_found =
-            || StageError::LogNotFound { data: final_path.to_owned(), wal: wal_dir.map(Path::to_owned) };
-        let dir = wal_dir.ok_or_else(not_found)?;
-        remains.segment = segment_in(dir, &target)?;
-        let mut is_found = remains.segment.is_some();
-        for partial in &remains.partials {
-            let below = below.as_ref().map(|below| partial.join(below));
-            for staged in [Some(partial.clone()), below].into_iter().flatten() {
-                is_found |= segment_in(&staged, &target)?.is_some();
-            }
-        }
-        if !is_found {
-            return Err(not_found());
-        }
-        if let (Some(in_data), Some(segment)) = (&in_data, &remains.segment) {
-            let mut only = segment.clone();
-            for dir in in_data.ancestors().take_while(|dir| *dir != final_path) {
-                let mut names = fs::read_dir(dir).map_err(failed("list", dir))?;
-                if !names.all(|entry| entry.is_ok_and(|entry| entry.path() == only)) {
-                    break;
-                }
-                remains.emptied.push(dir.to_owned());
-                only = dir.to_owned();
-            }
-        }
-        Ok(remains)
-    }
-
-    /// True when `path` will be gone.
-    fn includes(&self, path: &Path) -> bool {
-        let mut all = self.segment.iter().chain(&self.emptied).chain(&self.partials);
-        all.any(|remains| remains == path)
-    }
-}
-
-/// Removes what [`leftovers`] finds, and after a cut between the last two renames of a pair the log in `wal_dir` that
-/// belongs to it. Returns what was removed.
-///
-/// # Errors
-/// [`StageError::LogNotFound`] when that log cannot be found, and nothing was removed; [`StageError::InUse`] when a
-/// running process is writing one of them; [`StageError::Io`].
-pub fn clean(final_path: &Path, wal_dir: Option<&Path>) -> Result<Vec<PathBuf>, StageError> {
-    let Remains { segment, emptied, partials } = Remains::find(final_path, wal_dir)?;
-    let mut removed = Vec::new();
-    if let Some(path) = segment {
-        remove_partial(&path)?;
-        removed.push(path);
-    }
-    for dir in emptied {
-        fs::remove_dir(&dir).map_err(failed("remove", &dir))?;
-    }
-    for path in partials {
-        remove_partial(&path)?;
-        removed.push(path);
-    }
-    Ok(removed)
-}
-
-/// The log segment in `dir` that the link `target` names.
-fn segment_in(dir: &Path, target: &Path) -> Result<Option<PathBuf>, StageError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(failed("list", dir)(e)),
-    };
-    for entry in entries {
-        let path = entry.map_err(failed("list", dir))?.path();
-        let meta = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
-        if meta.is_file() && link_target(&meta) == target {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
-fn remove_partial(path: &Path) -> Result<(), StageError> {
-    let meta = fs::symlink_metadata(path).map_err(failed("look at", path))?;
-    if meta.is_symlink() {
-        return fs::remove_file(path).map_err(failed("remove", path));
-    }
-    let handle = File::open(path).map_err(failed("open", path))?;
-    if rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        return Err(StageError::InUse(path.to_owned()));
-    }
-    // Between being opened and being locked it may have been published, and the name taken by another run's stage.
-    if !leads_to(path, &handle).map_err(failed("look at", path))? {
-        return Err(StageError::InUse(path.to_owned()));
-    }
-    if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-        .map_err(failed("remove", path))
 }
 
 /// What came of making a staged file or directory.
@@ -915,6 +811,21 @@ fn ensure_owner_as(euid: u32, owner: Option<Owner>) -> Result<(), StageError> {
         Some(Owner { uid, .. }) if euid != 0 && uid != euid => Err(StageError::Owner { euid, uid }),
         _ => Ok(()),
     }
+}
+
+/// The names for something unfinished that is or will be called `name`, in the order in which they are tried.
+fn partial_names(name: &OsStr) -> impl Iterator<Item = OsString> + '_ {
+    let pid = std::process::id();
+    (0..TRIES).map(move |attempt| {
+        let mut staged = name.to_owned();
+        match attempt {
+            0 => {}
+            1 => staged.push(format!(".{pid}")),
+            n => staged.push(format!(".{pid}.{n}")),
+        }
+        staged.push(PARTIAL_SUFFIX);
+        staged
+    })
 }
 
 fn parent_of(path: &Path) -> PathBuf {

@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
+use super::clean::{CleanStep, clean_stepwise};
 use super::*;
 
 /// Every path below `dir` with what it is: a file's content, a link's target, or nothing for a directory.
@@ -127,6 +129,7 @@ fn no_cut_of_a_pair_leaves_what_etcd_would_start_wrongly() {
                 (Step::Data, Found::Nothing),
                 (Step::Wal, Found::CannotOpen),
                 (Step::Db, Found::CannotOpen),
+                (Step::InPlace, Found::Complete),
                 (Step::Finish, Found::Complete)
             ],
             "{data_exists} {wal_exists}"
@@ -140,7 +143,7 @@ fn no_cut_of_a_pair_leaves_what_etcd_would_start_wrongly() {
 #[test]
 fn a_failure_at_any_step_of_a_pair_leaves_nothing() {
     for (data_exists, wal_exists) in WAYS {
-        for fail_at in [Step::Data, Step::Wal, Step::Db] {
+        for fail_at in [Step::Data, Step::Wal, Step::Db, Step::InPlace] {
             let place = place(data_exists, wal_exists);
             let before = tree(&place.top);
             let (data, wal) = staged_pair(&place);
@@ -230,6 +233,212 @@ fn what_a_kill_leaves_is_named_found_refused_where_it_must_be_and_cleaned() {
     }
 }
 
+/// How the log lies to the data dir, and which of the two exist.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Pair(bool, bool),
+    WithLog(&'static str),
+}
+
+const SHAPES: [Shape; 6] = [
+    Shape::Pair(false, false),
+    Shape::Pair(true, false),
+    Shape::Pair(false, true),
+    Shape::Pair(true, true),
+    Shape::WithLog("wal"),
+    Shape::WithLog("a/b"),
+];
+
+impl Shape {
+    fn place(self) -> Place {
+        match self {
+            Self::Pair(data_exists, wal_exists) => place(data_exists, wal_exists),
+            Self::WithLog(log) => {
+                let mut place = place(true, false);
+                place.wal = place.data.join(log);
+                place
+            }
+        }
+    }
+
+    fn commit(self, place: &Place, before: &mut dyn FnMut(Step) -> io::Result<()>) -> Result<(), StageError> {
+        match self {
+            Self::Pair(..) => {
+                let (data, wal) = staged_pair(place);
+                commit_pair_stepwise(data, wal, None, before)
+            }
+            Self::WithLog(log) => {
+                staged_with_log(&place.data, log).commit_with_log_stepwise(Path::new(log), None, before)
+            }
+        }
+    }
+
+    /// Leaves what a kill before `at`, after the names up to there, would leave.
+    fn cut(self, place: &Place, at: Step) {
+        // The way back is cut before its first step: nothing is taken back.
+        self.commit(place, &mut |step| match step {
+            Step::BackWal => Err(io::ErrorKind::Interrupted.into()),
+            step if step == at => Err(io::ErrorKind::Interrupted.into()),
+            _ => Ok(()),
+        })
+        .expect_err("cut");
+    }
+}
+
+#[test]
+fn no_cut_of_the_way_back_leaves_what_etcd_would_start_wrongly() {
+    let full = || Err(io::ErrorKind::StorageFull.into());
+    for shape in SHAPES {
+        for fail_at in [Step::Wal, Step::Db, Step::InPlace] {
+            let place = shape.place();
+            let seen = RefCell::new(Vec::new());
+            let result = shape.commit(&place, &mut |step| {
+                seen.borrow_mut().push((step, found(&place.data, &place.wal)));
+                if step == fail_at { full() } else { Ok(()) }
+            });
+            assert!(matches!(result, Err(StageError::Io { .. })), "{result:?}");
+            let seen = seen.into_inner();
+            let back = [(Step::BackWal, Found::CannotOpen), (Step::BackData, Found::CannotOpen)];
+            assert_eq!(seen[seen.len() - 2..], back, "{shape:?} {fail_at:?}");
+            assert_eq!(found(&place.data, &place.wal), Found::Nothing);
+
+            for second in [Step::BackWal, Step::BackData] {
+                let place = shape.place();
+                let result = shape.commit(&place, &mut |step| {
+                    if step == fail_at || step == second { full() } else { Ok(()) }
+                });
+                assert!(matches!(result, Err(StageError::Io { .. })), "{result:?}");
+                assert_eq!(
+                    found(&place.data, &place.wal),
+                    Found::CannotOpen,
+                    "{shape:?} {fail_at:?} {second:?}"
+                );
+                clean(&place.data, Some(&place.wal)).expect("cleaned");
+                assert!(tree(&place.top).values().all(Option::is_none), "{shape:?} {fail_at:?} {second:?}");
+                shape.commit(&place, &mut |_| Ok(())).expect("committed");
+                assert_eq!(found(&place.data, &place.wal), Found::Complete);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_way_back_takes_nobody_elses_db() {
+    for shape in SHAPES {
+        let place = shape.place();
+        let db = place.data.join(DB);
+        let result = shape.commit(&place, &mut |step| {
+            if step == Step::InPlace {
+                fs::rename(&db, place.top.join("moved"))?;
+                fs::write(&db, b"of somebody else")?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        });
+        assert!(matches!(result, Err(StageError::Io { .. })), "{result:?}");
+        assert_eq!(fs::read(&db).expect("untouched"), b"of somebody else", "{shape:?}");
+        assert!(place.wal.join("0.wal").is_file(), "{shape:?}");
+    }
+}
+
+#[test]
+fn no_cut_of_a_clean_leaves_what_etcd_would_start_wrongly_or_no_later_clean_removes() {
+    for shape in SHAPES {
+        for at in [Step::Wal, Step::Db] {
+            // How many steps there are shows when one is not reached.
+            for cut_before in 0.. {
+                let place = shape.place();
+                shape.cut(&place, at);
+                assert_eq!(found(&place.data, &place.wal), Found::CannotOpen);
+                let story = format!("{shape:?} {at:?} {cut_before}");
+                let mut seen = Vec::new();
+                let cut = clean_stepwise(&place.data, Some(&place.wal), &mut |step| {
+                    let is_after = seen.contains(&CleanStep::Partial);
+                    seen.push(step);
+                    let found = found(&place.data, &place.wal);
+                    let is_back = step == CleanStep::Partial || is_after;
+                    assert_eq!(
+                        found,
+                        if is_back { Found::Nothing } else { Found::CannotOpen },
+                        "{story} {step:?}"
+                    );
+                    if seen.len() > cut_before { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+                });
+                if cut.is_ok() {
+                    assert!(seen.contains(&CleanStep::Member), "{story}: {seen:?}");
+                    assert_eq!(seen.contains(&CleanStep::Segment), at == Step::Db, "{story}: {seen:?}");
+                    break;
+                }
+                if seen.ends_with(&[CleanStep::Partial]) {
+                    // A kill within the removal: the link goes before the directories above it.
+                    let partials = leftovers(&place.data).expect("listed");
+                    for partial in partials.iter().filter(|path| path.join("snap").is_dir()) {
+                        drop(fs::remove_file(partial.join("snap/db")));
+                    }
+                } else {
+                    // And without its log the link stays, in each of these states.
+                    let refused = clean(&place.data, None);
+                    assert!(matches!(refused, Err(StageError::LogNotFound { .. })), "{story}: {refused:?}");
+                }
+                let remains = Remains::find(&place.data, Some(&place.wal)).expect("found");
+                examine_without(&place.data, Kind::Dir, &remains).expect("empty but for those");
+                clean(&place.data, Some(&place.wal)).expect("cleaned");
+                let rest = tree(&place.top);
+                assert!(rest.values().all(Option::is_none), "{story}: only empty directories stay: {rest:?}");
+                assert!(place.data.is_dir() && tree(&place.data).is_empty(), "{story}: {rest:?}");
+                shape.commit(&place, &mut |_| Ok(())).expect("committed");
+                assert_eq!(found(&place.data, &place.wal), Found::Complete, "{story}");
+            }
+        }
+    }
+}
+
+#[test]
+fn clean_finds_names_for_what_it_sets_aside() {
+    for shape in SHAPES {
+        let place = shape.place();
+        shape.cut(&place, Step::Db);
+        for dir in [&place.data, &place.wal] {
+            for name in ["member", "0.wal"] {
+                fs::create_dir(dir.join(format!("{name}{PARTIAL_SUFFIX}"))).expect("a directory");
+            }
+        }
+        clean(&place.data, Some(&place.wal)).expect("cleaned");
+        assert!(tree(&place.top).values().all(Option::is_none), "{shape:?}");
+        assert_eq!(leftovers(&place.data).expect("listed"), Vec::<PathBuf>::new());
+    }
+}
+
+/// Between its renames a run has given its directories their names, but holds its locks.
+#[test]
+fn clean_spares_a_run_between_its_renames() {
+    for shape in SHAPES {
+        let place = shape.place();
+        shape
+            .commit(&place, &mut |step| {
+                if matches!(step, Step::Wal | Step::Db) {
+                    let before = tree(&place.top);
+                    let cleaned = clean(&place.data, Some(&place.wal));
+                    assert!(matches!(cleaned, Err(StageError::InUse(_))), "{shape:?} {step:?}: {cleaned:?}");
+                    assert_eq!(tree(&place.top), before, "{shape:?} {step:?}");
+                }
+                Ok(())
+            })
+            .expect("committed");
+        assert_eq!(found(&place.data, &place.wal), Found::Complete);
+    }
+}
+
+/// Given for a log directory, another cut restore is not touched: its log is not known here.
+#[test]
+fn clean_takes_no_other_unfinished_member() {
+    let (one, other) = (place(false, false), place(false, false));
+    Shape::Pair(false, false).cut(&other, Step::Db);
+    fs::create_dir_all(&one.data).expect("a directory");
+    clean(&one.data, Some(&other.data)).expect("nothing to do");
+    assert_eq!(found(&other.data, &other.wal), Found::CannotOpen);
+}
+
 /// A log in an existing data dir: beside `member`, and deep below.
 const LOGS: [&str; 2] = ["wal", "a/b"];
 
@@ -257,6 +466,7 @@ fn no_cut_of_a_data_dir_with_its_log_leaves_what_etcd_would_start_wrongly() {
             (Step::Data, Found::Nothing),
             (Step::Wal, Found::CannotOpen),
             (Step::Db, Found::CannotOpen),
+            (Step::InPlace, Found::Complete),
             (Step::Finish, Found::Complete),
         ];
         // Where nothing was there before, one rename does it.
@@ -269,7 +479,7 @@ fn no_cut_of_a_data_dir_with_its_log_leaves_what_etcd_would_start_wrongly() {
 #[test]
 fn a_failure_at_any_step_of_a_data_dir_with_its_log_leaves_nothing() {
     for log in LOGS {
-        for fail_at in [Step::Data, Step::Wal, Step::Db] {
+        for fail_at in [Step::Data, Step::Wal, Step::Db, Step::InPlace] {
             let place = place(true, false);
             let before = tree(&place.top);
             let stage = staged_with_log(&place.data, log);
