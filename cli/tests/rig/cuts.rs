@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use bbolt::Db;
+use bbolt::graft::Graft;
 use rstest::rstest;
 use testdata::fingerprint;
 use testdata::oracle::{Launch, Version};
@@ -21,18 +25,101 @@ pub(crate) fn source() -> Vec<u8> {
     image(&testdata::snapshot("3.4.23", "s1-precompact")).to_vec()
 }
 
+/// Values of the long source, and the bytes of each: more than two windows of 16 MiB.
+const LONG_VALUES: i64 = 34;
+const LONG_VALUE_BYTES: usize = 1 << 20;
+
+/// [`source`] with large values appended, no page of which is like another.
+fn long() -> &'static [u8] {
+    static LONG: OnceLock<Vec<u8>> = OnceLock::new();
+    LONG.get_or_init(|| {
+        let small = source();
+        let db = Db::from_source(small.as_slice()).unwrap();
+        let pairs = (0..LONG_VALUES).map(|n| {
+            let revision = 1_000 + n;
+            let key = [&revision.to_be_bytes()[..], b"_", &0_i64.to_be_bytes()].concat();
+            let number = u64::try_from(n).unwrap() << 32;
+            let words =
+                (0..LONG_VALUE_BYTES as u64 / 8).map(|word| (number | word).wrapping_add(1).to_le_bytes());
+            let value: Vec<u8> = words.flatten().collect();
+            (key, key_value(&format!("/long/{n}"), revision, &value))
+        });
+        let mut graft = Graft::new(&db);
+        graft.append(b"key", pairs.collect()).unwrap();
+        let patch = graft.finish().unwrap();
+        let mut file = small.clone();
+        patch.apply_to_vec(&mut file);
+        file
+    })
+}
+
+/// The message that etcd keeps of a key.
+fn key_value(key: &str, revision: i64, value: &[u8]) -> Vec<u8> {
+    let varint = |out: &mut Vec<u8>, mut n: u64| {
+        while n >= 0x80 {
+            out.push(u8::try_from(n & 0x7f).unwrap() | 0x80);
+            n >>= 7;
+        }
+        out.push(u8::try_from(n).unwrap());
+    };
+    let revision = u64::try_from(revision).unwrap();
+    let mut out = Vec::new();
+    for (tag, bytes) in
+        [(0x0a, Some(key.as_bytes())), (0x10, None), (0x18, None), (0x20, None), (0x2a, Some(value))]
+    {
+        out.push(tag);
+        match (tag, bytes) {
+            (_, Some(bytes)) => {
+                varint(&mut out, bytes.len() as u64);
+                out.extend(bytes);
+            }
+            (0x20, None) => varint(&mut out, 1),
+            (_, None) => varint(&mut out, revision),
+        }
+    }
+    out
+}
+
+fn input(job: &Job) -> Vec<u8> {
+    let hashed = |mut image: Vec<u8>| {
+        let hex = testdata::sha256_hex(&image);
+        image.extend((0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()));
+        image
+    };
+    match job.input {
+        Input::Bare => source(),
+        Input::Hashed => hashed(source()),
+        Input::Wrong => {
+            let mut snapshot = hashed(source());
+            *snapshot.last_mut().unwrap() ^= 1;
+            snapshot
+        }
+        Input::Long => hashed(long().to_vec()),
+        Input::LongBare => long().to_vec(),
+    }
+}
+
 /// A world in which `job` can run.
 pub(crate) fn world(job: &Job) -> World {
     let world = World::new();
-    world.put("source.db", source());
+    world.put("source.db", input(job));
     prepare(&world, job);
     world
 }
 
+/// Takes `out/` to where it is before `job`.
 pub(crate) fn prepare(world: &World, job: &Job) {
     world.clear();
     if let Some(dir) = job.mount_point {
         fs::create_dir(world.output(dir)).unwrap();
+    }
+    if let Some(log) = job.cut_log {
+        world.line(job.plain_line()).says(0, &[]);
+        // As a kill after cut 3 of `snapshot::stage` would have left it.
+        let segment = fs::read_dir(world.output(log)).unwrap().next().unwrap().unwrap().metadata().unwrap();
+        let db = world.output(job.boots[0].data_dir).join("member/snap/db");
+        fs::rename(&db, db.with_file_name(format!("db{PARTIAL}"))).unwrap();
+        symlink(format!("unfinished{PARTIAL}/wal-{}-{}", segment.dev(), segment.ino()), db).unwrap();
     }
 }
 
@@ -57,10 +144,18 @@ pub(crate) struct Recorded {
 pub(crate) fn record(job: &Job) -> Recorded {
     let world = world(job);
     let mut replay = Replay::of(world.root());
+    let mut numbers = inodes(&world.output(""), &replay.fs.now("out").unwrap());
     let all_but = format!("trace=!{HARMLESS}");
     let ran = world.guard(|| traced(&world, &["-xx", "-s", STRING_BYTES, "-e", &all_but], job.line));
-    ran.says(0, &[]);
+    ran.says(job.code, &[]);
     let text = fs::read_to_string(world.root().join("trace")).unwrap();
+    let writers: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| line.contains(" pwrite64("))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    let is_long = matches!(job.input, Input::Long | Input::LongBare);
+    assert!(!is_long || writers.len() > 1, "{job:?}: no two windows were written at once");
     replay.run(&calls(&text).unwrap()).unwrap_or_else(|why| panic!("{job:?}: {why}"));
     let whole = replay.fs.now("out").unwrap();
     // The recording missed nothing if it ends with what is really there.
@@ -70,14 +165,15 @@ pub(crate) fn record(job: &Job) -> Recorded {
     };
     assert_eq!(plain(&whole), plain(&real), "{job:?}: the recording and the disk differ");
     assert!(!whole.found.keys().any(|path| path.contains(PARTIAL)));
-    let (states, looked_at) = replay.fs.cuts("out").unwrap();
+    let (states, looked_at) = replay.fs.cuts("out", job.apart).unwrap();
     let judged = states.into_iter().map(|state| {
         let verdicts = judge(job, &state, &whole).unwrap_or_else(|why| panic!("{job:?}: {why}"));
         (state, verdicts)
     });
+    numbers.extend(inodes(&world.output(""), &whole));
     Recorded {
         states: judged.collect(),
-        inodes: inodes(&world.output(""), &whole),
+        inodes: numbers,
         whole,
         looked_at,
         operations: replay.fs.ops().len(),
@@ -100,17 +196,25 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         PAIR_LOG_INSIDE,
         ALL,
         ALL_INSIDE,
+        PAIR_APART,
+        CLEANED_APART,
+        CLEANED_INSIDE,
+        HASHED,
+        WRONG,
+        LONG,
+        LONG_SAVE,
         SAVE,
         ATTACH
     )]
     job: Job,
 ) {
-    assert_eq!(JOBS.len(), 13, "a job of the table is not among the values above");
+    assert_eq!(JOBS.len(), 20, "a job of the table is not among the values above");
     let recorded = record(&job);
     let last = outputs(&job).len();
     let complete = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Complete; last]).count();
     let absent = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Absent; last]).count();
-    assert!(complete > 0 && absent > 0, "{job:?}");
+    assert!(absent > 0 && (complete > 0) == (job.code == 0), "{job:?}");
+    assert!(job.code == 0 || absent == recorded.states.len(), "{job:?}");
     let world = world(&job);
     let mut tried = BTreeSet::new();
     for (state, verdicts) in &recorded.states {
@@ -155,7 +259,16 @@ fn assert_next_run_copes(world: &World, job: &Job, recorded: &Recorded, state: &
     put();
     let story = &state.story;
     let has_partial = state.found.keys().any(|path| path.contains(PARTIAL));
-    let next = world.line(job.line);
+    let next = world.line(job.plain_line());
+    if job.code != 0 {
+        for line in [job.plain_line().to_owned(), format!("{} --clean", job.plain_line())] {
+            put();
+            let before = world.names();
+            world.line(&line).says(job.code, &["expected sha256"]);
+            assert_eq!(world.names(), before, "{story}: {line}");
+        }
+        return;
+    }
     match next.code {
         Some(0) => {
             assert!(verdicts.iter().all(|v| *v == Verdict::Absent), "{story}: {next:#?}");
@@ -171,7 +284,7 @@ fn assert_next_run_copes(world: &World, job: &Job, recorded: &Recorded, state: &
         _ => panic!("{story}: {next:#?}"),
     }
     put();
-    let cleaned = world.line(&format!("{} --clean", job.line));
+    let cleaned = world.line(&format!("{} --clean", job.plain_line()));
     if verdicts.contains(&Verdict::Complete) {
         cleaned.says(1, &["it is not overwritten"]);
         return;

@@ -1,18 +1,55 @@
 //! The table of jobs that write. A job that is in it is interrupted, killed and raced (`crash.rs`), and its power is cut
-//! after every operation (`rig`): a new command that writes adds its line here.
+//! after every operation (`rig`): a new command that writes adds its line here (`registered.rs` sees to that).
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
-/// A command that writes, and where. Its input is `in/source.db`, an image without trailer; it writes below `out/`.
+/// What `in/source.db` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// An image without trailer: some dozens of pages.
+    Bare,
+    /// The same with its SHA-256, which is verified while the rest is done.
+    Hashed,
+    /// The same with another SHA-256: nothing may come of it.
+    Wrong,
+    /// So long that several windows of it are written at once, with its SHA-256.
+    Long,
+    /// The same without trailer.
+    LongBare,
+}
+
+/// A command that writes, and where. Its input is `in/source.db`; it writes below `out/`.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
     /// The arguments, separated by blanks.
     pub line: &'static str,
+    /// What it reads.
+    pub input: Input,
+    /// How it ends.
+    pub code: i32,
     /// What is there when it is done.
     pub made: &'static [&'static str],
     /// An empty directory that is there before.
     pub mount_point: Option<&'static str>,
+    /// Where the log is of a restore that was cut between its last two renames, and which is there before. The job is to
+    /// take that away, and to restore.
+    pub cut_log: Option<&'static str>,
+    /// The name in `out/` below which all is on a file system of its own.
+    pub apart: Option<&'static str>,
     /// How etcd would be started on the result; empty where it is no data dir.
     pub boots: &'static [Boot],
+}
+
+impl Job {
+    /// The arguments without `--clean`.
+    pub fn plain_line(&self) -> &'static str {
+        self.line.strip_suffix(" --clean").unwrap_or(self.line)
+    }
+
+    /// The directories that are there before and may be empty then, for it is them that the job is about.
+    pub fn places(&self) -> Vec<&'static str> {
+        let cut = self.cut_log.into_iter().flat_map(|log| [self.boots[0].data_dir, log]);
+        self.mount_point.into_iter().chain(cut).collect()
+    }
 }
 
 /// What a server is pointed at.
@@ -33,8 +70,12 @@ const fn boot(data_dir: &'static str, wal_dir: Option<&'static str>) -> Boot {
 /// One member, where nothing is yet.
 pub const ONE: Job = Job {
     line: "snapshot restore in/source.db --skip-hash-check --data-dir out/m1",
+    input: Input::Bare,
+    code: 0,
     made: &["m1/member"],
     mount_point: None,
+    cut_log: None,
+    apart: None,
     boots: &[boot("m1", None)],
 };
 /// One member, with directories above it to be made.
@@ -52,6 +93,7 @@ pub const INSIDE_WITH_LOG: Job = Job {
     made: &["m1/member", "m1/wal"],
     mount_point: Some("m1"),
     boots: &[boot("m1", Some("m1/wal"))],
+    ..ONE
 };
 /// The same, with its log deep in the data dir.
 pub const INSIDE_WITH_DEEP_LOG: Job = Job {
@@ -59,6 +101,7 @@ pub const INSIDE_WITH_DEEP_LOG: Job = Job {
     made: &["m1/member", "m1/logs"],
     mount_point: Some("m1"),
     boots: &[boot("m1", Some("m1/logs/of/raft"))],
+    ..ONE
 };
 /// One member and its log, where nothing is yet.
 pub const WITH_LOG: Job = Job { mount_point: None, ..INSIDE_WITH_LOG };
@@ -66,8 +109,8 @@ pub const WITH_LOG: Job = Job { mount_point: None, ..INSIDE_WITH_LOG };
 pub const PAIR: Job = Job {
     line: "snapshot restore in/source.db --skip-hash-check --data-dir out/m1 --wal-dir out/wal",
     made: &["m1/member", "wal"],
-    mount_point: None,
     boots: &[boot("m1", Some("wal"))],
+    ..ONE
 };
 /// The same, the data dir being an empty directory.
 pub const PAIR_INSIDE: Job = Job { mount_point: Some("m1"), ..PAIR };
@@ -78,23 +121,53 @@ pub const ALL: Job = Job {
     line: "snapshot restore in/source.db --skip-hash-check --all-members -o out/all --initial-cluster \
            m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380",
     made: &["all"],
-    mount_point: None,
     boots: &[
         Boot { name: "m1", data_dir: "all/m1", wal_dir: None },
         Boot { name: "m2", data_dir: "all/m2", wal_dir: None },
         Boot { name: "m3", data_dir: "all/m3", wal_dir: None },
     ],
+    ..ONE
 };
 /// Three members in an empty directory.
 pub const ALL_INSIDE: Job = Job { made: &["all/m1", "all/m2", "all/m3"], mount_point: Some("all"), ..ALL };
 /// A snapshot of a db.
 pub const SAVE: Job =
-    Job { line: "snapshot save in/source.db -o out/s.db", made: &["s.db"], mount_point: None, boots: &[] };
+    Job { line: "snapshot save in/source.db -o out/s.db", made: &["s.db"], boots: &[], ..ONE };
 /// A snapshot given its hash.
 pub const ATTACH: Job = Job { line: "snapshot hash in/source.db --attach -o out/s.db", ..SAVE };
 
+/// Data dir and log on file systems of their own, which sync each as it likes.
+pub const PAIR_APART: Job = Job {
+    line: "snapshot restore in/source.db --skip-hash-check --data-dir out/a/m1 --wal-dir out/b/wal",
+    made: &["a/m1/member", "b/wal"],
+    apart: Some("b"),
+    boots: &[boot("a/m1", Some("b/wal"))],
+    ..ONE
+};
+/// What was left of that when it was cut is taken away, and restored anew.
+pub const CLEANED_APART: Job = Job {
+    line: "snapshot restore in/source.db --skip-hash-check --data-dir out/a/m1 --wal-dir out/b/wal --clean",
+    cut_log: Some("b/wal"),
+    ..PAIR_APART
+};
+/// The same where the log lies in the data dir.
+pub const CLEANED_INSIDE: Job = Job {
+    line: "snapshot restore in/source.db --skip-hash-check --data-dir out/m1 --wal-dir out/m1/wal --clean",
+    cut_log: Some("m1/wal"),
+    ..INSIDE_WITH_LOG
+};
+/// One member, from a snapshot that is hashed while it is written.
+pub const HASHED: Job =
+    Job { line: "snapshot restore in/source.db --data-dir out/m1", input: Input::Hashed, ..ONE };
+/// A snapshot that turns out not to be what was saved, when most is written.
+pub const WRONG: Job = Job { input: Input::Wrong, code: 1, ..HASHED };
+/// One member, several windows of whose db are written and hashed at once.
+pub const LONG: Job = Job { input: Input::Long, ..HASHED };
+/// A snapshot of a db as long.
+pub const LONG_SAVE: Job = Job { input: Input::LongBare, ..SAVE };
+
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 13] = [
+pub const JOBS: [(&str, Job); 20] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -104,8 +177,15 @@ pub const JOBS: [(&str, Job); 13] = [
     ("pair", PAIR),
     ("pair inside", PAIR_INSIDE),
     ("pair, log inside", PAIR_LOG_INSIDE),
+    ("pair apart", PAIR_APART),
+    ("cleaned, apart", CLEANED_APART),
+    ("cleaned, inside", CLEANED_INSIDE),
     ("all", ALL),
     ("all inside", ALL_INSIDE),
+    ("hashed", HASHED),
+    ("wrong", WRONG),
+    ("long", LONG),
+    ("long save", LONG_SAVE),
     ("save", SAVE),
     ("attach", ATTACH),
 ];

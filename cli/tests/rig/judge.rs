@@ -35,7 +35,8 @@ fn is_below(path: &str, top: &str) -> bool {
 
 /// Everything under the final names of an output, whose top directories or files are `tops`.
 fn held<'s>(state: &'s State, tops: &[&str], job: &Job) -> BTreeMap<&'s str, (&'s What, u32)> {
-    let all = state.found.iter().filter(|(path, _)| !is_partial(path) && job.mount_point != Some(path));
+    let places = job.places();
+    let all = state.found.iter().filter(|(path, _)| !is_partial(path) && !places.contains(&path.as_str()));
     let ours = all.filter(|(path, _)| tops.iter().any(|top| is_below(path, top)));
     ours.map(|(path, found)| (path.as_str(), (&found.what, found.mode))).collect()
 }

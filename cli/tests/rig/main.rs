@@ -2,7 +2,8 @@
 //! that loses power after each of them, and what can then be on the disk is judged, given to the next run, and, where
 //! anything is under a final name, to real servers. Then for real: kills, a full disk, and failing system calls.
 //!
-//! `ETCD_RESCUE_SOAK=1` tries what takes longer: 200 kills, every size of disk, and the newest server too.
+//! `ETCD_RESCUE_SOAK=1` tries what takes longer: more than 200 kills, every call of every job that can fail, every size of
+//! disk, and the newest server too.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cuts;
@@ -11,6 +12,7 @@ mod jobs;
 mod judge;
 mod model;
 mod model_tests;
+mod registered;
 #[path = "../support_hostile/mod.rs"]
 mod support_hostile;
 mod trace;

@@ -4,7 +4,8 @@
 //! is what was synced, and of the rest whatever the file system happened to write:
 //! - data of a file: everything up to its last fsync, then all, nothing, a torn part, or zeros in place of what followed;
 //! - names: those whose directory was synced since, and of the others any subset (POSIX promises no more); of the
-//!   subsets, all, none, every prefix (a journal), each one alone, and all but each one are tried.
+//!   subsets, all, none, every prefix (a journal), each one alone, and all but each one are tried; where part of the
+//!   tree is on a file system of its own, every prefix of the one's with every prefix of the other's too.
 //!
 //! A rename is one operation (every file system in use journals it as one), lasting once the directory it leads to is
 //! synced. The fsync of a file does not make its name last.
@@ -428,11 +429,12 @@ impl Fs {
     }
 
     /// Every distinct state of the directory `top` that a loss of power can leave, after each operation; how many were
-    /// looked at in all.
-    pub(crate) fn cuts(&self, top: &str) -> Result<(Vec<State>, usize), Refused> {
+    /// looked at in all. What is in `top` under the name `apart` is on a file system of its own.
+    pub(crate) fn cuts(&self, top: &str, apart: Option<&str>) -> Result<(Vec<State>, usize), Refused> {
         let top = self.find(ROOT, top, false)?;
         let mut disk = Disk {
             fs: self,
+            apart: self.apart(top, apart),
             pending: Vec::new(),
             lasting: Vec::new(),
             synced: HashMap::new(),
@@ -458,11 +460,38 @@ impl Fs {
         }
         Ok((states, looked_at))
     }
+
+    /// All that is ever below the name `apart` in `top`.
+    fn apart(&self, top: Ino, apart: Option<&str>) -> BTreeSet<Ino> {
+        let names = self.ops.iter().filter_map(|op| match op {
+            Op::Names(_, names) => Some(names),
+            _ => None,
+        });
+        let mut found = BTreeSet::new();
+        let first = |dir: Ino, name: &str| dir == top && apart == Some(name);
+        for (dir, node) in self.before.iter().enumerate() {
+            let Node::Dir(entries) = node else { continue };
+            found.extend(entries.iter().filter(|(name, _)| first(dir, name)).map(|(_, ino)| *ino));
+        }
+        let mut open: Vec<Ino> = found.iter().copied().collect();
+        while let Some(dir) = open.pop() {
+            let Node::Dir(entries) = &self.before[dir] else { continue };
+            open.extend(entries.values().filter(|ino| found.insert(**ino)));
+        }
+        for (dir, name, to) in names.flatten() {
+            if found.contains(dir) || first(*dir, name) {
+                found.extend(to);
+            }
+        }
+        found
+    }
 }
 
 /// The disk under an [`Fs`], some operations on.
 struct Disk<'a> {
     fs: &'a Fs,
+    /// What is on a file system of its own.
+    apart: BTreeSet<Ino>,
     /// Changes of names that need not last, in order of time with those that do.
     pending: Vec<(usize, &'a str, &'a Names)>,
     lasting: Vec<(usize, &'a Names)>,
@@ -556,6 +585,18 @@ impl<'a> Disk<'a> {
             let what = self.pending[first].1;
             subsets.push((kept(&|i| i == first), format!("synced names and '{what}' alone")));
             subsets.push((kept(&|i| i != first), format!("all names but '{what}'")));
+        }
+        let is_apart =
+            |i: &usize| self.pending[*i].2.last().is_some_and(|(dir, ..)| self.apart.contains(dir));
+        let (there, here): (Vec<usize>, Vec<usize>) = (0..n).partition(is_apart);
+        for (a, b) in (0..here.len()).flat_map(|a| (0..there.len()).map(move |b| (a, b))) {
+            let which = format!("the first {a} names of one file system, and {b} of the other");
+            subsets.push((kept(&|i| here[..a].contains(&i) || there[..b].contains(&i)), which));
+            // All of the one, and some of the other.
+            let which = format!("all names of one file system, and {b} of the other");
+            subsets.push((kept(&|i| here.contains(&i) || there[..b].contains(&i)), which));
+            let which = format!("the first {a} names of one file system, and all of the other");
+            subsets.push((kept(&|i| here[..a].contains(&i) || there.contains(&i)), which));
         }
         subsets
     }

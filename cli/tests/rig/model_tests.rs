@@ -52,7 +52,7 @@ impl Program {
     /// The first complaint about any cut.
     fn judged(&self, job: &Job) -> Result<Vec<Vec<Verdict>>, String> {
         let whole = self.0.now("out").unwrap();
-        let (states, _) = self.0.cuts("out").unwrap();
+        let (states, _) = self.0.cuts("out", None).unwrap();
         states.iter().map(|state| judge(job, state, &whole)).collect()
     }
 }
@@ -254,7 +254,7 @@ fn names_and_data_are_lost_apart() {
     let mut program = Program::new(&[]);
     program.file("out/a", b"aa");
     program.file("out/b", b"bb");
-    let (states, looked_at) = program.0.cuts("out").unwrap();
+    let (states, looked_at) = program.0.cuts("out", None).unwrap();
     assert!(looked_at > states.len());
     let expected: &[&[(&str, u64)]] = &[
         &[],
@@ -275,7 +275,30 @@ fn names_and_data_are_lost_apart() {
     program.sync(&["out/a", "out/b", "out"]);
     program.0.settle();
     program.sync(&["out"]);
-    assert_eq!(lengths(&program.0.cuts("out").unwrap().0), [[("a", 2), ("b", 2)]]);
+    assert_eq!(lengths(&program.0.cuts("out", None).unwrap().0), [[("a", 2), ("b", 2)]]);
+}
+
+/// Two file systems: what one of them has on its disk says nothing about the other.
+#[test]
+fn file_systems_apart_are_cut_apart() {
+    let reached = |apart: Option<&str>| {
+        let mut program = Program::new(&["out/a", "out/b"]);
+        for path in ["out/a/1", "out/b/1", "out/a/2", "out/b/2", "out/a/3", "out/b/3"] {
+            program.dir(path);
+        }
+        let (states, _) = program.0.cuts("out", apart).unwrap();
+        let last = |state: &State, dir: &str| {
+            (1..=3).filter(|n| state.found.contains_key(&format!("{dir}/{n}"))).count()
+        };
+        let gaps = |state: &State, dir: &str| {
+            !(1..=last(state, dir)).all(|n| state.found.contains_key(&format!("{dir}/{n}")))
+        };
+        let whole = states.iter().filter(|state| !gaps(state, "a") && !gaps(state, "b"));
+        whole.map(|state| (last(state, "a"), last(state, "b"))).collect::<std::collections::BTreeSet<_>>()
+    };
+    let all: Vec<_> = (0..=3).flat_map(|a| (0..=3).map(move |b| (a, b))).collect();
+    assert_eq!(reached(Some("b")).into_iter().collect::<Vec<_>>(), all);
+    assert!(!reached(None).contains(&(3, 0)), "a journal of one file system has an order");
 }
 
 #[test]
@@ -325,7 +348,7 @@ fn a_sync_promises_only_what_was_written_when_it_began() {
         replay.run(&calls(&format!("{open}\n{lines}")).unwrap()).unwrap();
         let mark = r#"1 openat(AT_FDCWD, "\x6f\x75\x74\x2f\x62", O_RDWR|O_CREAT, 0600) = 5"#;
         replay.run(&calls(mark).unwrap()).unwrap();
-        let (states, _) = replay.fs.cuts("out").unwrap();
+        let (states, _) = replay.fs.cuts("out", None).unwrap();
         let last = states.iter().filter(|state| state.found.contains_key("b"));
         last.map(|state| lengths(std::slice::from_ref(state))[0][0].1).min().unwrap()
     };

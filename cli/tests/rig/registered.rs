@@ -1,0 +1,83 @@
+//! Every command that writes is in the table of jobs, with each flag by which it is told where to.
+
+use std::collections::BTreeSet;
+
+use super::jobs::JOBS;
+use super::support_hostile::World;
+
+/// Commands that leave nothing which a server could be started on, or which could be taken for a snapshot.
+const HARMLESS: [&str; 4] = ["completion", "man", "version", "snapshot status"];
+/// Flags that name a place to write to.
+const OUTPUT_FLAGS: [&str; 6] =
+    ["--output", "--data-dir", "--wal-dir", "--attach", "--all-members", "--clean"];
+
+/// The names of the subcommands, and of the flags that are not those of all commands, by `help`.
+fn parts(help: &str) -> (Vec<&str>, BTreeSet<&str>) {
+    let (mut section, mut commands, mut flags) = ("", Vec::new(), BTreeSet::new());
+    for line in help.lines() {
+        match line.strip_prefix("  ") {
+            None if line.ends_with(':') => section = line,
+            Some(name) if section == "Commands:" && !name.starts_with(' ') => {
+                commands.extend(name.split_whitespace().next().filter(|name| *name != "help"));
+            }
+            Some(flag) if section == "Options:" && flag.trim_start().starts_with('-') => {
+                let words = flag.split([' ', ',', '=', '[']);
+                flags.extend(words.filter(|word| word.starts_with("--")));
+            }
+            _ => {}
+        }
+    }
+    (commands, flags)
+}
+
+/// Every command without subcommands, and its flags.
+fn commands() -> Vec<(String, BTreeSet<String>)> {
+    let world = World::new();
+    let (mut open, mut found) = (vec![String::new()], Vec::new());
+    while let Some(command) = open.pop() {
+        let ran = world.line(&format!("{command} --help"));
+        ran.says(0, &[]);
+        let (below, flags) = parts(&ran.stdout);
+        if below.is_empty() {
+            found.push((command.trim().to_owned(), flags.into_iter().map(str::to_owned).collect()));
+        }
+        open.extend(below.into_iter().map(|name| format!("{command} {name}")));
+    }
+    found
+}
+
+#[test]
+fn a_command_that_writes_is_in_the_table() {
+    let commands = commands();
+    assert!(commands.len() > HARMLESS.len());
+    for (command, flags) in &commands {
+        let lines: Vec<&str> =
+            JOBS.iter().map(|(_, job)| job.line).filter(|line| line.starts_with(command)).collect();
+        let outputs: Vec<&str> = OUTPUT_FLAGS.into_iter().filter(|flag| flags.contains(*flag)).collect();
+        if HARMLESS.contains(&command.as_str()) {
+            assert!(outputs.is_empty() && lines.is_empty(), "{command} writes: {outputs:?} {lines:?}");
+            continue;
+        }
+        assert!(!lines.is_empty(), "{command} is neither harmless nor in the table of jobs");
+        for flag in outputs {
+            let short = if flag == "--output" { "-o" } else { flag };
+            // What `--clean` is for is the same for files, whose remains are never taken for anything.
+            let is_for_files = flag == "--clean" && !flags.contains("--data-dir");
+            let is_used =
+                lines.iter().any(|line| line.split_whitespace().any(|word| [flag, short].contains(&word)));
+            assert!(is_used || is_for_files, "no job of the table gives {command} its {flag}");
+        }
+    }
+    let known: BTreeSet<&str> = commands.iter().map(|(command, _)| command.as_str()).collect();
+    assert!(HARMLESS.iter().all(|command| known.contains(command)), "{known:?}");
+}
+
+#[test]
+fn help_is_understood() {
+    let help = "Does it\n\nUsage: x [OPTIONS] <COMMAND>\n\nCommands:\n  wal   Looks into\n          \
+        logs\n  help  Print\n\nOptions:\n      --attach[=<BOOL>]\n          Write --more\n\n  -o, --output <OUT>\n\n\
+        Global options:\n      --io <HOW>\n";
+    let (commands, flags) = parts(help);
+    assert_eq!(commands, ["wal"]);
+    assert_eq!(flags.into_iter().collect::<Vec<_>>(), ["--attach", "--output"]);
+}
