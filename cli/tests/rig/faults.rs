@@ -161,20 +161,22 @@ const MAKES: &str = "mkdir,mkdirat";
 const SPACE: &str = "fallocate,ftruncate,pwrite64,copy_file_range";
 
 /// SIGKILL at each call that a crash could come before or after: in a soak all calls of all jobs; else one kind for each
-/// job, which is the change of names where there is most of that. (The model has cut at all of them.)
+/// of those small jobs that `any_call_that_fails` leaves out, which clean, or which write a file. (The model has cut at all of them.)
 #[rstest]
 fn killed_at_each_step(#[values(0, 1, 2, 3)] quarter: usize) {
     for (at, (name, job)) in JOBS.iter().enumerate().filter(|(at, _)| at % 4 == quarter) {
         let is_long = matches!(job.input, Input::Long | Input::LongBare);
-        let world = world(job);
-        let (whole, _) = world.guard(|| undisturbed(&world, job));
         let kinds = [RENAMES, SYNCS, MAKES, SPACE];
         let has_steps = job.cut_log.is_some() || job.boots.iter().any(|boot| boot.wal_dir.is_some());
         let kinds: Vec<&str> = match soak() {
             true => kinds.to_vec(),
-            false if has_steps || is_long => vec![RENAMES],
+            false if is_long => continue,
+            false if at / 4 % 2 == 0 && job.cut_log.is_none() && !job.boots.is_empty() => continue,
+            false if has_steps => vec![RENAMES],
             false => vec![kinds[(at / 4 + quarter) % kinds.len()]],
         };
+        let world = world(job);
+        let (whole, _) = world.guard(|| undisturbed(&world, job));
         for calls in kinds {
             each_step(&world, job, calls, "signal=KILL", |ran, story| {
                 assert_ne!(ran.code, Some(0), "{name}: {story}");
