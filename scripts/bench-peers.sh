@@ -153,7 +153,7 @@ body=$scratch/report
 for set in $sets; do
     size=$(awk -v b="${baseline[$set]}" -v n="$bytes" -v big="${baseline[big]}" 'BEGIN { printf "%.0f", b / big * n }')
     file=$dir/$set-$size-$commit.db
-    [ -e "$file" ] || "$generate" --quiet --preset "$set" --size "$size" --trailer -o "$file"
+    [ -e "$file" ] || "$generate" --quiet --preset "$set" --size "$size" --trailer -o "$file" >/dev/null
     cat "$file" >/dev/null
     for run in $(seq "$runs"); do
         echo "bench-peers: $set, run $run of $runs" >&2

@@ -2,7 +2,8 @@
 # The full numbers, once per issue and by hand: what the gate runs as samples runs here whole.
 # Usage: scripts/soak.sh [--scale SIZE] [--dir DIR] [--only "crash judge heap fuzz bench"]
 #   --scale  size of the big file whose heap is measured (default 8GiB); --dir where it goes (default target/soak)
-# crash: the crash rig with 200 SIGKILLs and every size step of a full disk. judge: every seeded case of the independent
+# crash: the crash rig with all its kills at random moments (240) and at each call, faults at each call, and every size
+# step of a full disk. judge: every seeded case of the independent
 # judge. heap: status, save and restore of a file of that size under a hard limit of 64 MiB and 32 bytes a distinct key.
 # fuzz: half an hour, shared among the targets. bench: scripts/bench-peers.sh at the size of the baseline.
 set -euo pipefail

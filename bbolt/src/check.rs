@@ -1024,7 +1024,7 @@ fn check_metas<S: Source>(db: &Db<S>, list: &mut Findings) {
         let meta = match meta {
             Ok(meta) => meta,
             Err(fault) => {
-                push(HEADER_BYTES as u64, META_BYTES as u64, FaultKind::OtherMeta { fault: *fault });
+                push(HEADER_BYTES as u64, META_BYTES as u64, FaultKind::OtherMeta { fault: fault.clone() });
                 continue;
             }
         };

@@ -73,7 +73,7 @@ impl<S: Source> Db<S> {
                     None if *fault0 == MetaFault::BigEndian || best_fault == MetaFault::BigEndian => {
                         return Err(OpenError::BigEndian);
                     }
-                    None => return Err(OpenError::NoMeta { meta0: *fault0, meta1: best_fault }),
+                    None => return Err(OpenError::NoMeta { meta0: fault0.clone(), meta1: best_fault }),
                 }
             }
         };
@@ -87,7 +87,7 @@ impl<S: Source> Db<S> {
             (Ok(a), _) => (0, *a),
             (Err(_), Ok(b)) => (1, *b),
             (Err(fault0), Err(fault1)) => {
-                return Err(OpenError::NoMeta { meta0: *fault0, meta1: *fault1 });
+                return Err(OpenError::NoMeta { meta0: fault0.clone(), meta1: fault1.clone() });
             }
         };
         Ok(Self { source, metas: [meta0, meta1], active_slot, meta })
@@ -248,7 +248,7 @@ fn read_meta<S: Source>(source: &S, offset: u64) -> Result<Meta, MetaFault> {
     match source.bytes(offset, META_PAGE_BYTES) {
         Ok(bytes) => Meta::parse(&bytes),
         Err(SourceError::OutOfRange { .. }) => Err(MetaFault::Missing),
-        Err(SourceError::Read { .. }) => Err(MetaFault::Unreadable),
+        Err(error @ SourceError::Read { .. }) => Err(MetaFault::Unreadable { message: error.to_string() }),
     }
 }
 

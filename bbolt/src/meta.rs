@@ -42,14 +42,17 @@ pub struct Meta {
 }
 
 /// Why a meta does not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetaFault {
     /// The file ends before it.
     #[error("the file ends before it")]
     Missing,
     /// The page could not be read.
-    #[error("it cannot be read from the disk")]
-    Unreadable,
+    #[error("it cannot be read from the disk: {message}")]
+    Unreadable {
+        /// The system's words, and where.
+        message: String,
+    },
     /// The magic number is not bbolt's.
     #[error("its magic number is {found:#010x}, expected 0xed0cdaed")]
     Magic {
@@ -87,7 +90,7 @@ impl MetaFault {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing => "BBOLT-META-MISSING",
-            Self::Unreadable => "BBOLT-META-UNREADABLE",
+            Self::Unreadable { .. } => "BBOLT-META-UNREADABLE",
             Self::Magic { .. } => "BBOLT-META-MAGIC",
             Self::BigEndian => "BBOLT-BIG-ENDIAN",
             Self::Version { .. } => "BBOLT-META-VERSION",

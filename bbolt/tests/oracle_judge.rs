@@ -102,7 +102,7 @@ fn empty_leaf() -> Vec<u8> {
 
 /// The file with its metas changed, their checksums right.
 fn with_metas(mut file: Vec<u8>, change: impl Fn(&mut Meta)) -> Vec<u8> {
-    let metas = Db::from_source(file.as_slice()).unwrap().metas().map(Result::unwrap);
+    let metas = Db::from_source(file.as_slice()).unwrap().metas().clone().map(Result::unwrap);
     for (slot, mut meta) in metas.into_iter().enumerate() {
         change(&mut meta);
         file[slot * PAGE + 16..][..64].copy_from_slice(&meta.encode());

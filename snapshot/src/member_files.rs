@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bbolt::graft::Patch;
-use bbolt::{Db, FileSource, Io, Source, Watch};
+use bbolt::{Db, FaultKind, FileSource, Io, Source, Watch};
 use wal::{FIRST_TERM, SEGMENT_SIZE_BYTES, segment_name, snap_name};
 
 use crate::copy;
@@ -146,7 +146,7 @@ pub fn verify_db(path: &Path, contents: &Contents<'_>) -> Result<(), MemberError
     }
     let source = FileSource::new(file, path, Io::Mmap).map_err(io_error(path))?;
     let db = Db::from_source(source).map_err(|error| differs(error.to_string()))?;
-    verify_schema(&db, contents.cluster).map_err(differs)
+    verify_schema(&db, contents.cluster).map_err(|error| differs(error.to_string()))
 }
 
 /// What is wrong with an edited backend.
@@ -155,6 +155,9 @@ pub enum BackendError {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+    /// It could not be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// It is not what it should be.
     #[error("{0}")]
     Differs(String),
@@ -169,29 +172,36 @@ pub fn verify_backend<S: Source>(
     cluster: &NewCluster,
     watch: &dyn Watch,
 ) -> Result<(), BackendError> {
-    let differs = BackendError::Differs;
     let findings = structure::check(db, watch).map_err(|_| BackendError::Interrupted)?;
-    if let Some(finding) = findings.first() {
-        return Err(differs(finding.to_string()));
+    // What cannot be read makes other things look wrong.
+    if let Some(finding) = findings.iter().find(|finding| finding.code.ends_with("-UNREADABLE")) {
+        return Err(BackendError::Unreadable(finding.message.clone()));
     }
-    verify_schema(db, cluster).map_err(differs)
+    if let Some(finding) = findings.first() {
+        return Err(BackendError::Differs(finding.to_string()));
+    }
+    verify_schema(db, cluster)
 }
 
 /// The first thing that is not `cluster`'s in the index, term and members of `db`.
-fn verify_schema<S: Source>(db: &Db<S>, cluster: &NewCluster) -> Result<(), String> {
-    let schema = Schema::read(db).map_err(|fault| fault.to_string())?;
+fn verify_schema<S: Source>(db: &Db<S>, cluster: &NewCluster) -> Result<(), BackendError> {
+    let differs = |what| Err(BackendError::Differs(what));
+    let schema = Schema::read(db).map_err(|fault| match fault.kind {
+        FaultKind::Unreadable { .. } => BackendError::Unreadable(fault.to_string()),
+        _ => BackendError::Differs(fault.to_string()),
+    })?;
     if schema.consistent_index != cluster.last_index() {
-        return Err(format!("consistent index {}", schema.consistent_index));
+        return differs(format!("consistent index {}", schema.consistent_index));
     }
     let term = (cluster.target != TargetVersion::V3_4).then_some(FIRST_TERM);
     if schema.term != term {
-        return Err(format!("term {:?}", schema.term));
+        return differs(format!("term {:?}", schema.term));
     }
     let mut members: Vec<Member> =
         schema.members.iter().filter_map(|row| Member::from_json(row).ok()).collect();
     members.sort_by_key(|member| member.id);
     if members != cluster.members {
-        return Err("other members in the db".to_owned());
+        return differs("other members in the db".to_owned());
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bbolt::{Db, Source, Unmetered, Watch};
+use bbolt::{Db, MetaFault, OpenError as DbError, Source, Unmetered, Watch};
 
 use crate::contents::Contents;
 use crate::finding::{Finding, Severity};
@@ -106,9 +106,16 @@ impl Plan {
         watch: &dyn Watch,
     ) -> Result<(), RestoreError> {
         let wrong = |what| RestoreError::Edited { path: path.to_owned(), what };
-        let db = Db::from_source(edited).map_err(|error| wrong(error.to_string()))?;
+        let unreadable = |what| RestoreError::Unreadable { path: path.to_owned(), what };
+        let db = Db::from_source(edited).map_err(|error| match error {
+            DbError::Source(_)
+            | DbError::NoMeta { meta0: MetaFault::Unreadable { .. }, .. }
+            | DbError::NoMeta { meta1: MetaFault::Unreadable { .. }, .. } => unreadable(error.to_string()),
+            _ => wrong(error.to_string()),
+        })?;
         member_files::verify_backend(&db, &self.cluster, watch).map_err(|error| match error {
             BackendError::Interrupted => RestoreError::Interrupted,
+            BackendError::Unreadable(what) => unreadable(what),
             BackendError::Differs(what) => wrong(what),
         })
     }

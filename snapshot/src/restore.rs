@@ -194,6 +194,14 @@ pub enum RestoreError {
         /// Why.
         source: NewClusterError,
     },
+    /// The snapshot could be read once, and could not be read again.
+    #[error("{path}: {what}; nothing was left behind")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Where, and what the system said.
+        what: String,
+    },
     /// The edited db would not be sound: an error in this program.
     #[error(
         "{path}: the edited db does not pass its own check ({what}); nothing was written. Please report this"

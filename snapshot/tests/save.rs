@@ -49,7 +49,7 @@ fn a_saved_data_dir_is_a_snapshot_of_the_same_data() {
         let db = saved.db().unwrap();
         let source = opened(&data, Io::Mmap);
         let in_force = *source.db().unwrap().meta();
-        let metas = db.metas().map(Result::unwrap);
+        let metas = db.metas().clone().map(Result::unwrap);
         assert_eq!(metas[0], in_force);
         assert_eq!(metas[1], bbolt::Meta { txid: in_force.txid - 1, ..in_force });
     }
