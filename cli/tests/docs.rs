@@ -315,11 +315,14 @@ fn every_finding_is_explained() {
         family && !part.ends_with('-') && part.chars().all(|c| c.is_ascii_uppercase() || c == '-')
     };
     let mut used = BTreeSet::new();
-    for dir in ["snapshot/src", "wal/src"] {
-        for entry in fs::read_dir(root().join(dir)).unwrap() {
-            let source = fs::read_to_string(entry.unwrap().path()).unwrap();
-            used.extend(source.split('"').filter(ours).map(str::to_owned));
+    let mut paths = ["snapshot/src", "wal/src"].map(|dir| root().join(dir)).to_vec();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
         }
+        let source = fs::read_to_string(path).unwrap();
+        used.extend(source.split('"').filter(ours).map(str::to_owned));
     }
     let text = read("docs/findings.md");
     let explained: BTreeSet<String> = text.split('`').filter(ours).map(str::to_owned).collect();
