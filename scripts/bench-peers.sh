@@ -139,6 +139,7 @@ table() { # SET
 }
 
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
+mkdir -p benches/runs
 report=benches/runs/$(date -u +%Y-%m-%d).md
 body=$scratch/report
 {
