@@ -14,64 +14,20 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bbolt::Db;
-use bbolt::graft::Graft;
 use jobs::{ALL, ATTACH, INSIDE, INSIDE_WITH_LOG, Job, ONE, PAIR, SAVE};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
-use support_hostile::{BINARY, PATIENCE, Ran, THREE, World, good, image, in_own_mounts};
+use support_hostile::{BINARY, PATIENCE, Ran, THREE, World, good, grown, image, in_own_mounts};
 
 const PARTIAL: &str = ".etcd-rescue-partial";
 /// Large values appended to the small snapshot, so that writing it takes a while.
-const BIG_VALUES: i64 = 48;
+const BIG_VALUES: usize = 48;
 const BIG_VALUE_BYTES: usize = 1 << 20;
-
-/// A field of a protobuf message: a varint, or bytes.
-fn varint(number: u8, mut value: u64) -> Vec<u8> {
-    let mut out = vec![number << 3];
-    while value >= 0x80 {
-        out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
-        value >>= 7;
-    }
-    out.push(u8::try_from(value).unwrap());
-    out
-}
-
-fn bytes(number: u8, value: &[u8]) -> Vec<u8> {
-    let mut out = varint(number, value.len() as u64);
-    out[0] |= 2;
-    out.extend(value);
-    out
-}
 
 /// A sound db of some 50 MB without a trailer: the real one, with revisions appended.
 fn big() -> &'static [u8] {
     static BIG: OnceLock<Vec<u8>> = OnceLock::new();
-    BIG.get_or_init(|| {
-        let small = image(&good()).to_vec();
-        let db = Db::from_source(small.as_slice()).unwrap();
-        let mut graft = Graft::new(&db);
-        let value = vec![b'v'; BIG_VALUE_BYTES];
-        let pairs = (0..BIG_VALUES).map(|n| {
-            let revision = 1_000 + n;
-            let key = [&revision.to_be_bytes()[..], b"_", &0_i64.to_be_bytes()].concat();
-            let number = u64::try_from(revision).unwrap();
-            let name = format!("/big/{n}");
-            let fields = [
-                bytes(1, name.as_bytes()),
-                varint(2, number),
-                varint(3, number),
-                varint(4, 1),
-                bytes(5, &value),
-            ];
-            (key, fields.concat())
-        });
-        graft.append(b"key", pairs.collect()).unwrap();
-        let patch = graft.finish().unwrap();
-        let mut file = small.clone();
-        patch.apply_to_vec(&mut file);
-        file
-    })
+    BIG.get_or_init(|| grown(image(&good()), (0..BIG_VALUES).map(|_| vec![b'v'; BIG_VALUE_BYTES])))
 }
 
 fn world() -> World {

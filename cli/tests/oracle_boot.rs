@@ -21,26 +21,10 @@ use testdata::oracle::{Client, Cluster, Launch, Run, Tools, Version, free_ports}
 
 /// Restores one member; returns what `-w json` told.
 fn restore_one(truth: &Truth, plan: &Plan, data_dir: &Path) -> Value {
-    let (name, url) = &plan.members[0];
     let before = fingerprint(&truth.snapshot);
-    let json = rescue([
-        "snapshot",
-        "restore",
-        text(&truth.snapshot),
-        "--name",
-        name,
-        "--initial-cluster",
-        &plan.initial_cluster(),
-        "--initial-cluster-token",
-        "oracle",
-        "--initial-advertise-peer-urls",
-        url,
-        "--data-dir",
-        text(data_dir),
-        "-w",
-        "json",
-    ])
-    .json();
+    let line = plan.restore_line(&truth.snapshot, 0);
+    let flags = ["--initial-cluster-token", "oracle", "--data-dir", text(data_dir), "-w", "json"];
+    let json = rescue(line.iter().map(String::as_str).chain(flags)).json();
     assert_eq!(fingerprint(&truth.snapshot), before);
     json
 }
@@ -200,23 +184,9 @@ fn oracle_members_restored_one_by_one_are_one_cluster() {
     let together = scratch.path().join("together");
     restore_all(&truth, &plan, Version::V3_5New, &together);
     let mut dirs = Vec::new();
-    for (name, url) in &plan.members {
+    for (number, (name, _)) in plan.members.iter().enumerate() {
         // A runbook's relative names: the directory is called after the member.
-        support::rescue_in(
-            scratch.path(),
-            [
-                "snapshot",
-                "restore",
-                text(&truth.snapshot),
-                "--name",
-                name,
-                "--initial-cluster",
-                &plan.initial_cluster(),
-                "--initial-advertise-peer-urls",
-                url,
-            ],
-        )
-        .ok();
+        support::rescue_in(scratch.path(), plan.restore_line(&truth.snapshot, number)).ok();
         let dir = scratch.path().join(format!("{name}.etcd"));
         assert_eq!(fingerprint(&dir).contents(), fingerprint(&together.join(name)).contents());
         dirs.push(dir);
@@ -243,23 +213,9 @@ fn oracle_the_log_of_fresh_urls_is_the_real_tools() {
     restore_one(&truth, &plan, &ours);
     for version in [Version::V3_5_1, Version::V3_5New] {
         let theirs = scratch.path().join(version.minor()).join(format!("{version:?}"));
-        Tools::find(version)
-            .etcdutl([
-                "snapshot",
-                "restore",
-                text(&truth.snapshot),
-                "--name",
-                "m1",
-                "--initial-cluster",
-                &plan.initial_cluster(),
-                "--initial-cluster-token",
-                "oracle",
-                "--initial-advertise-peer-urls",
-                &plan.members[0].1,
-                "--data-dir",
-                text(&theirs),
-            ])
-            .ok();
+        let line = plan.restore_line(&truth.snapshot, 0);
+        let flags = ["--initial-cluster-token", "oracle", "--data-dir", text(&theirs)];
+        Tools::find(version).etcdutl(line.iter().map(String::as_str).chain(flags)).ok();
         for (below, suffix) in [("member/wal", ".wal"), ("member/snap", ".snap")] {
             let read = |dir: &Path| fs::read(only_file(&dir.join(below), suffix)).unwrap();
             assert!(read(&ours) == read(&theirs), "{suffix} differs from etcdutl's, {version:?}");
@@ -385,24 +341,10 @@ fn oracle_the_emitted_environment_starts_a_member() {
     let scratch = tempfile::tempdir().unwrap();
     let truth = Truth::of("3.5.1", "s1-precompact", scratch.path());
     let plan = Plan::new(1);
-    let (name, url) = &plan.members[0];
     let dir = scratch.path().join("restored here");
-    let run = rescue([
-        "snapshot",
-        "restore",
-        text(&truth.snapshot),
-        "--data-dir",
-        text(&dir),
-        "--name",
-        name,
-        "--initial-cluster",
-        &plan.initial_cluster(),
-        "--initial-advertise-peer-urls",
-        url,
-        "--emit",
-        "env",
-    ])
-    .ok();
+    let line = plan.restore_line(&truth.snapshot, 0);
+    let flags = ["--data-dir", text(&dir), "--emit", "env"];
+    let run = rescue(line.iter().map(String::as_str).chain(flags)).ok();
     // A shell reads the file, as systemd would.
     let mut command = Command::new("sh");
     command

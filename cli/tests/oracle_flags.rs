@@ -18,24 +18,9 @@ use testdata::oracle::{Launch, Tools, Version};
 /// Restores `input` as the one member of `plan`; returns what `-w json` told.
 #[track_caller]
 fn restore(input: &Path, plan: &Plan, data_dir: &Path, extra: &[&str]) -> Value {
-    let (name, url) = &plan.members[0];
-    let cluster = plan.initial_cluster();
-    let args = [
-        "snapshot",
-        "restore",
-        text(input),
-        "--name",
-        name,
-        "--initial-cluster",
-        &cluster,
-        "--initial-advertise-peer-urls",
-        url,
-        "--data-dir",
-        text(data_dir),
-        "-w",
-        "json",
-    ];
-    rescue(args.iter().chain(extra)).json()
+    let line = plan.restore_line(input, 0);
+    let more = ["--data-dir", text(data_dir), "-w", "json"];
+    rescue(line.iter().map(String::as_str).chain(more).chain(extra.iter().copied())).json()
 }
 
 fn launch(version: Version, plan: &Plan, data_dir: &Path, truth: &Truth) -> Launch {
@@ -161,25 +146,9 @@ fn oracle_a_bumped_revision_ends_old_watches(#[case] fixture: &str, #[case] vers
     let tools = Tools::find(Version::V3_5New);
     if version.minor() == "3.5" {
         let theirs = scratch.path().join("etcdutl");
-        let (name, url) = &plan.members[0];
-        tools
-            .etcdutl([
-                "snapshot",
-                "restore",
-                text(&truth.snapshot),
-                "--name",
-                name,
-                "--initial-cluster",
-                &plan.initial_cluster(),
-                "--initial-advertise-peer-urls",
-                url,
-                "--data-dir",
-                text(&theirs),
-                "--bump-revision",
-                "1000000000",
-                "--mark-compacted",
-            ])
-            .ok();
+        let line = plan.restore_line(&truth.snapshot, 0);
+        let flags = ["--data-dir", text(&theirs), "--bump-revision", "1000000000", "--mark-compacted"];
+        tools.etcdutl(line.iter().map(String::as_str).chain(flags)).ok();
         let [theirs, ours] =
             [&theirs, &data_dir].map(|dir| support::status_by(&tools, &dir.join("member/snap/db")));
         assert_eq!((&ours["hash"], &ours["revision"]), (&theirs["hash"], &theirs["revision"]));

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bbolt::{Build, BuildOptions, Db, LeafRange, NodeKind};
 use rstest::rstest;
 use serde_json::Value;
+use snapshot::mvcc::{KeyValue, Revision};
 use support::{Plan, Truth, assert_members, decoded, defrag, exercise, rescue, status_by, text};
 use testdata::oracle::{Judge, Launch, Server, Tools, Version};
 
@@ -43,23 +44,11 @@ impl Restored {
         let scratch = tempfile::tempdir().unwrap();
         let truth = Truth::of(fixture_for(version), stage, scratch.path());
         let plan = Plan::new(1);
-        let (name, url) = &plan.members[0];
-        let told = rescue([
-            "snapshot",
-            "restore",
-            text(&truth.snapshot),
-            "--name",
-            name,
-            "--initial-cluster",
-            &plan.initial_cluster(),
-            "--initial-advertise-peer-urls",
-            url,
-            "--data-dir",
-            text(&scratch.path().join("m1")),
-            "-w",
-            "json",
-        ])
-        .json();
+        let data_dir = scratch.path().join("m1");
+        let line = plan.restore_line(&truth.snapshot, 0);
+        let told =
+            rescue(line.iter().map(String::as_str).chain(["--data-dir", text(&data_dir), "-w", "json"]))
+                .json();
         Self { scratch, truth, plan, told }
     }
 
@@ -186,15 +175,6 @@ fn field(out: &mut Vec<u8>, tag: u8, value: i64) {
     out.push(u8::try_from(rest).unwrap());
 }
 
-/// Protobuf: a field of fewer than 128 * 128 bytes.
-fn bytes_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    let mut len = Vec::new();
-    field(&mut len, 0, i64::try_from(bytes.len()).unwrap());
-    out.push(tag << 3 | 2);
-    out.extend_from_slice(&len[1..]);
-    out.extend_from_slice(bytes);
-}
-
 /// Keys that the revisions below are of.
 const OURS: &str = "/written/";
 const KEYS: i64 = 5;
@@ -208,17 +188,18 @@ fn written(number: i64) -> (String, String) {
 /// of them out again.
 fn revision(first: i64, number: i64, value_bytes: usize) -> (Vec<u8>, Vec<u8>) {
     let main = first + number;
-    let mut key = main.to_be_bytes().to_vec();
-    key.push(b'_');
-    key.extend_from_slice(&[0; 8]);
     let (name, value) = written(number);
+    let kv = KeyValue {
+        key: name.as_bytes(),
+        create_revision: first + number % KEYS,
+        mod_revision: main,
+        version: number / KEYS + 1,
+        value: &value.as_bytes()[value.len() - value_bytes..],
+        lease: 0,
+    };
     let mut record = Vec::new();
-    bytes_field(&mut record, 1, name.as_bytes());
-    field(&mut record, 2, first + number % KEYS);
-    field(&mut record, 3, main);
-    field(&mut record, 4, number / KEYS + 1);
-    bytes_field(&mut record, 5, &value.as_bytes()[value.len() - value_bytes..]);
-    (key, record)
+    kv.encode(&mut record);
+    (Revision { main, sub: 0, tombstone: false }.encode(), record)
 }
 
 /// Behind all leases of the fixtures.

@@ -7,6 +7,8 @@
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 
+mod common;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,13 +18,6 @@ use bbolt::{FileSource, Io};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use snapshot::overlay::Overlay;
 use snapshot::replicate::replicate;
-
-fn bench_bytes() -> u64 {
-    match std::env::var("ETCD_RESCUE_BENCH_BYTES") {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("ETCD_RESCUE_BENCH_BYTES={text}: not a number")),
-        Err(_) => 1 << 30,
-    }
-}
 
 /// Writes about `bytes` bytes, no two pages alike.
 fn generate(path: &Path, bytes: u64) {
@@ -75,7 +70,7 @@ fn timed(times: u64, dir: &Path, count: usize, job: impl Fn(&[(File, PathBuf)]))
 fn copies(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image");
-    generate(&path, bench_bytes());
+    generate(&path, common::bench_bytes());
     let source = FileSource::new(File::open(&path).unwrap(), &path, Io::Mmap).unwrap();
     let len_bytes = source.file().metadata().unwrap().len();
     let metas = vec![7; 8192];

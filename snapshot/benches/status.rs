@@ -6,6 +6,8 @@
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 
+mod common;
+
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;
 use std::io::Write;
@@ -14,24 +16,9 @@ use std::time::Duration;
 
 use bbolt::{Build, BuildOptions, Db, FileSource, Io, Source};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use snapshot::mvcc::Revision;
+use snapshot::mvcc::{KeyValue, Revision};
 use snapshot::status::{StatusOptions, of_source};
 use snapshot::{contents, integrity, structure};
-
-fn bench_bytes() -> u64 {
-    match std::env::var("ETCD_RESCUE_BENCH_BYTES") {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("ETCD_RESCUE_BENCH_BYTES={text}: not a number")),
-        Err(_) => 1 << 30,
-    }
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
-        value >>= 7;
-    }
-    out.push(u8::try_from(value).unwrap());
-}
 
 /// Writes a snapshot of about `bytes` bytes, with its trailer, to `path`.
 fn generate(path: &Path, bytes: u64) {
@@ -53,12 +40,17 @@ fn generate(path: &Path, bytes: u64) {
         let name = format!("/registry/pods/namespace-{:03}/workload-{key:08x}", key % 977);
         let len = 512 + below(3584);
         let start = usize::try_from(below((1 << 20) - len)).unwrap();
-        let mut record = vec![0x0a];
-        varint(&mut record, name.len() as u64);
-        record.extend_from_slice(name.as_bytes());
-        record.extend_from_slice(b"\x10\x02\x18\x02\x20\x01\x2a");
-        varint(&mut record, len);
-        record.extend_from_slice(&noise[start..start + usize::try_from(len).unwrap()]);
+        let end = start + usize::try_from(len).unwrap();
+        let kv = KeyValue {
+            key: name.as_bytes(),
+            create_revision: 2,
+            mod_revision: 2,
+            version: 1,
+            value: &noise[start..end],
+            lease: 0,
+        };
+        let mut record = Vec::new();
+        kv.encode(&mut record);
         build.put(&revision.encode(), &record).unwrap();
         written += record.len() as u64;
         if written >= bytes {
@@ -75,7 +67,7 @@ fn generate(path: &Path, bytes: u64) {
 fn status(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
-    generate(&path, bench_bytes());
+    generate(&path, common::bench_bytes());
     let open = |io| FileSource::new(File::open(&path).unwrap(), &path, io).unwrap();
     let source = open(Io::Mmap);
     let len_bytes = source.len_bytes();

@@ -1,5 +1,7 @@
 //! The versioned key space: revision keys, and the key-values behind them (FORMATS B.2, B.3).
 
+use prost::encoding::{WireType, encode_key, encode_varint};
+
 /// Length of a revision key in bytes; a tombstone's is one longer.
 pub const REVISION_KEY_BYTES: usize = 17;
 const SEPARATOR: u8 = b'_';
@@ -103,6 +105,31 @@ impl<'a> KeyValue<'a> {
         }
         Ok(kv)
     }
+
+    /// Appends the record to `out` as Go's encoder writes it: fields by their numbers, zeros and what is empty left out.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        push_bytes(1, self.key, out);
+        push_number(2, self.create_revision, out);
+        push_number(3, self.mod_revision, out);
+        push_number(4, self.version, out);
+        push_bytes(5, self.value, out);
+        push_number(6, self.lease, out);
+    }
+}
+
+fn push_number(field: u32, number: i64, out: &mut Vec<u8>) {
+    if number != 0 {
+        encode_key(field, WireType::Varint, out);
+        encode_varint(number.cast_unsigned(), out);
+    }
+}
+
+fn push_bytes(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    if !bytes.is_empty() {
+        encode_key(field, WireType::LengthDelimited, out);
+        encode_varint(bytes.len() as u64, out);
+        out.extend_from_slice(bytes);
+    }
 }
 
 struct Reader<'a> {
@@ -180,7 +207,25 @@ mod tests {
                 lease: 123
             }
         );
+        let mut encoded = Vec::new();
+        kv.encode(&mut encoded);
+        assert_eq!(encoded, record);
         assert_eq!(KeyValue::decode(b"").unwrap(), KeyValue::default());
+        encoded.clear();
+        KeyValue::default().encode(&mut encoded);
+        assert!(encoded.is_empty());
+        // Numbers and lengths of more than seven bits, and a negative one.
+        let (key, value) = ([b'k'; 200], [b'v'; 70_000]);
+        let kv = KeyValue {
+            key: &key,
+            create_revision: 300,
+            mod_revision: i64::MAX,
+            version: 128,
+            value: &value,
+            lease: -1,
+        };
+        kv.encode(&mut encoded);
+        assert_eq!(KeyValue::decode(&encoded).unwrap(), kv);
         // An unknown field is skipped, a known one of another type is not.
         assert_eq!(KeyValue::decode(b"\x0a\x01k\x38\x05").unwrap().key, b"k");
         assert!(KeyValue::decode(b"\x08\x05").is_err());

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use bbolt::{Build, BuildOptions, FileSource, Io};
 use peak_alloc::PeakAlloc;
 use snapshot::contents::{self, CRC_32C};
-use snapshot::mvcc::Revision;
+use snapshot::mvcc::{KeyValue, Revision};
 use snapshot::status::{Status, StatusOptions, StatusReport, of_source};
 
 #[global_allocator]
@@ -29,10 +29,9 @@ struct Made {
 /// A `mvccpb.KeyValue` with `key`, which a revision's record holds.
 fn record(key: u64, value_bytes: u8) -> Vec<u8> {
     let name = format!("/registry/pods/{key:016x}");
-    let mut record = vec![0x0a, u8::try_from(name.len()).unwrap()];
-    record.extend(name.bytes());
-    record.extend([0x2a, value_bytes]);
-    record.extend(std::iter::repeat_n(b'v', value_bytes.into()));
+    let value = vec![b'v'; value_bytes.into()];
+    let mut record = Vec::new();
+    KeyValue { key: name.as_bytes(), value: &value, ..KeyValue::default() }.encode(&mut record);
     record
 }
 

@@ -7,8 +7,6 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use bbolt::Db;
-use bbolt::graft::Graft;
 use rstest::rstest;
 use testdata::fingerprint;
 use testdata::oracle::{Launch, Version};
@@ -17,7 +15,7 @@ use super::jobs::*;
 use super::judge::{PARTIAL, Verdict, judge, materialise, outputs};
 use super::model::{Ino, State, What};
 use super::soak;
-use super::support_hostile::{BINARY, Ran, World, finish, image};
+use super::support_hostile::{BINARY, Ran, World, finish, grown, image};
 use super::trace::{HARMLESS, Replay, STRING_BYTES, calls, inodes, on_disk};
 
 /// Servers of 3.4 and later start on what this becomes.
@@ -26,58 +24,20 @@ pub(crate) fn source() -> Vec<u8> {
 }
 
 /// Values of the long source, and the bytes of each: more than two windows of 16 MiB.
-const LONG_VALUES: i64 = 34;
-const LONG_VALUE_BYTES: usize = 1 << 20;
+const LONG_VALUES: u64 = 34;
+const LONG_VALUE_BYTES: u64 = 1 << 20;
 
 /// [`source`] with large values appended, no page of which is like another.
 fn long() -> &'static [u8] {
     static LONG: OnceLock<Vec<u8>> = OnceLock::new();
     LONG.get_or_init(|| {
-        let small = source();
-        let db = Db::from_source(small.as_slice()).unwrap();
-        let pairs = (0..LONG_VALUES).map(|n| {
-            let revision = 1_000 + n;
-            let key = [&revision.to_be_bytes()[..], b"_", &0_i64.to_be_bytes()].concat();
-            let number = u64::try_from(n).unwrap() << 32;
-            let words =
-                (0..LONG_VALUE_BYTES as u64 / 8).map(|word| (number | word).wrapping_add(1).to_le_bytes());
-            let value: Vec<u8> = words.flatten().collect();
-            (key, key_value(&format!("/long/{n}"), revision, &value))
-        });
-        let mut graft = Graft::new(&db);
-        graft.append(b"key", pairs.collect()).unwrap();
-        let patch = graft.finish().unwrap();
-        let mut file = small.clone();
-        patch.apply_to_vec(&mut file);
-        file
+        let value = |number: u64| {
+            (0..LONG_VALUE_BYTES / 8)
+                .flat_map(|word| (number << 32 | word).wrapping_add(1).to_le_bytes())
+                .collect()
+        };
+        grown(&source(), (0..LONG_VALUES).map(value))
     })
-}
-
-/// The message that etcd keeps of a key.
-fn key_value(key: &str, revision: i64, value: &[u8]) -> Vec<u8> {
-    let varint = |out: &mut Vec<u8>, mut n: u64| {
-        while n >= 0x80 {
-            out.push(u8::try_from(n & 0x7f).unwrap() | 0x80);
-            n >>= 7;
-        }
-        out.push(u8::try_from(n).unwrap());
-    };
-    let revision = u64::try_from(revision).unwrap();
-    let mut out = Vec::new();
-    for (tag, bytes) in
-        [(0x0a, Some(key.as_bytes())), (0x10, None), (0x18, None), (0x20, None), (0x2a, Some(value))]
-    {
-        out.push(tag);
-        match (tag, bytes) {
-            (_, Some(bytes)) => {
-                varint(&mut out, bytes.len() as u64);
-                out.extend(bytes);
-            }
-            (0x20, None) => varint(&mut out, 1),
-            (_, None) => varint(&mut out, revision),
-        }
-    }
-    out
 }
 
 fn input(job: &Job) -> Vec<u8> {

@@ -270,6 +270,14 @@ impl Plan {
     pub(crate) fn initial_cluster(&self) -> String {
         self.members.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",")
     }
+
+    /// What restores the member of this number from `snapshot`, for our program and for the real ones.
+    pub(crate) fn restore_line(&self, snapshot: &Path, member: usize) -> Vec<String> {
+        let (name, url) = &self.members[member];
+        let cluster = self.initial_cluster();
+        let line = ["snapshot", "restore", text(snapshot), "--name", name, "--initial-cluster", &cluster];
+        line.into_iter().chain(["--initial-advertise-peer-urls", url]).map(str::to_owned).collect()
+    }
 }
 
 /// Asserts that the members are those that restore told of in `json`, and no others.

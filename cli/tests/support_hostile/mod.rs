@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bbolt::{Db, Graft};
+use snapshot::mvcc::{KeyValue, Revision};
 use tempfile::TempDir;
 use testdata::{Fingerprint, fingerprint};
 
@@ -189,6 +191,30 @@ pub fn good() -> Vec<u8> {
 /// Bytes of a snapshot without its trailer.
 pub fn image(snapshot: &[u8]) -> &[u8] {
     &snapshot[..snapshot.len() - 32]
+}
+
+/// The db `small` with each of `values` put to a key of its own behind its last revision, one revision each.
+pub fn grown(small: &[u8], values: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let db = Db::from_source(small).unwrap();
+    let record = |(main, value): (i64, Vec<u8>)| {
+        let name = format!("/grown/{main}");
+        let kv = KeyValue {
+            key: name.as_bytes(),
+            create_revision: main,
+            mod_revision: main,
+            version: 1,
+            value: &value,
+            lease: 0,
+        };
+        let mut record = Vec::new();
+        kv.encode(&mut record);
+        (Revision { main, sub: 0, tombstone: false }.encode(), record)
+    };
+    let mut graft = Graft::new(&db);
+    graft.append(b"key", (1_000..).zip(values).map(record).collect()).unwrap();
+    let mut file = small.to_vec();
+    graft.finish().unwrap().apply_to_vec(&mut file);
+    file
 }
 
 /// True when this process may do everything: permissions then say nothing about what others may.

@@ -3,6 +3,7 @@
 use prost::Message;
 use snapshot::gourl::{PeerUrls, UrlError};
 use snapshot::membership::{self, Member};
+use snapshot::mvcc::KeyValue;
 
 use crate::names::Names;
 use crate::random::{Random, mix};
@@ -11,14 +12,6 @@ use crate::values::{Lengths, Values};
 
 /// The time each lease was granted for, in seconds: what Kubernetes gives events.
 pub(crate) const LEASE_TTL_S: i64 = 3_600;
-/// Key, value and numbers of a record, as fields of `mvccpb.KeyValue` (FORMATS B.3).
-const TAG_KEY: u8 = 0x0a;
-const TAG_CREATE: u8 = 0x10;
-const TAG_MOD: u8 = 0x18;
-const TAG_VERSION: u8 = 0x20;
-const TAG_VALUE: u8 = 0x2a;
-const TAG_LEASE: u8 = 0x30;
-
 /// Everything that follows from a seed but is not history.
 #[derive(Debug)]
 pub(crate) struct Content {
@@ -80,48 +73,24 @@ impl Content {
 
     /// The record of a put: a `mvccpb.KeyValue`. `scratch` is room for the value.
     pub(crate) fn put_record(&self, put: Put, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
-        out.clear();
-        self.push_key_field(put.key, out);
-        for (tag, number) in [(TAG_CREATE, put.created), (TAG_MOD, put.main), (TAG_VERSION, put.version)] {
-            out.push(tag);
-            push_varint(u64::from(number), out);
-        }
         scratch.clear();
         self.push_value(put.key, put.version, put.main, put.sub, scratch);
-        // An empty value is left out, as every zero of proto3 is.
-        if !scratch.is_empty() {
-            out.push(TAG_VALUE);
-            push_varint(u64::try_from(scratch.len()).unwrap_or(u64::MAX), out);
-            out.extend_from_slice(scratch);
-        }
-        let lease = self.lease_of(put.key);
-        if lease != 0 {
-            out.push(TAG_LEASE);
-            push_varint(lease.cast_unsigned(), out);
-        }
+        let kv = KeyValue {
+            key: &self.name(put.key),
+            create_revision: put.created.into(),
+            mod_revision: put.main.into(),
+            version: put.version.into(),
+            value: scratch,
+            lease: self.lease_of(put.key),
+        };
+        out.clear();
+        kv.encode(out);
     }
 
     /// The record of a delete: the key alone.
     pub(crate) fn tombstone_record(&self, key: u32, out: &mut Vec<u8>) {
         out.clear();
-        self.push_key_field(key, out);
-    }
-
-    fn push_key_field(&self, key: u32, out: &mut Vec<u8>) {
-        out.push(TAG_KEY);
-        let at = out.len();
-        // Room for the length of most names; those of 128 bytes and more need more.
-        out.push(0);
-        self.push_name(key, out);
-        let len = out.len() - at - 1;
-        match (out.get_mut(at), u8::try_from(len)) {
-            (Some(place), Ok(len @ ..0x80)) => *place = len,
-            _ => {
-                let mut varint = Vec::new();
-                push_varint(u64::try_from(len).unwrap_or(u64::MAX), &mut varint);
-                drop(out.splice(at..=at, varint));
-            }
-        }
+        KeyValue { key: &self.name(key), ..KeyValue::default() }.encode(out);
     }
 }
 
@@ -133,19 +102,6 @@ pub(crate) struct Put {
     pub(crate) main: u32,
     pub(crate) sub: u32,
     pub(crate) version: u32,
-}
-
-fn push_varint(number: u64, out: &mut Vec<u8>) {
-    let mut rest = number;
-    loop {
-        let [low, ..] = (rest & 0x7f).to_le_bytes();
-        rest >>= 7;
-        if rest == 0 {
-            out.push(low);
-            return;
-        }
-        out.push(low | 0x80);
-    }
 }
 
 /// A row of bucket `lease`.
@@ -202,8 +158,6 @@ impl Cluster {
 mod tests {
     use super::*;
     use crate::shape::{KeyShape, Preset};
-    use snapshot::mvcc::KeyValue;
-
     #[test]
     fn records_are_what_the_reader_reads() {
         let shape = Shape { value_min_bytes: 0, value_mean_bytes: 0, ..Shape::preset(Preset::Big, 5) };
