@@ -31,4 +31,6 @@ pub use segment::{Fault, FaultKind, Segment, SegmentEnd, read_segment};
 pub use snap::{SnapError, decode_snap, encode_snap};
 pub use summary::{ConfChangeEntry, EntryHead, SegmentSummary, summarize};
 pub use wire::WireError;
-pub use write::{BootMember, Dialect, FIRST_TERM, FirstSegment, LogWriter, SEGMENT_SIZE_BYTES};
+pub use write::{
+    BootMember, Dialect, FIRST_TERM, FirstSegment, LogWriter, Resume, SEGMENT_SIZE_BYTES, SaveError, Saved,
+};

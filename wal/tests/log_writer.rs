@@ -7,7 +7,8 @@ use common::golden;
 use proptest::prelude::*;
 use wal::raftpb::{Entry, EntryType, HardState};
 use wal::{
-    LogWriter, Metadata, Payload, Record, RecordType, parse_segment_name, read_segment, summarize, walpb,
+    LogWriter, Metadata, Payload, Record, RecordType, SEGMENT_SIZE_BYTES, Saved, parse_segment_name,
+    read_segment, summarize, walpb,
 };
 
 /// What servers wrote, read and written again, is the same to the byte: types, CRCs, lengths and padding.
@@ -178,4 +179,50 @@ fn a_segment_that_cannot_be_written_goes_on() {
     let mut file = Vec::new();
     writer.flush(&mut file).unwrap();
     assert_eq!(read_segment(&file).count(), 3);
+}
+
+/// A segment whose records end just where a server would cut, written in pieces that the buffer holds back or not.
+#[test]
+fn a_cut_is_due_by_what_was_handed_to_the_file() {
+    let metadata = Metadata { node_id: Some(1), cluster_id: Some(2) };
+    let entry = |index: u64, len: usize| {
+        let entry = Entry {
+            entry_type: Some(EntryType::Normal.into()),
+            term: Some(1),
+            index: Some(index),
+            data: Some(vec![7; len]),
+        };
+        prost::Message::encode_to_vec(&entry)
+    };
+    let state = |commit: u64| {
+        prost::Message::encode_to_vec(&HardState { term: Some(1), vote: Some(1), commit: Some(commit) })
+    };
+    let mut writer = LogWriter::new(metadata);
+    let mut file = Vec::new();
+    let big = entry(1, 1_000_000);
+    for _ in 0..63 {
+        assert_eq!(writer.save([big.as_slice()], Some(&state(1))).unwrap(), Saved::Synced);
+    }
+    // The commit alone moves: nothing is synced, and what waits in the buffer does not count.
+    let missing = SEGMENT_SIZE_BYTES - writer.segment_bytes();
+    let fill = entry(2, usize::try_from(missing).unwrap() - 8192);
+    assert_eq!(writer.save([fill.as_slice()], None).unwrap(), Saved::Synced);
+    for commit in 0..200 {
+        assert_eq!(writer.save([], Some(&state(commit + 2))).unwrap(), Saved::Buffered);
+    }
+    assert!(writer.segment_bytes() < SEGMENT_SIZE_BYTES);
+    let small = entry(3, 10_000);
+    assert_eq!(writer.save([small.as_slice()], None).unwrap(), Saved::Synced);
+    assert!(writer.segment_bytes() > SEGMENT_SIZE_BYTES);
+    // Now it counts, even without a sync of its own.
+    assert_eq!(writer.save([], Some(&state(300))).unwrap(), Saved::CutDue);
+    writer.cut(&mut file).unwrap();
+    assert_eq!(writer.segment_name(), "0000000000000001-0000000000000004.wal");
+    // An empty hard state is none.
+    let before = writer.segment_bytes();
+    let empty = HardState { term: Some(0), vote: Some(0), commit: Some(0) };
+    assert_eq!(writer.save([], Some(&prost::Message::encode_to_vec(&empty))).unwrap(), Saved::Buffered);
+    assert_eq!(writer.segment_bytes(), before);
+    assert!(writer.save([b"\x1a\xff".as_slice()], None).is_err());
+    assert_eq!(writer.segment_bytes(), before);
 }
