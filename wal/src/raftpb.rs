@@ -125,6 +125,31 @@ pub struct ConfChange {
     pub context: Option<Vec<u8>>,
 }
 
+/// One step of a [`ConfChangeV2`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ConfChangeSingle {
+    /// A [`ConfChangeType`].
+    #[prost(int32, optional, tag = "1")]
+    pub change_type: Option<i32>,
+    /// The member's ID.
+    #[prost(uint64, optional, tag = "2")]
+    pub node_id: Option<u64>,
+}
+
+/// A change of several members at once. No etcd server writes these, and one that meets one stops.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ConfChangeV2 {
+    /// How the joint configuration is left: 0 as raft sees fit, 1 by itself, 2 by another change.
+    #[prost(int32, optional, tag = "1")]
+    pub transition: Option<i32>,
+    /// The steps.
+    #[prost(message, repeated, tag = "2")]
+    pub changes: Vec<ConfChangeSingle>,
+    /// Anything the proposer adds.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub context: Option<Vec<u8>>,
+}
+
 /// Whose log this is: the data of metadata records (`etcdserverpb.Metadata`).
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Metadata {

@@ -1,10 +1,15 @@
 //! Records: what a frame holds (FORMATS E.2).
 
+use crate::entry::EntryRef;
 use crate::frame::len_u64;
-use crate::raftpb::{Entry, HardState, Metadata, walpb};
-use crate::segment::{Fault, FaultKind};
+use crate::raftpb::{HardState, Metadata, walpb};
+use crate::segment::{Fault, FaultKind, PayloadError};
 use crate::wire::{Value, WireError, next_field};
-use prost::{DecodeError, Message};
+use prost::Message;
+
+/// Length in bytes above which the data of a record that is no entry is not decoded. Such messages hold a handful of
+/// numbers; decoded, a list of member IDs takes four times its bytes.
+pub const MESSAGE_LIMIT_BYTES: usize = 1 << 20;
 
 /// What a record's data is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,11 +84,11 @@ pub struct Record<'a> {
 
 /// A record's data, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Payload {
+pub enum Payload<'a> {
     /// Of a [`RecordType::Metadata`] record.
     Metadata(Metadata),
     /// Of a [`RecordType::Entry`] record.
-    Entry(Entry),
+    Entry(EntryRef<'a>),
     /// Of a [`RecordType::State`] record.
     State(HardState),
     /// Of a [`RecordType::Crc`] record.
@@ -92,23 +97,37 @@ pub enum Payload {
     Snapshot(walpb::Snapshot),
 }
 
-impl Record<'_> {
+impl<'a> Payload<'a> {
+    /// Decodes data by the type of its record.
+    ///
+    /// # Errors
+    /// When the data is not the message the type promises, or, being no entry, is longer than
+    /// [`MESSAGE_LIMIT_BYTES`].
+    pub fn decode(record_type: RecordType, data: &'a [u8]) -> Result<Self, PayloadError> {
+        if record_type != RecordType::Entry && data.len() > MESSAGE_LIMIT_BYTES {
+            return Err(PayloadError::TooLarge { limit: 1 << 20 });
+        }
+        Ok(match record_type {
+            RecordType::Metadata => Self::Metadata(Metadata::decode(data)?),
+            RecordType::Entry => Self::Entry(EntryRef::decode(data)?),
+            RecordType::State => Self::State(HardState::decode(data)?),
+            RecordType::Crc => Self::Crc,
+            RecordType::Snapshot => Self::Snapshot(walpb::Snapshot::decode(data)?),
+        })
+    }
+}
+
+impl<'a> Record<'a> {
     /// Decodes the data by the record's type.
     ///
     /// # Errors
     /// [`FaultKind::Payload`] when the data is not the message its type promises.
-    pub fn payload(&self) -> Result<Payload, Fault> {
-        let decoded = match self.record_type {
-            RecordType::Metadata => Metadata::decode(self.data).map(Payload::Metadata),
-            RecordType::Entry => Entry::decode(self.data).map(Payload::Entry),
-            RecordType::State => HardState::decode(self.data).map(Payload::State),
-            RecordType::Crc => Ok(Payload::Crc),
-            RecordType::Snapshot => walpb::Snapshot::decode(self.data).map(Payload::Snapshot),
-        };
-        decoded.map_err(|reason| self.payload_fault(self.record_type.name(), reason))
+    pub fn payload(&self) -> Result<Payload<'a>, Fault> {
+        Payload::decode(self.record_type, self.data)
+            .map_err(|reason| self.payload_fault(self.record_type.name(), reason))
     }
 
-    pub(crate) fn payload_fault(&self, what: &'static str, reason: DecodeError) -> Fault {
+    pub(crate) fn payload_fault(&self, what: &'static str, reason: PayloadError) -> Fault {
         self.fault(FaultKind::Payload { what, len: len_u64(self.data), reason })
     }
 
@@ -144,6 +163,39 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, WireError> {
         }
     }
     Ok(record)
+}
+
+/// A record laid out as every etcd version does: type, CRC, and data if there is any, and nothing after it.
+///
+/// `None` for any other layout, which may still be a record to [`decode`]. Constant work.
+pub(crate) fn decode_canonical(bytes: &[u8]) -> Option<RawRecord<'_>> {
+    let [0x08, type_number @ 0..=0x7f, 0x10, rest @ ..] = bytes else { return None };
+    let (crc, rest) = short_varint(rest)?;
+    let crc = u32::try_from(crc).ok()?;
+    let data = match rest {
+        [] => &[][..],
+        [0x1a, rest @ ..] => {
+            let (len, data) = short_varint(rest)?;
+            if usize::try_from(len).ok()? != data.len() {
+                return None;
+            }
+            data
+        }
+        _ => return None,
+    };
+    Some(RawRecord { type_number: i64::from(*type_number), crc, data })
+}
+
+/// A varint of at most five bytes.
+fn short_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (position, byte) in bytes.iter().take(5).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * position);
+        if byte & 0x80 == 0 {
+            return Some((value, bytes.get(position + 1..)?));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ pub enum FaultKind {
         /// Length of the data in bytes.
         len: u64,
         /// Why not.
-        reason: prost::DecodeError,
+        reason: PayloadError,
     },
     /// `WAL-METADATA-CONFLICT`: a second metadata record differs from the first: segments of two members were mixed.
     /// A server will not start.
@@ -121,6 +121,24 @@ impl FaultKind {
             Self::MetadataConflict { .. } => "WAL-METADATA-CONFLICT",
         }
     }
+}
+
+/// Why a record's data is not the message it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// It breaks the wire format.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// It is not that message.
+    #[error(transparent)]
+    Message(#[from] prost::DecodeError),
+    /// It is larger than any such message, and was not decoded.
+    #[error("it is larger than {limit} bytes")]
+    TooLarge {
+        /// The most that is decoded, in bytes.
+        limit: u64,
+    },
 }
 
 /// How a segment's records end, when they end well.

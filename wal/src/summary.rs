@@ -101,20 +101,20 @@ pub fn summarize(bytes: &[u8]) -> Result<SegmentSummary, Fault> {
                 summary.metadata = Some(metadata);
             }
             Payload::Entry(entry) => {
-                if entry.entry_type() == i32::from(EntryType::ConfChange) {
-                    let change = ConfChange::decode(entry.data())
-                        .map_err(|reason| record.payload_fault("conf change", reason))?;
+                if entry.entry_type == i32::from(EntryType::ConfChange) {
+                    let change = ConfChange::decode(entry.data)
+                        .map_err(|reason| record.payload_fault("conf change", reason.into()))?;
                     summary.conf_changes.push(ConfChangeEntry {
-                        index: entry.index(),
-                        term: entry.term(),
+                        index: entry.index,
+                        term: entry.term,
                         change,
                     });
                 }
                 summary.entries.push(EntryHead {
-                    index: entry.index(),
-                    term: entry.term(),
-                    entry_type: entry.entry_type(),
-                    data_len_bytes: len_u64(entry.data()),
+                    index: entry.index,
+                    term: entry.term,
+                    entry_type: entry.entry_type,
+                    data_len_bytes: len_u64(entry.data),
                     offset: record.offset,
                 });
             }

@@ -20,7 +20,7 @@ fn progress(bytes: &[u8]) -> (u64, u64) {
     let (mut last, mut commit) = (0, 0);
     for record in read_segment(bytes).map_while(Result::ok) {
         match record.payload().unwrap() {
-            Payload::Entry(entry) => last = entry.index(),
+            Payload::Entry(entry) => last = entry.index,
             Payload::State(state) => commit = state.commit(),
             _ => {}
         }

@@ -5,6 +5,7 @@ mod common;
 
 use common::golden;
 use proptest::prelude::*;
+use prost::Message;
 use wal::raftpb::{Entry, EntryType, HardState};
 use wal::{
     LogWriter, Metadata, Payload, Record, RecordType, SEGMENT_SIZE_BYTES, Saved, parse_segment_name,
@@ -20,8 +21,9 @@ fn logs_of_servers_are_written_again() {
         let mut writer = LogWriter::new(summary.metadata.unwrap());
         // The writer itself begins with crc, metadata and the snapshot at 0.
         for record in read_segment(&bytes).skip(3) {
-            match record.unwrap().payload().unwrap() {
-                Payload::Entry(entry) => writer.push_entry(&entry),
+            let record = record.unwrap();
+            match record.payload().unwrap() {
+                Payload::Entry(_) => writer.push_entry(&Entry::decode(record.data).unwrap()),
                 Payload::State(state) => writer.push_hard_state(state),
                 Payload::Snapshot(snapshot) => writer.push_snapshot(&snapshot),
                 other => panic!("{version}: {other:?} in the middle of a segment"),
@@ -132,8 +134,8 @@ proptest! {
             for record in &records[head.len()..] {
                 match record.payload().unwrap() {
                     Payload::Entry(entry) => {
-                        last_index = entry.index();
-                        entries.push(entry.data().to_vec());
+                        last_index = entry.index;
+                        entries.push(entry.data.to_vec());
                     }
                     Payload::State(pushed) => {
                         state = Some(pushed);
@@ -192,10 +194,10 @@ fn a_cut_is_due_by_what_was_handed_to_the_file() {
             index: Some(index),
             data: Some(vec![7; len]),
         };
-        prost::Message::encode_to_vec(&entry)
+        Message::encode_to_vec(&entry)
     };
     let state = |commit: u64| {
-        prost::Message::encode_to_vec(&HardState { term: Some(1), vote: Some(1), commit: Some(commit) })
+        Message::encode_to_vec(&HardState { term: Some(1), vote: Some(1), commit: Some(commit) })
     };
     let mut writer = LogWriter::new(metadata);
     let mut file = Vec::new();
@@ -221,7 +223,7 @@ fn a_cut_is_due_by_what_was_handed_to_the_file() {
     // An empty hard state is none.
     let before = writer.segment_bytes();
     let empty = HardState { term: Some(0), vote: Some(0), commit: Some(0) };
-    assert_eq!(writer.save([], Some(&prost::Message::encode_to_vec(&empty))).unwrap(), Saved::Buffered);
+    assert_eq!(writer.save([], Some(&Message::encode_to_vec(&empty))).unwrap(), Saved::Buffered);
     assert_eq!(writer.segment_bytes(), before);
     assert!(writer.save([b"\x1a\xff".as_slice()], None).is_err());
     assert_eq!(writer.segment_bytes(), before);

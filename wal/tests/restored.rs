@@ -121,9 +121,9 @@ fn messages_are_lossless() {
             let again = match record.payload().unwrap() {
                 Payload::Metadata(message) => message.encode_to_vec(),
                 Payload::Entry(entry) => {
-                    let change = ConfChange::decode(entry.data()).unwrap();
-                    assert_eq!(change.encode_to_vec(), entry.data());
-                    entry.encode_to_vec()
+                    let change = ConfChange::decode(entry.data).unwrap();
+                    assert_eq!(change.encode_to_vec(), entry.data);
+                    wal::raftpb::Entry::decode(record.data).unwrap().encode_to_vec()
                 }
                 Payload::State(message) => message.encode_to_vec(),
                 Payload::Snapshot(message) => message.encode_to_vec(),

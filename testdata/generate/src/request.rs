@@ -215,7 +215,9 @@ mod tests {
         let log = zstd::decode_all(packed.as_slice()).unwrap();
         read_segment(&log)
             .filter_map(|record| match record.unwrap().payload().unwrap() {
-                Payload::Entry(entry) if entry.entry_type() == i32::from(EntryType::Normal) => entry.data,
+                Payload::Entry(entry) if entry.entry_type == i32::from(EntryType::Normal) => {
+                    Some(entry.data.to_vec())
+                }
                 _ => None,
             })
             .filter(|data| !data.is_empty())
