@@ -25,6 +25,7 @@ pub mod opened;
 pub mod overlay;
 pub mod plan;
 pub mod replicate;
+pub mod request;
 pub mod restore;
 pub mod save;
 pub mod schema;
