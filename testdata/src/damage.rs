@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+pub mod boot;
 mod member_dir;
 mod rng;
 mod table;

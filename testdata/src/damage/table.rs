@@ -147,7 +147,7 @@ pub const DAMAGES: &[Damage] = &[
         "bit-in-padding-count",
         "one bit of the number of padding bytes in a length word",
         Killed,
-        &["WAL-UNDECODABLE"],
+        &["WAL-PADDING", "WAL-RECORD-CUT"],
         Lossless,
         |member, rng| {
             let segment = member.last_segment();
