@@ -7,7 +7,8 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    completion, man, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version,
+    completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version,
+    wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -43,6 +44,12 @@ pub(crate) enum Root {
     /// Looks into, makes and restores snapshots
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Snapshot(Snapshot),
+    /// Reads and verifies the log
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Wal(Wal),
+    /// Looks into the .snap files beside a database
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Snap(Snap),
     Completion(completion::CompletionArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
@@ -55,6 +62,18 @@ pub(crate) enum Snapshot {
     Restore(Box<snapshot_restore::RestoreArgs>),
     Save(snapshot_save::SaveArgs),
     Hash(snapshot_hash::HashArgs),
+}
+
+/// The commands under `wal`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Wal {
+    Verify(wal_verify::VerifyArgs),
+}
+
+/// The commands under `snap`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snap {
+    Dump(snap_dump::DumpArgs),
 }
 
 /// Flags every command takes.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bbolt::{Io, Lock, OpenOptions};
+use snapshot::log_files::LogOptions;
 use snapshot::opened::{self, InputOptions, Opened};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -59,6 +60,22 @@ impl Context {
         };
         let input = InputOptions { open: OpenOptions { io, lock }, tmp_dir: args.tmp_dir.clone() };
         Ok(Self { format: args.write_out, watch, input })
+    }
+
+    /// How files are read.
+    pub(crate) fn io(&self) -> Io {
+        self.input.open.io
+    }
+
+    /// How a database is opened, where it is not the input.
+    pub(crate) fn open_options(&self) -> OpenOptions {
+        self.input.open
+    }
+
+    /// How a log is opened whose directory is `wal_dir`, where it has one of its own.
+    pub(crate) fn log_options(&self, wal_dir: Option<&Path>) -> LogOptions {
+        let OpenOptions { io, lock } = self.input.open;
+        LogOptions { io, lock, wal_dir: wal_dir.map(Path::to_owned) }
     }
 
     /// Opens what the user points at; the notes say what that took.

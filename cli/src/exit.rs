@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use clap::error::Error as ClapError;
 use snapshot::finding::Finding;
 use snapshot::hash::HashError;
+use snapshot::log_files::LogFilesError;
 use snapshot::opened::OpenError;
 use snapshot::restore::RestoreError;
 use snapshot::save::SaveError;
@@ -67,7 +68,7 @@ macro_rules! failure_from {
     )*};
 }
 
-failure_from!(OpenError, StatusError, SaveError, HashError, RestoreError);
+failure_from!(OpenError, StatusError, SaveError, HashError, RestoreError, LogFilesError);
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.
 pub(crate) fn usage(error: &ClapError) -> u8 {

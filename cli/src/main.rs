@@ -12,6 +12,7 @@ mod outcome;
 mod output;
 mod owner;
 mod progress;
+mod shown;
 mod url;
 mod values;
 mod verdict;

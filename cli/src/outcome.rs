@@ -6,6 +6,7 @@ use snapshot::finding::Finding;
 use snapshot::integrity::Integrity;
 
 use crate::exit::{self, Failure};
+use crate::shown::shown;
 
 /// Widest line of prose on a terminal, in columns.
 const WIDEST: usize = 110;
@@ -55,7 +56,7 @@ impl Default for Outcome {
 impl Outcome {
     /// Adds the findings to the story before the result, and code 3 when there are any.
     pub(crate) fn note_findings(&mut self, findings: &[Finding]) {
-        self.before.extend(findings.iter().map(|finding| Note::Warning(finding.to_string())));
+        self.before.extend(findings.iter().map(|finding| Note::Warning(shown(&finding.to_string()))));
         if !findings.is_empty() {
             self.code = exit::FINDINGS;
         }

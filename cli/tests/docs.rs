@@ -264,7 +264,16 @@ fn what_is_not_run_is_listed_here() {
 fn every_flag_exists() {
     let scratch = Scratch::new();
     let mut known = BTreeSet::new();
-    for command in ["", "snapshot status", "snapshot restore", "snapshot save", "snapshot hash", "man"] {
+    for command in [
+        "",
+        "snapshot status",
+        "snapshot restore",
+        "snapshot save",
+        "snapshot hash",
+        "wal verify",
+        "snap dump",
+        "man",
+    ] {
         let (status, help) = scratch.run(&format!("etcd-rescue {command} --help"), 0);
         assert_eq!(status, 0, "{help}");
         known.extend(flags(&help).map(str::to_owned));

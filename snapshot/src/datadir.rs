@@ -1,4 +1,4 @@
-//! Finding the database from what the user points at: a file, a member dir, a data dir (FORMATS E.1, F.1).
+//! Finding the database, or the log, from what the user points at: a file, a member dir, a data dir (FORMATS E.1, F.1).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,16 @@ pub enum LocateError {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory with neither a log nor snaps.
+    #[error(
+        "{}: is a directory, and neither a data dir (it has no member/wal and no member/snap), a member dir (no wal, no \
+         snap) nor a log's own directory (no *.wal file); give the directory etcd was started with as --data-dir, and \
+         its --wal-dir where it had one", path.display()
+    )]
+    NoLog {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A directory where only a file will do.
     #[error("{}: is a directory; this command takes a file", path.display())]
     IsADirectory {
@@ -60,6 +70,89 @@ pub enum LocateError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// Where a log and what belongs to it lie. Any of the three may be missing, but not the log and the snaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPlaces {
+    /// The log's directory.
+    pub wal_dir: Option<PathBuf>,
+    /// The one segment that was asked for.
+    pub segment: Option<PathBuf>,
+    /// The member's `snap` directory, where there is one.
+    pub snap_dir: Option<PathBuf>,
+    /// The member's database, where there is one.
+    pub db: Option<PathBuf>,
+}
+
+/// Finds the log `path` names: a data dir, a member dir, a log's own directory or a single segment. `wal_dir` is the log's
+/// directory where etcd was given one of its own (`--wal-dir`). No database is needed.
+///
+/// # Errors
+/// When `path` does not exist, or is a directory in which neither a log nor snaps are.
+pub fn locate_log(path: &Path, wal_dir: Option<&Path>) -> Result<LogPlaces, LocateError> {
+    let is_dir = |path: &Path| match path.metadata() {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(LocateError::Io { path: path.to_owned(), source })
+        }
+        Err(_) => Ok(false),
+    };
+    let must_be =
+        |path: &Path| path.metadata().map_err(|source| LocateError::Io { path: path.to_owned(), source });
+    if let Some(wal_dir) = wal_dir
+        && !must_be(wal_dir)?.is_dir()
+    {
+        return Err(LocateError::NotADirectory { path: wal_dir.to_owned() });
+    }
+    let snaps = |snap: PathBuf| -> Result<(Option<PathBuf>, Option<PathBuf>), LocateError> {
+        let db = snap.join("db");
+        let is_file = db.metadata().is_ok_and(|metadata| metadata.is_file());
+        Ok((is_dir(&snap)?.then_some(snap), is_file.then_some(db)))
+    };
+    if !must_be(path)?.is_dir() {
+        return match wal_dir {
+            Some(_) => Err(LocateError::NotADirectory { path: path.to_owned() }),
+            None => Ok(LogPlaces { wal_dir: None, segment: Some(path.to_owned()), snap_dir: None, db: None }),
+        };
+    }
+    for member in [path.join("member"), path.to_owned()] {
+        let log = wal_dir.map_or_else(|| member.join("wal"), Path::to_owned);
+        let (snap_dir, db) = snaps(member.join("snap"))?;
+        let log = if wal_dir.is_some() || is_dir(&log)? { Some(log) } else { None };
+        let is_member =
+            if wal_dir.is_some() { snap_dir.is_some() } else { log.is_some() || snap_dir.is_some() };
+        if is_member {
+            return Ok(LogPlaces { wal_dir: log, segment: None, snap_dir, db });
+        }
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let named = |name: &str| absolute.file_name().is_some_and(|found| found == name);
+    let names = path.read_dir().map_err(|source| LocateError::Io { path: path.to_owned(), source })?;
+    let (mut segments, mut snap_files) = (false, false);
+    for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let stem = name.strip_suffix(".broken").unwrap_or(&name);
+        segments |= wal::parse_segment_name(stem).is_some();
+        snap_files |= wal::parse_snap_name(stem).is_some() || wal::parse_snap_db_name(stem).is_some();
+    }
+    let beside = |name: &str| absolute.parent().map(|parent| parent.join(name));
+    if wal_dir.is_none() && (segments || named("wal")) {
+        let (snap_dir, db) = match beside("snap").filter(|_| named("wal")) {
+            Some(snap) => snaps(snap)?,
+            None => (None, None),
+        };
+        return Ok(LogPlaces { wal_dir: Some(path.to_owned()), segment: None, snap_dir, db });
+    }
+    if snap_files || named("snap") {
+        let (snap_dir, db) = snaps(path.to_owned())?;
+        let log = match (wal_dir, beside("wal").filter(|_| named("snap"))) {
+            (Some(given), _) => Some(given.to_owned()),
+            (None, Some(wal)) if is_dir(&wal)? => Some(wal),
+            (None, _) => None,
+        };
+        return Ok(LogPlaces { wal_dir: log, segment: None, snap_dir, db });
+    }
+    Err(LocateError::NoLog { path: path.to_owned() })
 }
 
 /// Finds the database `path` names.

@@ -33,13 +33,25 @@ pub struct Finding {
     /// First byte in the file the statement is about, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
+    /// The file the statement is about, where it is one of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The number of the record in that file, from 0, where it is one of a log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<u64>,
 }
 
 impl Finding {
     /// A finding without an offset of its own.
     #[must_use]
     pub fn new(code: &'static str, severity: Severity, message: impl Into<String>) -> Self {
-        Self { code, severity, message: message.into(), offset: None }
+        Self { code, severity, message: message.into(), offset: None, file: None, record: None }
+    }
+
+    /// The same about this file.
+    #[must_use]
+    pub fn in_file(self, file: impl Into<String>) -> Self {
+        Self { file: Some(file.into()), ..self }
     }
 }
 

@@ -2,13 +2,15 @@
 
 pub(crate) mod completion;
 pub(crate) mod man;
+pub(crate) mod snap_dump;
 pub(crate) mod snapshot_hash;
 pub(crate) mod snapshot_restore;
 pub(crate) mod snapshot_save;
 pub(crate) mod snapshot_status;
 pub(crate) mod version;
+pub(crate) mod wal_verify;
 
-use crate::args::{Cli, Root, Snapshot};
+use crate::args::{Cli, Root, Snap, Snapshot, Wal};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
@@ -55,6 +57,8 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Snapshot(Snapshot::Restore(args)) => snapshot_restore::run(*args, &context),
         Root::Snapshot(Snapshot::Save(args)) => snapshot_save::run(args, &context),
         Root::Snapshot(Snapshot::Hash(args)) => snapshot_hash::run(&args, &context),
+        Root::Wal(Wal::Verify(args)) => wal_verify::run(&args, &context),
+        Root::Snap(Snap::Dump(args)) => snap_dump::run(&args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),
         Root::Man(args) => man::run(&args),

@@ -14,6 +14,8 @@ fn short_help() {
 
     Commands:
       snapshot    Looks into, makes and restores snapshots
+      wal         Reads and verifies the log
+      snap        Looks into the .snap files beside a database
       completion  Prints completions for a shell
       man         Prints the manual page, or writes one for each command
       version     Prints the version

@@ -243,6 +243,7 @@ impl<'a> Reader<'a> {
         {
             run.last_index = entry.index;
             run.last_offset = record.offset;
+            run.standing_last = Some(entry.index);
             return;
         }
         self.end_run();
