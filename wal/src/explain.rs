@@ -16,6 +16,26 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// The most bytes a frame has before its data: length word, type, CRC, and the data's length, each with its key.
 const HEAD_BYTES: usize = LENGTH_WORD_BYTES + 2 + 6 + 6;
 
+/// How many bytes may still be looked at for the sake of what is not there, so that no file makes the work more than
+/// linear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget(u64);
+
+impl Budget {
+    /// For a file of this length.
+    pub(crate) const fn for_file(len_bytes: u64) -> Self {
+        Self(len_bytes.saturating_mul(4).saturating_add(1 << 20))
+    }
+
+    /// Takes this many bytes from it; false when it is used up.
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or_default();
+        left.is_some()
+    }
+}
+
 /// A record as it was before a bit was turned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Explained {
@@ -43,10 +63,12 @@ fn find_bit(difference: u32, len: usize) -> Option<(usize, u8)> {
 }
 
 /// Whether the chain goes on at `at` from `crc`: with the record there, or by ending.
-pub(crate) fn goes_on(bytes: &[u8], at: usize, crc: u32) -> bool {
+pub(crate) fn goes_on(bytes: &[u8], at: usize, crc: u32, budget: &mut Budget) -> bool {
     match read_frame(bytes.get(at..).unwrap_or_default()) {
         Ok(Found::EndOfFile | Found::ZeroLength) => true,
-        Ok(Found::Frame(frame)) => decode(frame.record).is_ok_and(|next| holds(&next, crc)),
+        Ok(Found::Frame(frame)) => {
+            budget.take(frame.record.len()) && decode(frame.record).is_ok_and(|next| holds(&next, crc))
+        }
         Err(_) => false,
     }
 }
@@ -61,23 +83,23 @@ pub(crate) fn holds(raw: &RawRecord<'_>, crc: u32) -> bool {
 }
 
 /// Looks for the bit that explains the frame at `at`, behind a chain of `chain`.
-pub(crate) fn explain(bytes: &[u8], at: usize, chain: u32) -> Option<Explained> {
-    in_data(bytes, at, chain).or_else(|| in_head(bytes, at, chain))
+pub(crate) fn explain(bytes: &[u8], at: usize, chain: u32, budget: &mut Budget) -> Option<Explained> {
+    in_data(bytes, at, chain, budget).or_else(|| in_head(bytes, at, chain, budget))
 }
 
 /// A bit of the data: the frame is sound, and type and CRC are believed.
-fn in_data(bytes: &[u8], at: usize, chain: u32) -> Option<Explained> {
+fn in_data(bytes: &[u8], at: usize, chain: u32, budget: &mut Budget) -> Option<Explained> {
     let Ok(Found::Frame(frame)) = read_frame(bytes.get(at..)?) else { return None };
     let raw = decode_canonical(frame.record)?;
     let record_type = RecordType::from_number(raw.type_number)?;
-    if record_type == RecordType::Crc {
+    if record_type == RecordType::Crc || !budget.take(raw.data.len()) {
         return None;
     }
     let (distance, bit) = find_bit(crc::update(chain, raw.data) ^ raw.crc, raw.data.len())?;
     let end = at + LENGTH_WORD_BYTES + frame.padded.len();
     // The data ends with the record.
     let byte = at + LENGTH_WORD_BYTES + frame.record.len() - 1 - distance;
-    goes_on(bytes, end, raw.crc).then(|| Explained {
+    goes_on(bytes, end, raw.crc, budget).then(|| Explained {
         bit_flip: BitFlip { offset: offset(bytes, byte), bit, part: Part::Data },
         end,
         crc: raw.crc,
@@ -85,7 +107,7 @@ fn in_data(bytes: &[u8], at: usize, chain: u32) -> Option<Explained> {
 }
 
 /// A bit before the data, tried one after the other. Only a single explanation counts.
-fn in_head(bytes: &[u8], at: usize, chain: u32) -> Option<Explained> {
+fn in_head(bytes: &[u8], at: usize, chain: u32, budget: &mut Budget) -> Option<Explained> {
     let present = bytes.get(at..)?;
     let mut head = [0; HEAD_BYTES];
     let len = present.len().min(HEAD_BYTES);
@@ -104,6 +126,9 @@ fn in_head(bytes: &[u8], at: usize, chain: u32) -> Option<Explained> {
             let crc = match known_crc {
                 Some((start, len, crc)) if (start, len) == (layout.data, layout.data_len) => crc,
                 _ => {
+                    if !budget.take(data.len()) {
+                        return None;
+                    }
                     let crc = crc::update(chain, data);
                     known_crc = Some((layout.data, layout.data_len, crc));
                     crc
@@ -116,7 +141,7 @@ fn in_head(bytes: &[u8], at: usize, chain: u32) -> Option<Explained> {
             };
             if !right
                 || Payload::decode(layout.record_type, data).is_err()
-                || !goes_on(bytes, at + layout.end, layout.crc)
+                || !goes_on(bytes, at + layout.end, layout.crc, budget)
             {
                 continue;
             }
@@ -131,6 +156,35 @@ fn in_head(bytes: &[u8], at: usize, chain: u32) -> Option<Explained> {
         }
     }
     only
+}
+
+/// The bit of the length word at `before` without which the frame there would end where the next begins, and not at `at`.
+/// The record in it holds all the same: it is the amount of padding that is wrong, or bytes behind the record pass for
+/// a field of it.
+pub(crate) fn explain_before(
+    bytes: &[u8],
+    before: usize,
+    at: usize,
+    chain: u32,
+    budget: &mut Budget,
+) -> Option<Explained> {
+    let present = bytes.get(before..)?;
+    let mut head = [0; HEAD_BYTES];
+    let len = present.len().min(HEAD_BYTES);
+    head.get_mut(..len)?.copy_from_slice(present.get(..len)?);
+    for byte in 0..LENGTH_WORD_BYTES {
+        for bit in 0..8u8 {
+            let mut turned = head;
+            *turned.get_mut(byte)? ^= 1 << bit;
+            let Some(layout) = Layout::of(&turned, present.len()) else { continue };
+            let end = before + layout.end;
+            if layout.crc == chain && end != at && goes_on(bytes, end, chain, budget) {
+                let bit_flip = BitFlip { offset: offset(bytes, before + byte), bit, part: Part::Length };
+                return Some(Explained { bit_flip, end, crc: chain });
+            }
+        }
+    }
+    None
 }
 
 /// The bit of a record's type that makes its data a message again. The CRC does not cover the type, so this is all that

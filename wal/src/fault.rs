@@ -121,9 +121,9 @@ pub enum LogFaultKind {
         /// File offset of the first that is not zero.
         first_at: u64,
     },
-    /// `WAL-PADDING`: the bytes that fill a frame up to a multiple of 8 are not zero. Nothing covers and nothing reads
-    /// them: no server notices.
-    #[error("its padding is not zero")]
+    /// `WAL-PADDING`: the bytes that fill a frame up to a multiple of 8 are not zero, or bits around the record that have
+    /// no meaning are not as etcd writes them. Nothing covers and nothing reads them: no server notices.
+    #[error("its padding, or a bit that means nothing, is not as etcd writes it")]
     Padding,
     /// `WAL-ENTRY-GAP`: raft indexes are missing between two entries. A server that needs the later one will not start.
     #[error("entry {found} follows entry {after}")]

@@ -65,6 +65,22 @@ pub struct Frame<'a> {
     pub record: &'a [u8],
     /// The record's bytes and the padding after them.
     pub padded: &'a [u8],
+    /// Its length word.
+    pub word: u64,
+}
+
+impl Frame<'_> {
+    /// Whether what nothing covers and no reader looks at is as it was written: the padding zero, and no bit of the
+    /// length word set without a meaning.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let len_bytes = len_u64(self.record);
+        (self.word == len_bytes || self.word == LengthWord::for_record(len_bytes).to_word())
+            && self
+                .padded
+                .get(self.record.len()..)
+                .is_some_and(|padding| padding.iter().all(|byte| *byte == 0))
+    }
 }
 
 /// What lies at an offset where a frame may start.
@@ -101,7 +117,7 @@ pub fn read_frame(rest: &[u8]) -> Result<Found<'_>, FaultKind> {
     let padded = usize::try_from(declared).ok().and_then(|declared| body.get(..declared)).ok_or_else(cut)?;
     let record =
         usize::try_from(length.record_len_bytes).ok().and_then(|len| padded.get(..len)).ok_or_else(cut)?;
-    Ok(Found::Frame(Frame { record, padded }))
+    Ok(Found::Frame(Frame { record, padded, word }))
 }
 
 /// Appends `record` to `out` as one frame.

@@ -10,8 +10,9 @@
 //! Logs of the very first etcd versions have no padding. They are read, but behind a break nothing is found in them.
 
 use crate::crc;
-use crate::explain::{explain, goes_on, holds};
+use crate::explain::{Budget, Explained, explain, explain_before, goes_on, holds};
 use crate::fault::BitFlip;
+use crate::frame::Frame;
 use crate::frame::{
     Found as FrameFound, LENGTH_WORD_BYTES, LengthWord, first_zero_sector, len_u64, read_frame,
 };
@@ -37,8 +38,9 @@ pub struct Found<'a> {
     /// Whether it is the first behind a break, so that its own CRC could not be checked: what it says is the new start
     /// of the chain.
     pub resumed: bool,
-    /// Whether the bytes that fill its frame up are zero, as they should be. Nothing depends on them.
-    pub padding_is_zero: bool,
+    /// Whether what nothing checks is as etcd writes it: zeros to fill the frame up, no bit of the length word set that
+    /// has no meaning, no field but those of a record, in their order. No reader depends on any of it.
+    pub is_clean: bool,
 }
 
 /// A frame whose record does not hold.
@@ -50,8 +52,8 @@ pub struct Broken<'a> {
     pub record: Option<Record<'a>>,
     /// The one bit that explains it.
     pub bit_flip: Option<BitFlip>,
-    /// File offset of the end of its frame; with a [`Self::bit_flip`] that of the mended frame. `None` when its end is
-    /// not known: a [`Skipped`] follows.
+    /// File offset of the end of its frame; with a [`Self::bit_flip`] that of the mended frame, which is the one before
+    /// when its padding is what was damaged. `None` when its end is not known: a [`Skipped`] follows.
     pub end: Option<u64>,
 }
 
@@ -75,12 +77,14 @@ pub fn scan(bytes: &[u8]) -> Scan<'_> {
     Scan {
         bytes,
         position: 0,
+        before: 0,
+        before_end: 0,
         number: 0,
         chain: Chain::At(0),
         pending: None,
         end: None,
         done: false,
-        budget: len_u64(bytes).saturating_mul(2).saturating_add(1 << 16),
+        budget: Budget::for_file(len_u64(bytes)),
     }
 }
 
@@ -94,19 +98,22 @@ enum Chain {
 
 /// The items of one segment in file order; see [`scan`].
 ///
-/// The work is linear in the segment's bytes, whatever they are: each byte is looked at a handful of times, and the
-/// decoding of what turns out to be no record has a budget of twice the file, behind which no further record is looked
-/// for.
+/// The work is linear in the segment's bytes, whatever they are: what is looked at in search of records and of turned bits
+/// that turn out not to be there has a budget of four times the file. Real damage does not come near it; when it is used
+/// up, bits are no longer looked for, and behind a break whose end is not known nothing is.
 #[derive(Debug, Clone)]
 pub struct Scan<'a> {
     bytes: &'a [u8],
     position: usize,
+    /// Where the frame before begins, and where it would end if it were padded as it should be.
+    before: usize,
+    before_end: usize,
     number: u64,
     chain: Chain,
     pending: Option<Skipped>,
     end: Option<SegmentEnd>,
     done: bool,
-    budget: u64,
+    budget: Budget,
 }
 
 impl<'a> Scan<'a> {
@@ -165,16 +172,19 @@ impl<'a> Scan<'a> {
         record_type.map(|record_type| (record_type, false)).ok_or(unknown)
     }
 
-    fn explain(&self) -> Option<crate::explain::Explained> {
+    fn explain(&mut self) -> Option<Explained> {
         match self.chain {
-            Chain::At(chain) => explain(self.bytes, self.position, chain),
+            Chain::At(chain) => {
+                explain_before(self.bytes, self.before, self.position, chain, &mut self.budget)
+                    .or_else(|| explain(self.bytes, self.position, chain, &mut self.budget))
+            }
             Chain::Lost(_) => None,
         }
     }
 
     /// A frame whose end is known and whose record does not hold. The chain goes on from the CRC it carries, or from the
     /// one its data has, whichever the next record bears out.
-    fn broken(&mut self, raw: &RawRecord<'a>, frame: crate::frame::Frame<'a>, kind: FaultKind) -> Item<'a> {
+    fn broken(&mut self, raw: &RawRecord<'a>, frame: Frame<'a>, kind: FaultKind) -> Item<'a> {
         let mut end = self.position + LENGTH_WORD_BYTES + frame.padded.len();
         let explained = self.explain();
         let offset = self.offset();
@@ -195,23 +205,24 @@ impl<'a> Scan<'a> {
         self.chain = if let Some(explained) = &explained {
             end = explained.end;
             Chain::At(explained.crc)
-        } else if goes_on(self.bytes, end, raw.crc) {
+        } else if goes_on(self.bytes, end, raw.crc, &mut self.budget) {
             Chain::At(raw.crc)
         } else {
-            match computed.filter(|crc| goes_on(self.bytes, end, *crc)) {
+            match computed.filter(|crc| goes_on(self.bytes, end, *crc, &mut self.budget)) {
                 Some(crc) => Chain::At(crc),
                 None => Chain::Lost(Some(raw.crc)),
             }
         };
         let fault = Fault { record: self.number, offset, kind };
         self.number += 1;
+        self.passed(frame.record.len());
         self.position = end;
         let bit_flip = explained.map(|explained| explained.bit_flip);
         Item::Fault(Broken { fault, record: Some(record), bit_flip, end: Some(self.offset()) })
     }
 
     /// A frame in which no record can be read, or whose end is not known.
-    fn lost(&mut self, kind: FaultKind, frame_end: Option<usize>) -> Item<'a> {
+    fn lost(&mut self, kind: FaultKind, frame: Option<Frame<'a>>) -> Item<'a> {
         let offset = self.offset();
         let fault = Fault { record: self.number, offset, kind };
         self.number += 1;
@@ -224,20 +235,15 @@ impl<'a> Scan<'a> {
             return Item::Fault(broken);
         }
         self.lose_chain();
-        let inside = self.position + LENGTH_WORD_BYTES;
-        // The frame's end is believed where a record stands, and where none stands within the frame.
-        let mut next = None;
-        if let Some(end) = frame_end {
-            if self.plausible(end).is_none() {
-                next = self.search(inside, end);
-            }
-            if next.is_none() {
-                self.position = end;
-                broken.end = Some(self.offset());
-                return Item::Fault(broken);
-            }
-        } else {
-            next = self.search(inside, self.bytes.len());
+        let inside = self.behind(LENGTH_WORD_BYTES);
+        let frame_end = frame.map(|frame| self.position + LENGTH_WORD_BYTES + frame.padded.len());
+        // The end that a damaged length word gives may lie many records further on.
+        let next = self.search(inside, frame_end.unwrap_or(self.bytes.len()));
+        if let (None, Some(end), Some(frame)) = (next, frame_end, frame) {
+            self.passed(frame.record.len());
+            self.position = end;
+            broken.end = Some(self.offset());
+            return Item::Fault(broken);
         }
         let to = next.unwrap_or(self.bytes.len());
         self.skip(to, None);
@@ -259,7 +265,7 @@ impl<'a> Scan<'a> {
             self.skip(explained.end, Some(explained.bit_flip));
         } else {
             // The first byte that is not zero lies in the first frame, if there is one.
-            let from = self.position + LENGTH_WORD_BYTES.max(nonzero / 8 * 8);
+            let from = self.behind(LENGTH_WORD_BYTES.max(nonzero / 8 * 8));
             let next = self.search(from, self.bytes.len());
             self.skip(next.unwrap_or(self.bytes.len()), None);
             if next.is_some() {
@@ -270,6 +276,18 @@ impl<'a> Scan<'a> {
             }
         }
         self.pending.take().map(Item::Skipped)
+    }
+
+    /// A frame at the position, with a record of `len` bytes, will be passed.
+    fn passed(&mut self, len: usize) {
+        self.before = self.position;
+        self.before_end = self.position + LENGTH_WORD_BYTES + len.next_multiple_of(8);
+    }
+
+    /// Where the search for a record begins that has no place nearer than `distance`. Where the padding of the frame before
+    /// is damaged, the right place may be nearer.
+    fn behind(&self, distance: usize) -> usize {
+        if self.position % 8 == 0 { self.position + distance } else { self.before_end }
     }
 
     fn lose_chain(&mut self) {
@@ -294,14 +312,10 @@ impl<'a> Scan<'a> {
     fn search(&mut self, from: usize, to: usize) -> Option<usize> {
         let mut at = from.next_multiple_of(8);
         while at < to {
-            if self.budget == 0 {
-                return None;
-            }
-            if let Some(attempt) = self.plausible(at) {
-                if attempt.is_ok() {
-                    return Some(at);
-                }
-                self.budget = self.budget.saturating_sub(attempt.err().unwrap_or_default());
+            match self.plausible(at) {
+                Some(Ok(())) => return Some(at),
+                Some(Err(decoded)) if !self.budget.take(decoded) => return None,
+                _ => {}
             }
             at += 8;
         }
@@ -310,7 +324,7 @@ impl<'a> Scan<'a> {
 
     /// Whether the bytes at `at` are laid out as a record: `None` if not; an error, with the number of bytes that were
     /// decoded for nothing, if its data is not what the type says.
-    fn plausible(&self, at: usize) -> Option<Result<(), u64>> {
+    fn plausible(&self, at: usize) -> Option<Result<(), usize>> {
         let rest = self.bytes.get(at..)?;
         let (word, _) = rest.split_first_chunk::<LENGTH_WORD_BYTES>()?;
         let word = u64::from_le_bytes(*word);
@@ -321,13 +335,12 @@ impl<'a> Scan<'a> {
         let Ok(FrameFound::Frame(frame)) = read_frame(rest) else { return None };
         let raw = record::decode_canonical(frame.record)?;
         let record_type = RecordType::from_number(raw.type_number)?;
-        let padding = frame.padded.get(frame.record.len()..).unwrap_or_default();
-        if padding.iter().any(|byte| *byte != 0) || raw.data.is_empty() != (record_type == RecordType::Crc) {
+        if !frame.is_clean() || raw.data.is_empty() != (record_type == RecordType::Crc) {
             return None;
         }
         Some(match Payload::decode(record_type, raw.data) {
             Ok(_) => Ok(()),
-            Err(_) => Err(len_u64(raw.data)),
+            Err(_) => Err(raw.data.len()),
         })
     }
 }
@@ -353,27 +366,31 @@ impl<'a> Iterator for Scan<'a> {
             }
             Err(kind) => return Some(self.lost(kind, None)),
         };
-        let frame_end = self.position + LENGTH_WORD_BYTES + frame.padded.len();
         let torn = |offset: u64| {
             first_zero_sector(frame.padded, offset.saturating_add(8)).map(|sector| FaultKind::Torn { sector })
         };
-        let raw =
-            match record::decode_canonical(frame.record).map_or_else(|| record::decode(frame.record), Ok) {
-                Ok(raw) => raw,
-                Err(reason) => {
-                    let kind = torn(self.offset()).unwrap_or(FaultKind::Undecodable { reason });
-                    return Some(self.lost(kind, Some(frame_end)));
-                }
-            };
+        let canonical = record::decode_canonical(frame.record);
+        let raw = match canonical.map_or_else(|| record::decode(frame.record), Ok) {
+            Ok(raw) => raw,
+            Err(reason) => {
+                let kind = torn(self.offset()).unwrap_or(FaultKind::Undecodable { reason });
+                return Some(self.lost(kind, Some(frame)));
+            }
+        };
         let (record_type, resumed) = match self.check(&raw) {
             Ok(checked) => checked,
             Err(kind) => {
                 let torn =
                     matches!(kind, FaultKind::CrcMismatch { .. }).then(|| torn(self.offset())).flatten();
-                return Some(self.broken(&raw, frame, torn.unwrap_or(kind)));
+                let kind = torn.unwrap_or(kind);
+                // What is not even laid out as a record may be no frame at all.
+                return Some(if canonical.is_some() && frame.is_clean() {
+                    self.broken(&raw, frame, kind)
+                } else {
+                    self.lost(kind, Some(frame))
+                });
             }
         };
-        let padding = frame.padded.get(frame.record.len()..).unwrap_or_default();
         let found = Found {
             record: Record {
                 number: self.number,
@@ -384,10 +401,11 @@ impl<'a> Iterator for Scan<'a> {
                 raw: frame.record,
             },
             resumed,
-            padding_is_zero: padding.iter().all(|byte| *byte == 0),
+            is_clean: canonical.is_some() && frame.is_clean(),
         };
         self.number += 1;
-        self.position = frame_end;
+        self.passed(frame.record.len());
+        self.position += LENGTH_WORD_BYTES + frame.padded.len();
         self.chain = Chain::At(raw.crc);
         Some(Item::Record(found))
     }

@@ -275,7 +275,7 @@ impl<'a> Reader<'a> {
         if self.reach == Reach::Hidden {
             self.one.hidden_records += 1;
         }
-        if !found.padding_is_zero {
+        if !found.is_clean {
             let records_before = self.one.records;
             self.fault(OneFault {
                 record: Some(record.number),
