@@ -6,6 +6,7 @@
 //! through [`stage`]: written, synced, verified, renamed. Nothing here prints; results are reports and findings.
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod contents;
 pub mod copy;
 pub mod datadir;

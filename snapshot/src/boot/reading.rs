@@ -1,0 +1,265 @@
+//! A log as a server's decoder meets it: up to the first record it cannot pass, and past what lies behind a length word of
+//! zero.
+
+use prost::Message;
+use wal::frame::{Found, read_frame};
+use wal::{FaultKind, LogFaultKind, WireError, walpb};
+
+use super::{Scene, SnapshotPoint};
+
+/// Records of this size and more are refused by some releases (FORMATS E.4).
+const RECORD_LIMIT_BYTES: u64 = 10 << 20;
+
+/// A place in a log; places compare as they are read.
+type Place = (usize, u64);
+
+/// What a server's decoder says of a record it cannot pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Break {
+    /// The file, or the record, ends too early, or a sector of it was never written. In the last segment a server cuts it.
+    UnexpectedEnd,
+    /// Larger than the release reads.
+    TooLarge,
+    NotARecord,
+    Crc,
+    Chain,
+    BlockType,
+    Metadata,
+    Payload,
+    Unreadable,
+}
+
+impl Break {
+    /// Whether only reading the entries fails, and looking for snapshot records passes over it.
+    fn is_seen_by_entries_alone(self) -> bool {
+        matches!(self, Self::BlockType | Self::Metadata | Self::Payload)
+    }
+}
+
+/// Where a decoder stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stop {
+    pub(super) segment: usize,
+    pub(super) offset: u64,
+    pub(super) what: Break,
+    /// Whether the frame declares more than [`RECORD_LIMIT_BYTES`].
+    large: bool,
+    /// For people.
+    pub(super) why: String,
+}
+
+impl Stop {
+    fn place(&self) -> Place {
+        (self.segment, self.offset)
+    }
+}
+
+/// Why entries cannot be read.
+pub(super) enum Refused {
+    Stop(Stop),
+    Gap { segment: usize, after: u64, found: u64 },
+}
+
+/// The entries a server hands to raft.
+pub(super) struct Entries {
+    pub(super) last: SnapshotPoint,
+}
+
+/// See the module.
+pub(super) struct Reading<'a> {
+    scene: &'a Scene<'a>,
+    /// Where every release stops.
+    hard: Option<Stop>,
+    /// Where reading entries stops, in order.
+    soft: Vec<Stop>,
+    /// For each segment the offset where a length word of zero ends it with something behind.
+    zero_ends: Vec<Option<u64>>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn of(scene: &'a Scene<'a>) -> Self {
+        let mut reading =
+            Self { scene, hard: None, soft: Vec::new(), zero_ends: vec![None; scene.log.segments.len()] };
+        let mut running = 0;
+        for (segment, facts) in scene.log.segments.iter().enumerate() {
+            if let Some(head) = facts.head_crc.filter(|head| running != 0 && running != *head) {
+                reading.hard = Some(Stop {
+                    segment,
+                    offset: 0,
+                    what: Break::Chain,
+                    large: false,
+                    why: format!(
+                        "begins with crc {head:08x}, where the records read before it end with {running:08x}"
+                    ),
+                });
+                return reading;
+            }
+            let soft_before = reading.soft.len();
+            reading.faults_of(segment);
+            if reading.hard.is_some() {
+                return reading;
+            }
+            if facts.records > 0 {
+                let passed_on =
+                    reading.soft.len() > soft_before && reading.zero_ends.get(segment) == Some(&None);
+                running = facts.last_crc.filter(|_| passed_on).unwrap_or(facts.end_crc);
+            }
+        }
+        reading
+    }
+
+    /// Goes through one segment's faults in file order, up to the first at which all releases stop.
+    fn faults_of(&mut self, segment: usize) {
+        let scene = self.scene;
+        let mut faults: Vec<&wal::LogFault> = scene
+            .log
+            .faults
+            .iter()
+            .filter(|fault| fault.segment == Some(segment) && fault.offset.is_some())
+            .collect();
+        faults.sort_by_key(|fault| fault.offset);
+        for fault in faults {
+            let offset = fault.offset.unwrap_or_default();
+            let (what, large) = match &fault.kind {
+                LogFaultKind::Record(kind) => self.weigh(segment, offset, kind),
+                LogFaultKind::Unreadable { .. } => (Break::Unreadable, false),
+                LogFaultKind::Hidden { .. } | LogFaultKind::AfterEnd { .. } => {
+                    if let Some(end) = self.zero_ends.get_mut(segment) {
+                        *end = Some(offset);
+                    }
+                    return;
+                }
+                _ => continue,
+            };
+            let stop = Stop { segment, offset, what, large, why: fault.kind.to_string() };
+            if what.is_seen_by_entries_alone() {
+                self.soft.push(stop);
+            } else {
+                self.hard = Some(stop);
+                return;
+            }
+        }
+    }
+
+    /// What a server's decoder makes of a broken record, and whether its frame is large.
+    fn weigh(&self, segment: usize, offset: u64, kind: &FaultKind) -> (Break, bool) {
+        let last = segment + 1 == self.scene.log.segments.len();
+        match kind {
+            FaultKind::LengthCut { .. } => (Break::UnexpectedEnd, false),
+            FaultKind::RecordCut { declared, .. } => (Break::UnexpectedEnd, *declared >= RECORD_LIMIT_BYTES),
+            FaultKind::Torn { .. } | FaultKind::Undecodable { .. } | FaultKind::CrcMismatch { .. } => {
+                let (len, decodes) = self.frame(segment, offset);
+                let what = match kind {
+                    FaultKind::Torn { .. } if last => Break::UnexpectedEnd,
+                    FaultKind::Torn { .. } if decodes => Break::Crc,
+                    FaultKind::CrcMismatch { .. } => Break::Crc,
+                    // The decoder of 3.4 to 3.6 says the same of a message that ends too early as of a file that does.
+                    FaultKind::Undecodable { reason: WireError::VarintCut } => Break::UnexpectedEnd,
+                    FaultKind::Undecodable { reason: WireError::FieldTooLong { declared, .. } }
+                        if i64::try_from(*declared).is_ok() =>
+                    {
+                        Break::UnexpectedEnd
+                    }
+                    _ => Break::NotARecord,
+                };
+                (what, len >= RECORD_LIMIT_BYTES)
+            }
+            FaultKind::CrcRecordMismatch { .. } => (Break::Chain, false),
+            FaultKind::UnknownType { .. } => (Break::BlockType, false),
+            FaultKind::MetadataConflict { .. } => (Break::Metadata, false),
+            _ => (Break::Payload, false),
+        }
+    }
+
+    /// The length of the frame at a place, and whether its record can be decoded.
+    fn frame(&self, segment: usize, offset: u64) -> (u64, bool) {
+        let piece = self.scene.segments.piece(segment);
+        let rest =
+            usize::try_from(offset).ok().and_then(|offset| piece.bytes.get(offset..)).unwrap_or_default();
+        match read_frame(rest) {
+            Ok(Found::Frame(frame)) => (
+                u64::try_from(frame.padded.len()).unwrap_or(u64::MAX),
+                walpb::Record::decode(frame.record).is_ok(),
+            ),
+            _ => (0, false),
+        }
+    }
+
+    /// Where a release stops; one that `limits` records stops differently at large ones.
+    pub(super) fn stop(&self, limits: bool) -> Option<Stop> {
+        let mut stop = self.hard.clone()?;
+        if limits && stop.large {
+            stop.what = Break::TooLarge;
+        }
+        Some(stop)
+    }
+
+    /// Whether the decoder comes to what stands there.
+    fn sees(&self, segment: usize, offset: u64) -> bool {
+        let before_stop = self.hard.as_ref().is_none_or(|stop| (segment, offset) < stop.place());
+        before_stop && self.zero_ends.get(segment).copied().flatten().is_none_or(|end| offset < end)
+    }
+
+    /// The last hard state in the segments from `first` on; `None` when it says nothing.
+    pub(super) fn hard_state(&self, first: usize) -> Option<wal::raftpb::HardState> {
+        let log = self.scene.log;
+        [&log.hard_state, &log.server_hard_state]
+            .into_iter()
+            .flatten()
+            .find(|state| self.sees(state.segment, state.offset))
+            .filter(|state| state.segment >= first)
+            .map(|state| state.value)
+            .filter(|state| (state.term(), state.vote(), state.commit()) != (0, 0, 0))
+    }
+
+    /// The snapshot records a server believes: those up to the last commit it read, in file order.
+    pub(super) fn valid_snapshots(&self) -> Vec<SnapshotPoint> {
+        let commit = self.hard_state(0).map_or(0, |state| state.commit());
+        self.scene
+            .log
+            .snapshots
+            .iter()
+            .filter(|located| self.sees(located.segment, located.offset))
+            .map(|located| SnapshotPoint { index: located.value.index(), term: located.value.term() })
+            .filter(|point| point.index <= commit)
+            .collect()
+    }
+
+    /// Whether a metadata record stands in a segment from `first` on: the second record of each.
+    pub(super) fn has_metadata(&self, first: usize) -> bool {
+        self.scene.log.segments.iter().skip(first).any(|facts| facts.read_records > 1)
+    }
+
+    /// The entries behind a snapshot, from the segment `first` on (`ReadAll`).
+    pub(super) fn entries_from(
+        &self,
+        first: usize,
+        snapshot: SnapshotPoint,
+        stop: Option<&Stop>,
+    ) -> Result<Entries, Refused> {
+        let soft = self.soft.iter().find(|soft| soft.segment >= first);
+        let mut last = snapshot;
+        for run in &self.scene.log.runs {
+            let place = (run.segment, run.first_offset);
+            if run.segment < first
+                || !self.sees(run.segment, run.first_offset)
+                || run.last_index <= snapshot.index
+            {
+                continue;
+            }
+            if soft.is_some_and(|soft| soft.place() < place) || stop.is_some_and(|stop| stop.place() <= place)
+            {
+                break;
+            }
+            let begins = run.first_index.max(snapshot.index.saturating_add(1));
+            if begins.saturating_sub(1) > last.index {
+                return Err(Refused::Gap { segment: run.segment, after: last.index, found: begins });
+            }
+            last = SnapshotPoint { index: run.last_index, term: run.term };
+        }
+        match soft {
+            Some(soft) => Err(Refused::Stop(soft.clone())),
+            None => Ok(Entries { last }),
+        }
+    }
+}
