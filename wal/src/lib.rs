@@ -7,7 +7,8 @@
 //! it ([`fault`]). [`summarize`] folds one sound segment into what a server would find.
 //! [`FirstSegment`] writes the log of a freshly restored member, and [`encode_snap`] the `.snap`
 //! beside it, byte for byte as each etcd version's own tool does ([`Dialect`]).
-//! [`LogWriter`] writes logs of any length, segment after segment. [`raftpb`] has the messages. File names are in [`names`].
+//! [`LogWriter`] writes logs of any length, segment after segment. [`repair`] says what can be made of a damaged log, and
+//! makes it. [`raftpb`] has the messages. File names are in [`names`].
 //!
 //! Nothing here opens a file: callers bring bytes. What an entry asks the server to do is not known
 //! here either.
@@ -23,6 +24,7 @@ pub mod log;
 pub mod names;
 pub mod raftpb;
 pub mod record;
+pub mod repair;
 pub mod scan;
 pub mod segment;
 pub mod snap;

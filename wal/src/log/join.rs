@@ -302,6 +302,7 @@ impl<'a> Join<'a> {
                 continue;
             }
             run.reach = reach(run.reach);
+            run.standing_last = Some(run.last_index);
             while let Some(before) = self.log.standing.last().and_then(|last| self.log.runs.get_mut(*last)) {
                 if before.first_index < run.first_index {
                     before.standing_last = before.standing_last.min(run.first_index.checked_sub(1));
