@@ -58,10 +58,16 @@ fn snaps(files: &LogFiles) -> impl Iterator<Item = (&SnapFile, (u64, u64), Optio
     })
 }
 
-/// Whether a server finds the entries behind `index`: a segment is named for an entry at or before it, and no entry is missing.
+/// The oldest entry that counts, whatever is missing behind it: what a break took has findings of its own.
+fn oldest_entry(log: &Log) -> Option<u64> {
+    log.standing_runs().next().map(|run| run.first_index)
+}
+
+/// Whether the log begins early enough for a server to find the entries behind `index`: a segment is named for an entry at or
+/// before it, and no entry between them is older than the log.
 fn reaches(log: &Log, index: u64) -> bool {
     let opens = log.segments.first().is_some_and(|segment| segment.name.index <= index);
-    let begins = match log.first_index() {
+    let begins = match oldest_entry(log) {
         Some(first) => first <= index.saturating_add(1),
         None => true,
     };
@@ -104,7 +110,10 @@ pub(super) fn hold(
     hold_start(&mut findings, log, start);
     hold_state(&mut findings, log);
     match database {
-        Some(Ok(database)) => hold_database(&mut findings, log, *database),
+        Some(Ok(database)) => {
+            hold_database(&mut findings, log, *database);
+            hold_snapshot_against_database(&mut findings, files, start, *database);
+        }
         Some(Err(error)) => findings.push(Finding::new(
             "WAL-DB-UNREAD",
             Severity::Warning,
@@ -258,10 +267,10 @@ fn hold_start(findings: &mut Vec<Finding>, log: &Log, start: &StartPoint) {
         None => "the first entry".to_owned(),
     };
     let named = log.segments.first().map_or(0, |segment| segment.name.index);
-    let first = log.first_index().map_or_else(|| "no entry".to_owned(), |first| format!("entry {first}"));
+    let first = oldest_entry(log).map_or_else(|| "no entry".to_owned(), |first| format!("entry {first}"));
     let message = format!(
         "a server starts from {from}, and the log does not reach back that far: its first segment is named for entry {named}, \
-         and what follows without a gap begins with {first}. Segments are missing"
+         and it begins with {first}. Segments are missing"
     );
     findings.push(Finding::new("WAL-START-GONE", Severity::Error, message));
 }
@@ -281,9 +290,27 @@ fn hold_state(findings: &mut Vec<Finding>, log: &Log) {
     }
 }
 
+/// A server that starts from a snapshot newer than its database puts the received one in its place, and ends when there is none.
+fn hold_snapshot_against_database(
+    findings: &mut Vec<Finding>,
+    files: &LogFiles,
+    start: &StartPoint,
+    database: DatabaseFacts,
+) {
+    let received = files.snaps().iter().any(|file| file.kind() == SnapKind::Database { index: start.index });
+    if start.index > database.consistent_index && !received {
+        let message = format!(
+            "a server starts from the snapshot at entry {}, the database has come to entry {}, and there is no \
+             {:016x}.snap.db to put in its place: no server starts",
+            start.index, database.consistent_index, start.index
+        );
+        findings.push(Finding::new("SNAP-NO-DB", Severity::Error, message));
+    }
+}
+
 fn hold_database(findings: &mut Vec<Finding>, log: &Log, database: DatabaseFacts) {
     let DatabaseFacts { consistent_index } = database;
-    let (Some(first), Some(last)) = (log.first_index(), log.last_index()) else { return };
+    let (Some(first), Some(last)) = (oldest_entry(log), log.last_index()) else { return };
     if first > consistent_index.saturating_add(1) {
         let message = format!(
             "the database ends with entry {consistent_index}, the log begins with entry {first}: {} entries are in neither",

@@ -322,6 +322,9 @@ impl MemberDir {
             crc = crc_32c(crc, data);
             push_frame(&mut out, frame.record_type, crc, data);
         }
+        // A checksum may take a byte less than it did.
+        let end = frames.last().map_or(0, Frame::end);
+        out.resize(out.len().max(at(end)), 0);
         self.put(&segment, 0, &out);
     }
 
