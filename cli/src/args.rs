@@ -1,5 +1,6 @@
 //! The command line as a whole: global flags, etcdctl's connection flags, the commands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Sub
 
 use crate::commands::{
     completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version,
-    wal_verify,
+    wal_dump, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -67,6 +68,7 @@ pub(crate) enum Snapshot {
 /// The commands under `wal`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Wal {
+    Dump(Box<wal_dump::DumpArgs>),
     Verify(wal_verify::VerifyArgs),
 }
 
@@ -142,7 +144,7 @@ pub(crate) struct ConnectionArgs {
     cert: Option<String>,
     /// The client's key
     #[arg(long, global = true, hide_short_help = true, value_name = "FILE", allow_hyphen_values = true)]
-    key: Option<String>,
+    key: Option<OsString>,
     /// User name and password
     #[arg(long, global = true, hide_short_help = true, value_name = "USER", allow_hyphen_values = true)]
     user: Option<String>,
@@ -210,13 +212,15 @@ pub(crate) struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
-    /// The flags that were given, as the user knows them. A switch given as `false` counts as not given.
-    pub(crate) fn given(&self) -> Vec<&'static str> {
+    /// The flags that were given and mean nothing to `command`, as the user knows them. A switch given as `false` counts as
+    /// not given.
+    pub(crate) fn given(&self, command: &Root) -> Vec<&'static str> {
+        let own_key = matches!(command, Root::Wal(Wal::Dump(_)));
         let flags = [
             ("--endpoints", self.endpoints.is_some()),
             ("--cacert", self.cacert.is_some()),
             ("--cert", self.cert.is_some()),
-            ("--key", self.key.is_some()),
+            ("--key", self.key.is_some() && !own_key),
             ("--user", self.user.is_some()),
             ("--password", self.password.is_some()),
             ("--auth-jwt-token", self.auth_jwt_token.is_some()),
@@ -254,13 +258,44 @@ pub(crate) fn command() -> Command {
 /// Help is an "error" too; all of them print themselves.
 pub(crate) fn parse() -> Result<Cli, ClapError> {
     let mut command = command();
-    let mut matches = match command.try_get_matches_from_mut(std::env::args_os()) {
+    let mut matches = match command.try_get_matches_from_mut(go_dashes(std::env::args_os())) {
         Err(error) if error.kind() == ErrorKind::DisplayVersion => {
             command.try_get_matches_from_mut(["etcd-rescue", "version"])?
         }
         matches => matches?,
     };
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// The flags of etcd-dump-logs, which Go's flag package takes with one dash as with two.
+const DUMP_LOGS_FLAGS: [&str; 7] =
+    ["start-snap", "start-index", "end-index", "entry-type", "stream-decoder", "wal-dir", "raw"];
+/// The flags of `wal dump` whose value may begin with a dash.
+const WITH_ANY_VALUE: [&str; 2] = ["--key", "--prefix"];
+
+/// The arguments with two dashes where, behind `wal dump`, a flag of etcd-dump-logs has one. No short flag is among them, so
+/// nothing else could be meant.
+fn go_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut out: Vec<OsString> = Vec::new();
+    let mut behind_dump = false;
+    let mut literal = false;
+    for arg in args {
+        let before = out.last().and_then(|arg| arg.to_str());
+        behind_dump |= before == Some("wal") && arg == "dump";
+        literal |= arg == "--";
+        let is_value = before.is_some_and(|before| WITH_ANY_VALUE.contains(&before));
+        let text = arg.to_str().filter(|_| behind_dump && !literal && !is_value);
+        let flag = text.and_then(|text| text.strip_prefix('-'));
+        let known = flag.is_some_and(|flag| {
+            let name = flag.split_once('=').map_or(flag, |(name, _)| name);
+            DUMP_LOGS_FLAGS.contains(&name)
+        });
+        match flag {
+            Some(flag) if known => out.push(format!("--{flag}").into()),
+            _ => out.push(arg),
+        }
+    }
+    out
 }
 
 /// What Go's flag package allows and clap does not: `--switch=true`, and a flag given twice, where the last one wins.
@@ -285,6 +320,27 @@ fn as_pflag(command: Command) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_dash_is_two_for_the_flags_of_etcd_dump_logs() {
+        let dashes = |line: &str| {
+            let args = go_dashes(line.split(' ').map(OsString::from));
+            args.iter().map(|arg| arg.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            dashes("etcd-rescue wal dump -start-index 5 -raw=true -w json dir"),
+            "etcd-rescue wal dump --start-index 5 --raw=true -w json dir"
+        );
+        for unchanged in [
+            "etcd-rescue snapshot status -raw",
+            "etcd-rescue wal verify -raw",
+            "etcd-rescue wal dump --key -raw dir",
+            "etcd-rescue wal dump -- -raw",
+            "etcd-rescue wal dump -x -rawer --raw",
+        ] {
+            assert_eq!(dashes(unchanged), unchanged);
+        }
+    }
 
     #[test]
     fn the_definition_is_sound() {

@@ -22,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) format: Format,
     /// What the job reports to.
     pub(crate) watch: Arc<Progress>,
+    /// Whether only warnings are told, for those who tell before the end.
+    pub(crate) quiet: bool,
     input: InputOptions,
 }
 
@@ -59,7 +61,7 @@ impl Context {
             IoArg::Pread => Io::Pread,
         };
         let input = InputOptions { open: OpenOptions { io, lock }, tmp_dir: args.tmp_dir.clone() };
-        Ok(Self { format: args.write_out, watch, input })
+        Ok(Self { format: args.write_out, watch, quiet: args.quiet, input })
     }
 
     /// How files are read.

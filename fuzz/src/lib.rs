@@ -11,6 +11,7 @@
 mod build;
 mod db;
 mod packed;
+mod request;
 mod text;
 mod wal;
 
@@ -31,6 +32,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("initial_cluster", text::initial_cluster),
     ("wal_segment", wal::segment),
     ("wal_snap", wal::snap),
+    ("request", request::message),
+    ("wal_dump", request::log),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.

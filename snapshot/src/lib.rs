@@ -18,6 +18,7 @@ pub mod humanize;
 pub mod image;
 pub mod input;
 pub mod integrity;
+pub mod log_dump;
 pub mod log_files;
 pub mod log_verify;
 pub mod member_files;

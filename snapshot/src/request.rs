@@ -166,6 +166,12 @@ impl<'a> Request<'a> {
         })
     }
 
+    /// Whether it has fields that no version known here has.
+    #[must_use]
+    pub fn has_unknown_fields(&self) -> bool {
+        self.message().walk().any(|message| message.items().any(|item| matches!(item, Item::Unknown(_))))
+    }
+
     fn numbers(&self, role: Role) -> impl Iterator<Item = u64> {
         self.message().walk().flat_map(move |message| {
             message.with_role(role).filter_map(|value| match value {

@@ -8,6 +8,7 @@ pub(crate) mod snapshot_restore;
 pub(crate) mod snapshot_save;
 pub(crate) mod snapshot_status;
 pub(crate) mod version;
+pub(crate) mod wal_dump;
 pub(crate) mod wal_verify;
 
 use crate::args::{Cli, Root, Snap, Snapshot, Wal};
@@ -27,7 +28,7 @@ pub(crate) fn run(cli: Cli) -> u8 {
             return failure.code;
         }
     };
-    let ignored = cli.connection.given();
+    let ignored = cli.connection.given(&cli.command);
     if !ignored.is_empty() {
         let (are, they) = if ignored.len() == 1 { ("is", "it") } else { ("are", "they") };
         let text = format!(
@@ -57,6 +58,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Snapshot(Snapshot::Restore(args)) => snapshot_restore::run(*args, &context),
         Root::Snapshot(Snapshot::Save(args)) => snapshot_save::run(args, &context),
         Root::Snapshot(Snapshot::Hash(args)) => snapshot_hash::run(&args, &context),
+        Root::Wal(Wal::Dump(args)) => wal_dump::run(&args, &context),
         Root::Wal(Wal::Verify(args)) => wal_verify::run(&args, &context),
         Root::Snap(Snap::Dump(args)) => snap_dump::run(&args, &context),
         Root::Version(_) => version::run(&context),

@@ -10,3 +10,4 @@ mod save;
 mod status;
 mod streams;
 mod usage;
+mod wal_dump;

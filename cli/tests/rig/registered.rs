@@ -6,9 +6,10 @@ use super::jobs::JOBS;
 use super::support_hostile::World;
 
 /// Commands that leave nothing which a server could be started on, or which could be taken for a snapshot.
-const HARMLESS: [&str; 6] = ["completion", "man", "version", "snapshot status", "snap dump", "wal verify"];
+const HARMLESS: [&str; 7] =
+    ["completion", "man", "version", "snapshot status", "snap dump", "wal dump", "wal verify"];
 /// Those of them whose `--wal-dir` names a log to read.
-const READ_A_LOG: [&str; 1] = ["wal verify"];
+const READ_A_LOG: [&str; 2] = ["wal dump", "wal verify"];
 /// Flags that name a place to write to.
 const OUTPUT_FLAGS: [&str; 6] =
     ["--output", "--data-dir", "--wal-dir", "--attach", "--all-members", "--clean"];

@@ -31,7 +31,12 @@ pub(super) fn write(request: Message<'_>, style: &Style, out: &mut Vec<u8>) {
         }
         _ => {
             out.extend_from_slice(b"method=");
-            out.extend_from_slice(method);
+            // etcd-dump-logs prints whatever is there; what could steer a terminal is put in quotes.
+            if method.iter().all(u8::is_ascii_graphic) {
+                out.extend_from_slice(method);
+            } else {
+                goquote::quote(method, out);
+            }
             out.extend_from_slice(b" path=");
             excerpt(request.data(PATH), 64, 64, out);
             if !matches!(method, b"QGET" | b"DELETE") {
