@@ -5,14 +5,16 @@
 //! at. A finding is an error where a server fails or loses something, a warning where it lives with it.
 
 mod beside;
+mod start;
 mod words;
 
 use std::ops::ControlFlow;
 
 use bbolt::{OpenOptions, Watch};
 use wal::fault::{LogFault, LogFaultKind};
-use wal::log::Interrupted;
+use wal::log::{Interrupted, Located, Reach};
 
+use crate::boot::Verdict;
 use crate::finding::{Finding, Severity};
 use crate::log_files::{LogFiles, LogFilesError};
 
@@ -49,6 +51,12 @@ pub struct LogReport {
     pub start: StartPoint,
     /// The database beside the log; `None` when there is none.
     pub database: Option<Result<DatabaseFacts, String>>,
+    /// What each release does with it when it starts. Empty where that cannot be told: of a single segment, and beside a
+    /// database that cannot be read.
+    pub verdicts: Vec<Verdict>,
+    /// Whether the verdicts suppose that the snapshots and the database which the log speaks of are there, since they were
+    /// not looked at.
+    pub supposes_snaps: bool,
 }
 
 impl LogReport {
@@ -89,7 +97,8 @@ pub fn verify(
         if watch.interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let log = wal::log::read(files, &progress).map_err(|Interrupted| LogFilesError::Interrupted)?;
-    let report = judge(log, files, database);
+    let mut report = judge(log, files, database);
+    start::foretell(&mut report, files, watch)?;
     files.ensure_unchanged()?;
     Ok(report)
 }
@@ -100,7 +109,7 @@ fn judge(log: Log, files: &LogFiles, database: &OpenOptions) -> LogReport {
     let mut findings: Vec<LogFinding> = log
         .faults
         .iter()
-        .filter(|fault| !(single && needs_the_others(fault, &log)))
+        .filter(|fault| !(is_explained(fault, &log) || single && needs_the_others(fault, &log)))
         .map(|fault| of_fault(fault, &log))
         .collect();
     let database = files.db_path().filter(|_| !single).map(|path| beside::read_database(path, database));
@@ -109,7 +118,15 @@ fn judge(log: Log, files: &LogFiles, database: &OpenOptions) -> LogReport {
         findings
             .extend(beside::hold(&log, files, &start, database.as_ref()).into_iter().map(LogFinding::from));
     }
-    LogReport { more_findings: log.more_faults, log, findings, start, database }
+    LogReport {
+        more_findings: log.more_faults,
+        log,
+        findings,
+        start,
+        database,
+        verdicts: Vec::new(),
+        supposes_snaps: false,
+    }
 }
 
 /// Whether what is wrong may well be right together with the segments before this one, which were not asked for.
@@ -119,6 +136,62 @@ fn needs_the_others(fault: &LogFault, log: &Log) -> bool {
         LogFaultKind::SnapshotBeyondCommit { .. } => log.hard_state.is_none(),
         _ => false,
     }
+}
+
+/// Whether another fault says it already.
+fn is_explained(fault: &LogFault, log: &Log) -> bool {
+    let of_same_segment = |wanted: fn(&LogFaultKind) -> bool| {
+        log.faults.iter().any(|other| other.segment == fault.segment && wanted(&other.kind))
+    };
+    match &fault.kind {
+        // Entries are missing where a record does not hold.
+        LogFaultKind::EntryGap { .. } => {
+            let (Some(segment), Some(offset)) = (fault.segment, fault.offset) else { return false };
+            let at = log.runs.partition_point(|run| (run.segment, run.first_offset) < (segment, offset));
+            let from = at.checked_sub(1).and_then(|before| log.runs.get(before));
+            let from = from.map_or((0, 0), |run| (run.segment, run.last_offset));
+            log.faults.iter().any(|other| {
+                let place = (other.segment.unwrap_or_default(), other.offset.unwrap_or_default());
+                breaks(&other.kind) && place > from && place < (segment, offset)
+            })
+        }
+        // The name is right, and what should stand before the segment is missing.
+        LogFaultKind::NameIndex { named, follows } => {
+            let first =
+                fault.segment.and_then(|at| log.segments.get(at)).and_then(|segment| segment.first_entry);
+            named > follows
+                && first.is_some_and(|(index, _)| index == *named)
+                && of_same_segment(|kind| {
+                    matches!(kind, LogFaultKind::SequenceGap { .. } | LogFaultKind::Chain { .. })
+                })
+        }
+        // A chain that begins with a wrong checksum breaks at the first record that has data.
+        LogFaultKind::Record(wal::FaultKind::CrcMismatch { .. }) => {
+            fault.record == Some(1) && of_same_segment(|kind| matches!(kind, LogFaultKind::Chain { .. }))
+        }
+        // It could not even be opened.
+        LogFaultKind::EmptySegment { .. } => {
+            of_same_segment(|kind| matches!(kind, LogFaultKind::Unreadable { .. }))
+        }
+        // What was saved last stands behind a break, and what it speaks of may be lost in that.
+        LogFaultKind::CommitBeyond { .. } => {
+            log.hard_state.as_ref().is_some_and(|state| state.reach != Reach::Read)
+        }
+        LogFaultKind::SnapshotBeyondCommit { index, .. } => {
+            let same =
+                |at: &&Located<_>| (Some(at.segment), Some(at.offset)) == (fault.segment, fault.offset);
+            log.snapshots
+                .iter()
+                .find(same)
+                .is_some_and(|at| at.value.index() == *index && at.reach != Reach::Read)
+        }
+        _ => false,
+    }
+}
+
+/// Whether entries go missing by it.
+fn breaks(kind: &LogFaultKind) -> bool {
+    matches!(kind, LogFaultKind::Record(_) | LogFaultKind::Hidden { .. } | LogFaultKind::Unreadable { .. })
 }
 
 /// How bad a fault is.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
+use snapshot::boot::{Found, Release, Start, Verdict};
 use snapshot::finding::Finding;
 use snapshot::log_files::{self, LogFiles};
 use snapshot::log_verify::{self, After, LogFinding, LogReport, SegmentFacts, SegmentStop};
@@ -159,7 +160,7 @@ fn totals(report: &LogReport, files: &LogFiles) -> Vec<Cell> {
         cell(
             "Consistent index",
             match &report.database {
-                Some(Ok(database)) => database.consistent_index.to_string(),
+                Some(Ok(database)) => database.consistent_index().to_string(),
                 Some(Err(_)) | None => String::new(),
             },
         ),
@@ -246,7 +247,7 @@ fn simple(report: &LogReport, files: &LogFiles) -> String {
         line("no snap directory beside it: snapshots were not looked at".to_owned());
     }
     match &report.database {
-        Some(Ok(database)) => line(format!("db: up to entry {}", database.consistent_index)),
+        Some(Ok(database)) => line(format!("db: up to entry {}", database.consistent_index())),
         Some(Err(_)) => line("db: cannot be read".to_owned()),
         None if files.is_single_segment() => {
             line("one segment of a log: what stands before and behind it was not looked at".to_owned());
@@ -262,7 +263,72 @@ fn simple(report: &LogReport, files: &LogFiles) -> String {
             line(format!("{what}: {}", names.join(", ")));
         }
     }
+    for verdict in verdict_lines(report) {
+        line(verdict);
+    }
     out
+}
+
+/// What etcd would do, a line for each group of releases that do the same for the same reason.
+fn verdict_lines(report: &LogReport) -> Vec<String> {
+    let mut groups: Vec<(Vec<&Release>, &Start)> = Vec::new();
+    for Verdict { release, start } in &report.verdicts {
+        let same = |(releases, found): &&mut (Vec<&Release>, &Start)| {
+            *found == start
+                && releases.first().is_some_and(|first| first.booted.is_some() == release.booted.is_some())
+        };
+        match groups.iter_mut().find(same) {
+            Some((releases, _)) => releases.push(release),
+            None => groups.push((vec![release], start)),
+        }
+    }
+    let mut lines: Vec<String> = groups
+        .iter()
+        .map(|(releases, start)| {
+            let names: Vec<&str> = releases.iter().map(|release| release.patches).collect();
+            let basis = if releases.iter().all(|release| release.booted.is_some()) {
+                "as real servers did"
+            } else {
+                "from the source"
+            };
+            format!("etcd {} ({basis}): {}", names.join(", "), start_in_words(start))
+        })
+        .collect();
+    if report.supposes_snaps && !lines.is_empty() {
+        lines.push("this supposes that the .snap and the db which the log speaks of are there".to_owned());
+    }
+    lines
+}
+
+fn start_in_words(start: &Start) -> String {
+    match start {
+        Start::Starts(found) => format!("starts, {}", found_in_words(found)),
+        Start::StartsAfterCut { found, file, offset, dropped_bytes } => format!(
+            "cuts {} at {offset:#x}, dropping {} bytes, keeps a copy named .broken, and starts, {}",
+            shown(file),
+            dropped_bytes,
+            found_in_words(found)
+        ),
+        Start::FoundsNewCluster => {
+            "takes the member for a new one, and founds a cluster over what is in the db".to_owned()
+        }
+        Start::Fails { words, cause } => format!("does not start (\"{words}\"): {}", shown(cause)),
+    }
+}
+
+fn found_in_words(found: &Found) -> String {
+    let from = match found.snapshot.index {
+        0 => "from the first entry".to_owned(),
+        index => format!("from the snapshot at entry {index}"),
+    };
+    let mut text = format!("{from}, with entries up to {} and commit {}", found.last.index, found.commit);
+    if let Some(lost) = &found.lost {
+        text += &format!("; entries {} to {} are lost without a word", lost.start(), lost.end());
+    }
+    if let Some(ahead) = found.db_ahead {
+        text += &format!("; the db is ahead, at entry {ahead}, and new entries up to there are not applied");
+    }
+    text
 }
 
 fn ends_in_words(segment: &SegmentFacts) -> String {
@@ -364,15 +430,50 @@ fn to_json(report: &LogReport, files: &LogFiles) -> Value {
             "logReaches": report.start.log_reaches,
         },
         "consistentIndex": match &report.database {
-            Some(Ok(database)) => Some(database.consistent_index),
+            Some(Ok(database)) => Some(database.consistent_index()),
             Some(Err(_)) | None => None,
         },
+        "verdicts": report.verdicts.iter().map(verdict_json).collect::<Vec<_>>(),
+        "verdictsSupposeSnaps": report.supposes_snaps,
         "segments": segments,
         "brokenCopies": files.listing().broken,
         "otherFiles": files.listing().other,
         "findings": findings,
         "moreFindings": report.more_findings,
     })
+}
+
+fn verdict_json(verdict: &Verdict) -> Value {
+    let found = |found: &Found| {
+        json!({
+            "snapshotIndex": found.snapshot.index,
+            "snapshotTerm": found.snapshot.term,
+            "commit": found.commit,
+            "lastIndex": found.last.index,
+            "lastTerm": found.last.term,
+            "lost": found.lost.as_ref().map(|lost| json!({ "firstIndex": lost.start(), "lastIndex": lost.end() })),
+            "dbAhead": found.db_ahead,
+        })
+    };
+    let (outcome, rest) = match &verdict.start {
+        Start::Starts(with) => ("starts", found(with)),
+        Start::StartsAfterCut { found: with, file, offset, dropped_bytes } => {
+            let mut rest = found(with);
+            rest["cut"] = json!({ "file": file, "offset": offset, "droppedBytes": dropped_bytes });
+            ("startsAfterCut", rest)
+        }
+        Start::FoundsNewCluster => ("foundsNewCluster", json!({})),
+        Start::Fails { words, cause } => ("fails", json!({ "words": words, "cause": cause })),
+    };
+    let mut all = json!({
+        "releases": verdict.release.patches,
+        "booted": verdict.release.booted,
+        "outcome": outcome,
+    });
+    if let (Some(all), Value::Object(rest)) = (all.as_object_mut(), rest) {
+        all.extend(rest);
+    }
+    all
 }
 
 fn segment_json(segment: &SegmentFacts) -> Value {

@@ -4,6 +4,7 @@
 mod formats;
 mod hash;
 mod help;
+mod log;
 mod restore;
 mod run;
 mod save;

@@ -12,11 +12,19 @@ use crate::log_files::LogFiles;
 use crate::schema::Schema;
 use crate::snap_files::{SnapFacts, SnapFile, SnapKind, describe};
 
-/// What the database beside a log says about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the database beside a log says.
+#[derive(Debug)]
 pub struct DatabaseFacts {
-    /// The last entry in it.
-    pub consistent_index: u64,
+    /// Its small buckets.
+    pub schema: Schema,
+}
+
+impl DatabaseFacts {
+    /// The last raft entry in it.
+    #[must_use]
+    pub const fn consistent_index(&self) -> u64 {
+        self.schema.consistent_index
+    }
 }
 
 /// Where a server of 3.4 to 3.6 begins to read the log: the newest sound `.snap` with a snapshot record at or below the last
@@ -36,7 +44,7 @@ pub struct StartPoint {
 pub(super) fn read_database(path: &Path, options: &OpenOptions) -> Result<DatabaseFacts, String> {
     let db = bbolt::open(path, options).map_err(|error| error.to_string())?;
     let schema = Schema::read(&db).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(DatabaseFacts { consistent_index: schema.consistent_index })
+    Ok(DatabaseFacts { schema })
 }
 
 /// The commit index of the last hard state that a server comes to.
@@ -45,7 +53,7 @@ fn server_commit(log: &Log) -> u64 {
 }
 
 /// The snapshot records that a server believes.
-fn valid_records(log: &Log) -> impl DoubleEndedIterator<Item = &Located<walpb::Snapshot>> {
+pub(super) fn valid_records(log: &Log) -> impl DoubleEndedIterator<Item = &Located<walpb::Snapshot>> {
     let commit = server_commit(log);
     log.snapshots.iter().filter(move |record| record.reach == Reach::Read && record.value.index() <= commit)
 }
@@ -58,20 +66,23 @@ fn snaps(files: &LogFiles) -> impl Iterator<Item = (&SnapFile, (u64, u64), Optio
     })
 }
 
-/// The oldest entry that counts, whatever is missing behind it: what a break took has findings of its own.
-fn oldest_entry(log: &Log) -> Option<u64> {
+/// The first entry there is; gaps behind it are the log's own faults.
+fn begins_with(log: &Log) -> Option<u64> {
     log.standing_runs().next().map(|run| run.first_index)
 }
 
-/// Whether the log begins early enough for a server to find the entries behind `index`: a segment is named for an entry at or
-/// before it, and no entry between them is older than the log.
+/// The highest entry that is anywhere in the log, in a snapshot's place too.
+fn highest(log: &Log) -> u64 {
+    let snapshots = log.snapshots.iter().map(|record| record.value.index());
+    let entries = log.runs.iter().map(|run| run.last_index);
+    snapshots.chain(entries).max().unwrap_or_default()
+}
+
+/// Whether the log begins early enough for a server that starts from `index`: its first segment is named for an entry at or
+/// before it, and its first entry follows at the latest.
 fn reaches(log: &Log, index: u64) -> bool {
-    let opens = log.segments.first().is_some_and(|segment| segment.name.index <= index);
-    let begins = match oldest_entry(log) {
-        Some(first) => first <= index.saturating_add(1),
-        None => true,
-    };
-    opens && begins
+    log.segments.first().is_some_and(|segment| segment.name.index <= index)
+        && begins_with(log).is_none_or(|first| first <= index.saturating_add(1))
 }
 
 pub(super) fn start_point(log: &Log, files: &LogFiles) -> StartPoint {
@@ -111,8 +122,8 @@ pub(super) fn hold(
     hold_state(&mut findings, log);
     match database {
         Some(Ok(database)) => {
-            hold_database(&mut findings, log, *database);
-            hold_snapshot_against_database(&mut findings, files, start, *database);
+            hold_database(&mut findings, log, database.consistent_index());
+            findings.extend(newer_snap(files, start, database.consistent_index()));
         }
         Some(Err(error)) => findings.push(Finding::new(
             "WAL-DB-UNREAD",
@@ -159,7 +170,7 @@ fn hold_snaps(findings: &mut Vec<Finding>, log: &Log, files: &LogFiles, start: &
             snaps(files).find(|(_, (_, named), facts)| facts.map_or(*named, |facts| facts.index) == index);
         let Some((file, named, facts)) = same_index else {
             // Servers keep the five newest; that an old one is gone is the order of things.
-            if oldest.is_none_or(|oldest| index > oldest) {
+            if oldest.map_or(Some(index) == newest_record, |oldest| index > oldest) {
                 let severity = if start.log_reaches { Severity::Warning } else { Severity::Error };
                 let consequence = if Some(index) == newest_record {
                     stand_in(start)
@@ -212,15 +223,12 @@ fn hold_snaps(findings: &mut Vec<Finding>, log: &Log, files: &LogFiles, start: &
             }
         }
     }
-    let first_record =
-        log.snapshots.iter().map(|record| record.value.index()).filter(|index| *index > 0).min();
     for (file, named, facts) in snaps(files) {
         let (term, index) = facts.map_or(named, |facts| (facts.term, facts.index));
         let told = log.snapshots.iter().any(|record| record.value.index() == index);
-        // The records of old snapshots go with the segments they stand in.
-        let purged = first_record.is_some_and(|first| index < first)
-            && log.segments.first().is_some_and(|segment| segment.name.seq > 0);
-        if !told && !purged {
+        // Where the entry is gone as well, the record went with it: in a segment that was purged, or in a break, or it was
+        // not written any more.
+        if !told && log.term_of(index).is_some() {
             let message = format!(
                 "{}: the log has no record of a snapshot at entry {index}, term {term}; etcd 3.4 and later do not use the \
                  file",
@@ -258,7 +266,9 @@ fn hold_member(findings: &mut Vec<Finding>, log: &Log, files: &LogFiles) {
 }
 
 fn hold_start(findings: &mut Vec<Finding>, log: &Log, start: &StartPoint) {
-    if start.log_reaches {
+    // Where the log reaches a snapshot of its own, it is the .snap that is missing, which was said.
+    let newest_record = valid_records(log).map(|record| record.value.index()).max();
+    if start.log_reaches || newest_record.is_some_and(|index| index > 0 && reaches(log, index)) {
         return;
     }
     let from = match &start.file {
@@ -267,10 +277,10 @@ fn hold_start(findings: &mut Vec<Finding>, log: &Log, start: &StartPoint) {
         None => "the first entry".to_owned(),
     };
     let named = log.segments.first().map_or(0, |segment| segment.name.index);
-    let first = oldest_entry(log).map_or_else(|| "no entry".to_owned(), |first| format!("entry {first}"));
+    let first = begins_with(log).map_or_else(|| "no entry".to_owned(), |first| format!("entry {first}"));
     let message = format!(
-        "a server starts from {from}, and the log does not reach back that far: its first segment is named for entry {named}, \
-         and it begins with {first}. Segments are missing"
+        "a server starts from {from}, and the log does not reach back that far: its first segment is named for entry {named} \
+         and begins with {first}. Segments are missing"
     );
     findings.push(Finding::new("WAL-START-GONE", Severity::Error, message));
 }
@@ -290,28 +300,33 @@ fn hold_state(findings: &mut Vec<Finding>, log: &Log) {
     }
 }
 
-/// A server that starts from a snapshot newer than its database puts the received one in its place, and ends when there is none.
-fn hold_snapshot_against_database(
-    findings: &mut Vec<Finding>,
-    files: &LogFiles,
-    start: &StartPoint,
-    database: DatabaseFacts,
-) {
-    let received = files.snaps().iter().any(|file| file.kind() == SnapKind::Database { index: start.index });
-    if start.index > database.consistent_index && !received {
-        let message = format!(
-            "a server starts from the snapshot at entry {}, the database has come to entry {}, and there is no \
-             {:016x}.snap.db to put in its place: no server starts",
-            start.index, database.consistent_index, start.index
-        );
-        findings.push(Finding::new("SNAP-NO-DB", Severity::Error, message));
+/// A `.snap` of a later entry than the db's last, without the database that a leader sends with it.
+fn newer_snap(files: &LogFiles, start: &StartPoint, consistent_index: u64) -> Option<Finding> {
+    let (file, facts) = snaps(files).find_map(|(file, _, facts)| facts.map(|facts| (file, facts)))?;
+    let index = facts.index;
+    let received =
+        |file: &SnapFile| matches!(file.kind(), SnapKind::Database { index: found } if found == index);
+    if index <= consistent_index || files.snaps().iter().any(received) {
+        return None;
     }
+    let (severity, consequence) = if start.file.as_deref() == Some(file.name()) {
+        (Severity::Error, "a server does not start: it fails to recover its db from the snapshot")
+    } else {
+        (Severity::Warning, "no server uses the file, since the log does not have it as committed")
+    };
+    let message = format!(
+        "{}: is of entry {index}, the db has entries up to {consistent_index}, and there is no {}; {consequence}",
+        file.name(),
+        wal::snap_db_name(index)
+    );
+    Some(Finding::new("SNAP-NO-DB", severity, message).in_file(file.name()))
 }
 
-fn hold_database(findings: &mut Vec<Finding>, log: &Log, database: DatabaseFacts) {
-    let DatabaseFacts { consistent_index } = database;
-    let (Some(first), Some(last)) = (oldest_entry(log), log.last_index()) else { return };
-    if first > consistent_index.saturating_add(1) {
+fn hold_database(findings: &mut Vec<Finding>, log: &Log, consistent_index: u64) {
+    let last = highest(log);
+    if let Some(first) = begins_with(log)
+        && first > consistent_index.saturating_add(1)
+    {
         let message = format!(
             "the database ends with entry {consistent_index}, the log begins with entry {first}: {} entries are in neither",
             first.saturating_sub(consistent_index).saturating_sub(1)
