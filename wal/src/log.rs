@@ -202,6 +202,8 @@ pub struct EntryRun {
     pub reach: Reach,
     /// The last of them that counts; those behind it were overwritten by later entries. `None` when all were.
     pub standing_last: Option<u64>,
+    /// Whether bytes that do not hold stand between the entry before and the first of these: entries may be missing there.
+    pub behind_break: bool,
 }
 
 /// Entries that later ones overwrote.

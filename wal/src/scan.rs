@@ -93,7 +93,7 @@ pub fn scan(bytes: &[u8]) -> Scan<'_> {
 enum Chain {
     At(u32),
     /// A break was passed behind this value.
-    Lost(Option<u32>),
+    Lost(u32),
 }
 
 /// The items of one segment in file order; see [`scan`].
@@ -138,6 +138,15 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// The rolling CRC-32C behind the last record whose own was found right, or that a chain began with; where a break
+    /// follows, that before the break.
+    #[must_use]
+    pub const fn last_known_crc(&self) -> u32 {
+        match self.chain {
+            Chain::At(crc) | Chain::Lost(crc) => crc,
+        }
+    }
+
     /// How the file ends: `None` while there may be more, and when it ends in a break.
     #[must_use]
     pub const fn end(&self) -> Option<SegmentEnd> {
@@ -155,7 +164,7 @@ impl<'a> Scan<'a> {
         let chain = match self.chain {
             Chain::At(chain) => chain,
             Chain::Lost(before) => {
-                let resumed = !before.is_some_and(|crc| holds(raw, crc));
+                let resumed = !holds(raw, before);
                 return record_type.map(|record_type| (record_type, resumed)).ok_or(unknown);
             }
         };
@@ -210,7 +219,7 @@ impl<'a> Scan<'a> {
         } else {
             match computed.filter(|crc| goes_on(self.bytes, end, *crc, &mut self.budget)) {
                 Some(crc) => Chain::At(crc),
-                None => Chain::Lost(Some(raw.crc)),
+                None => Chain::Lost(raw.crc),
             }
         };
         let fault = Fault { record: self.number, offset, kind };
@@ -287,12 +296,12 @@ impl<'a> Scan<'a> {
     /// Where the search for a record begins that has no place nearer than `distance`. Where the padding of the frame before
     /// is damaged, the right place may be nearer.
     fn behind(&self, distance: usize) -> usize {
-        if self.position % 8 == 0 { self.position + distance } else { self.before_end }
+        if self.position.is_multiple_of(8) { self.position + distance } else { self.before_end }
     }
 
     fn lose_chain(&mut self) {
         if let Chain::At(crc) = self.chain {
-            self.chain = Chain::Lost(Some(crc));
+            self.chain = Chain::Lost(crc);
         }
     }
 

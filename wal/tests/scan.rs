@@ -1,13 +1,10 @@
 //! What stands behind a break: every record that the damage did not touch is found, and nothing else.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
-use common::golden;
 use proptest::prelude::*;
 use std::ops::Range;
 use wal::raftpb::{Entry, HardState};
-use wal::scan::{Item, Skipped, scan};
+use wal::scan::{Item, scan};
 use wal::{BitFlip, LogWriter, Metadata, Part, Record, read_segment, walpb};
 
 /// A segment of so many entries with data of these lengths, a hard state after each fifth, a snapshot after each ninth.

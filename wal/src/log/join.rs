@@ -5,8 +5,9 @@ use super::{
     EntryRun, Located, Log, MAX_FAULTS, MAX_LISTED_BYTES, MAX_RUNS, Reach, SegmentFacts, SegmentStop,
     ServerEnd, ServerEndKind,
 };
+use crate::crc;
 use crate::directory::SegmentName;
-use crate::fault::{LogFault, LogFaultKind};
+use crate::fault::{After, BitFlip, LogFault, LogFaultKind, Part};
 use crate::frame::len_u64;
 use crate::record::RecordType;
 use crate::segment::FaultKind;
@@ -24,6 +25,8 @@ pub(super) struct Join<'a> {
     /// The index that the next segment's name should be one above: of the last entry, and of that or a later snapshot.
     last_entry: u64,
     last_saved: u64,
+    /// The last segment with a break.
+    unsound: Option<usize>,
     /// The place among the faults where those of the segment before begin.
     faults_before: usize,
     snapshot_bytes: u64,
@@ -31,7 +34,12 @@ pub(super) struct Join<'a> {
 }
 
 struct Before {
+    seq: u64,
+    /// The CRC its records end with, as far as any were found.
     last_crc: Option<u32>,
+    /// The CRC the next one has to begin with.
+    expected: u32,
+    /// The CRC where a server's reading of it ends.
     read_crc: u32,
     sound: bool,
 }
@@ -65,6 +73,7 @@ impl<'a> Join<'a> {
             highest_snapshot: 0,
             last_entry: 0,
             last_saved: 0,
+            unsound: None,
             faults_before: 0,
             snapshot_bytes: 0,
             conf_change_bytes: 0,
@@ -102,13 +111,17 @@ impl<'a> Join<'a> {
     }
 
     /// Adds the next segment.
-    pub(super) fn push(&mut self, one: One) {
+    pub(super) fn push(&mut self, mut one: One) {
         let at = one.at;
         let Some(name) = self.names.get(at) else { return };
         let last = at + 1 == self.names.len();
         self.sequence(at, name);
-        self.chain(at, name, &one);
-        self.name_index(at, name);
+        let follows_on =
+            self.before.as_ref().is_none_or(|before| before.seq.checked_add(1) == Some(name.seq));
+        let joined = self.chain(at, name, &mut one);
+        // What is missing between two neighbours is missing at the end of the first.
+        let torn_off = !joined && follows_on;
+        self.name_index(at, name, joined);
         let faults_from = self.log.faults.len();
         if one.all_zero {
             self.segment_fault(at, None, None, LogFaultKind::EmptySegment { len_bytes: one.len_bytes });
@@ -129,8 +142,7 @@ impl<'a> Join<'a> {
         }
         let reach = |reach: Reach| if stopped { Reach::AfterBreak } else { reach };
         let sound = one.faults.iter().all(|fault| matches!(fault.kind, LogFaultKind::Padding))
-            && one.more_faults == 0
-            && !one.all_zero;
+            && one.more_faults == 0;
         self.log.more_faults = self.log.more_faults.saturating_add(one.more_faults);
         for OneFault { record, offset, kind, after, .. } in one.faults {
             let offset = Some(offset);
@@ -145,7 +157,7 @@ impl<'a> Join<'a> {
         {
             self.log.server_hard_state = Some(state);
         }
-        self.entries(at, one.runs, &one.snapshots, &reach);
+        self.entries(at, one.runs, &one.snapshots, torn_off, &reach);
         self.log.more_runs = self.log.more_runs.saturating_add(one.more_runs);
         self.log.entries = self.log.entries.saturating_add(one.entries);
         self.log.more_snapshots = self.log.more_snapshots.saturating_add(one.more_snapshots);
@@ -188,8 +200,20 @@ impl<'a> Join<'a> {
             self.last_saved = index;
         }
         self.last_saved = self.last_saved.max(one.snapshot_after_entries);
-        self.before =
-            Some(Before { last_crc: one.last_crc.filter(|_| one.records > 0), read_crc: one.end_crc, sound });
+        if !one.all_zero {
+            // What a server skips in silence it misses here.
+            let hides = one.end == SegmentStop::ZeroLength && one.hidden_records > 0;
+            self.before = Some(Before {
+                seq: name.seq,
+                last_crc: one.last_crc.filter(|_| one.records > 0),
+                expected: if hides { one.end_crc } else { one.known_crc },
+                read_crc: one.end_crc,
+                sound,
+            });
+        }
+        if !sound {
+            self.unsound = Some(at);
+        }
         self.faults_before = faults_from;
         self.log.segments.push(SegmentFacts {
             name: name.clone(),
@@ -220,23 +244,37 @@ impl<'a> Join<'a> {
         }
     }
 
-    /// The segment's head, against the end of the one before.
-    fn chain(&mut self, at: usize, name: &SegmentName, one: &One) {
+    /// The segment's head, against the end of the one before; answers whether they go on from each other.
+    fn chain(&mut self, at: usize, name: &SegmentName, one: &mut One) -> bool {
         let head = match one.head {
             Some((RecordType::Crc, crc)) => crc,
             Some((found, _)) => {
                 self.segment_fault(at, Some(0), Some(0), LogFaultKind::Head { found });
-                return;
+                return false;
             }
-            None => return,
+            None => return false,
         };
-        let expected = match &self.before {
-            Some(before) => before.last_crc,
-            None => (at == 0 && name.seq == 0).then_some(0),
+        let (expected, last_crc) = match &self.before {
+            Some(before) => (Some(before.expected), before.last_crc),
+            None => ((at == 0 && name.seq == 0).then_some(0), None),
         };
-        let continues = expected.map(|expected| expected == head);
-        if let (Some(expected), Some(false)) = (expected, continues) {
-            self.segment_fault(at, Some(0), Some(0), LogFaultKind::Chain { expected, found: head });
+        let holds = expected.is_none_or(|expected| expected == head);
+        if let (Some(expected), false) = (expected, holds) {
+            let bit_flip = mend_head(one, head, expected);
+            let after = bit_flip.is_some().then(|| After {
+                well_formed_records: one.records,
+                first_at: one.second_mismatch.map(|_| SECOND_AT),
+                bit_flip,
+                ..After::default()
+            });
+            self.fault(LogFault {
+                segment: Some(at),
+                file: name.name.clone(),
+                record: Some(0),
+                offset: Some(0),
+                kind: LogFaultKind::Chain { expected, found: head },
+                after,
+            });
         }
         // A server compares with what it has read itself, unless that is 0.
         if self.before.as_ref().is_some_and(|before| before.read_crc != 0 && before.read_crc != head) {
@@ -247,22 +285,26 @@ impl<'a> Join<'a> {
                 if fault.segment == Some(at - 1)
                     && let Some(after) = &mut fault.after
                 {
-                    after.next_segment_continues = Some(continues.unwrap_or(false));
+                    after.next_segment_continues = Some(last_crc == Some(head));
                 }
             }
         }
+        holds
     }
 
-    /// The name, against what was saved before the segment was begun. Behind a break that is not known.
-    fn name_index(&mut self, at: usize, name: &SegmentName) {
+    /// The name, against what was saved before the segment was begun. That is not known behind a break, nor where the
+    /// segment before is not the one that came before; but then names go up.
+    fn name_index(&mut self, at: usize, name: &SegmentName, joined: bool) {
+        let before = at.checked_sub(1).and_then(|before| self.names.get(before));
         let known = match &self.before {
-            Some(before) => before.sound,
+            Some(before) => before.sound && joined,
             None => name.seq == 0,
         };
+        let follows = if before.is_some() { self.last_saved.saturating_add(1) } else { 0 };
         // A server that restarts forgets the snapshots behind the last entry.
-        let saved = [self.last_saved, self.last_entry].map(|saved| saved.saturating_add(1));
-        let follows = if at == 0 { 0 } else { saved[0] };
-        if known && name.index != follows && (at == 0 || name.index != saved[1]) {
+        let restarted = before.is_some() && name.index == self.last_entry.saturating_add(1);
+        let back = before.is_some_and(|before| name.index <= before.index || name.seq == before.seq);
+        if name.index != follows && !restarted && (known || (!joined && back)) {
             self.segment_fault(at, None, None, LogFaultKind::NameIndex { named: name.index, follows });
         }
     }
@@ -290,10 +332,16 @@ impl<'a> Join<'a> {
         at: usize,
         runs: Vec<EntryRun>,
         snapshots: &[Located<crate::walpb::Snapshot>],
+        torn_off: bool,
         reach: &impl Fn(Reach) -> Reach,
     ) {
+        let broken_before = torn_off || (at > 0 && self.unsound == Some(at - 1));
         let mut snapshots = snapshots.iter().peekable();
-        for mut run in runs {
+        for (number, mut run) in runs.into_iter().enumerate() {
+            // The segment before may have lost its last entries.
+            if number == 0 && broken_before {
+                run.behind_break = true;
+            }
             while let Some(snapshot) = snapshots.next_if(|snapshot| snapshot.offset < run.first_offset) {
                 self.highest_snapshot = self.highest_snapshot.max(snapshot.value.index());
             }
@@ -318,7 +366,9 @@ impl<'a> Join<'a> {
                 .and_then(|last| self.log.runs.get(*last))
                 .map(|before| (before.standing_last.unwrap_or(before.first_index), before.term));
             let offset = Some(run.first_offset);
-            if let Some((last, term)) = before {
+            if let Some((last, term)) = before
+                && !run.behind_break
+            {
                 let found = run.first_index;
                 if last.checked_add(1) != Some(found) {
                     if found.saturating_sub(1) > self.highest_snapshot {
@@ -350,19 +400,24 @@ impl<'a> Join<'a> {
             self.log_fault(LogFaultKind::TooManyRuns { limit: len_u64_of(MAX_RUNS) });
         }
         let last = self.log.last_index().unwrap_or_default().max(self.highest_snapshot);
+        // Behind a break the missing entries are no news.
+        let last_entry = self.log.runs.last().map_or(0, |run| run.segment);
+        let broken = self.unsound.is_some_and(|unsound| unsound >= last_entry);
         if let Some(state) = &self.log.hard_state
             && state.value.commit() > last
+            && !broken
         {
             let (at, record, offset) = (state.segment, state.record, state.offset);
             let kind = LogFaultKind::CommitBeyond { commit: state.value.commit(), last };
             self.segment_fault(at, Some(record), Some(offset), kind);
         }
         let commit = self.log.commit();
+        let stops = self.log.server_end.is_some_and(|end| end.kind == ServerEndKind::Stops);
         let beyond: Vec<(usize, u64, u64, u64)> = self
             .log
             .snapshots
             .iter()
-            .filter(|snapshot| snapshot.value.index() > commit)
+            .filter(|snapshot| !stops && snapshot.value.index() > commit)
             .map(|snapshot| (snapshot.segment, snapshot.record, snapshot.offset, snapshot.value.index()))
             .collect();
         for (at, record, offset, index) in beyond {
@@ -371,6 +426,33 @@ impl<'a> Join<'a> {
         }
         self.log
     }
+}
+
+/// Where the second record of a segment stands whose head is a crc record.
+const SECOND_AT: u64 = 24;
+
+/// Whether it is the head's own CRC that is damaged: the second record holds behind what the segment before ends with. Then
+/// the fault at that record is dropped. Answers the bit, if it is one.
+fn mend_head(one: &mut One, head: u32, expected: u32) -> Option<BitFlip> {
+    let (stated, found, len) = one.second_mismatch?;
+    // What a CRC changes by when another goes before depends on nothing but the length between.
+    let zeros = vec![0; len];
+    if found ^ crc::update(head, &zeros) ^ crc::update(expected, &zeros) != stated {
+        return None;
+    }
+    if one.faults.first().is_some_and(|fault| fault.record == Some(1)) {
+        one.faults.remove(0);
+    }
+    let turned = head ^ expected;
+    let bits = |crc: u32| u32::BITS - crc.leading_zeros();
+    // The CRC is written in groups of 7 bits behind the length word and three bytes of framing.
+    let same_layout = bits(head).div_ceil(7).max(1) == bits(expected).div_ceil(7).max(1);
+    let bit = turned.trailing_zeros();
+    (turned.is_power_of_two() && same_layout).then(|| BitFlip {
+        offset: 11 + u64::from(bit / 7),
+        bit: u8::try_from(bit % 7).unwrap_or_default(),
+        part: Part::Crc,
+    })
 }
 
 fn len_u64_of(count: usize) -> u64 {

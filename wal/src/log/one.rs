@@ -53,8 +53,13 @@ pub(super) struct One {
     pub(super) head: Option<(RecordType, u32)>,
     pub(super) end_crc: u32,
     pub(super) last_crc: Option<u32>,
+    /// The same; behind a break that no record follows, that before the break.
+    pub(super) known_crc: u32,
     pub(super) first_entry: Option<(u64, u64)>,
     pub(super) last_entry: Option<(u64, u64)>,
+    /// The CRC its second record states, the one it has behind the head, and the length of its data, where that is what
+    /// is wrong with it.
+    pub(super) second_mismatch: Option<(u32, u32, usize)>,
     /// The highest snapshot record behind the last entry.
     pub(super) snapshot_after_entries: u64,
     pub(super) hidden_records: u64,
@@ -101,7 +106,9 @@ pub(super) fn read(
         }
     }
     tell(len_u64(bytes), &mut told)?;
-    Ok(reader.finish(scan.end(), scan.offset(), scan.crc(), piece))
+    let mut one = reader.finish(scan.end(), scan.offset(), scan.crc(), piece);
+    one.known_crc = scan.last_known_crc();
+    Ok(one)
 }
 
 struct Reader<'a> {
@@ -110,6 +117,8 @@ struct Reader<'a> {
     reach: Reach,
     /// The run that may go on.
     run: Option<EntryRun>,
+    /// Whether a break was passed behind the last entry.
+    broken: bool,
     /// Whether the end of a server's reading was passed.
     ended: bool,
     /// Whether the item before was a frame without an end, to which skipped bytes belong.
@@ -136,8 +145,10 @@ impl<'a> Reader<'a> {
             head: None,
             end_crc: 0,
             last_crc: None,
+            known_crc: 0,
             first_entry: None,
             last_entry: None,
+            second_mismatch: None,
             snapshot_after_entries: 0,
             hidden_records: 0,
             first_nonzero_after_end: None,
@@ -160,6 +171,7 @@ impl<'a> Reader<'a> {
             one,
             reach: Reach::Read,
             run: None,
+            broken: false,
             ended: false,
             open: false,
             gaps: Vec::new(),
@@ -208,6 +220,7 @@ impl<'a> Reader<'a> {
     /// A break: with a record, or with what its data is not.
     fn stopping_fault(&mut self, record: u64, offset: u64, kind: FaultKind, after: After, frame_end: u64) {
         self.stop(SegmentStop::Broken(kind.clone()), offset);
+        self.broken = true;
         self.reach = Reach::AfterBreak;
         let records_before = self.one.records;
         self.fault(OneFault {
@@ -236,7 +249,8 @@ impl<'a> Reader<'a> {
         self.one.first_entry.get_or_insert((entry.index, entry.term));
         self.one.last_entry = Some((entry.index, entry.term));
         self.one.snapshot_after_entries = 0;
-        if let Some(run) = &mut self.run
+        if !self.broken
+            && let Some(run) = &mut self.run
             && run.term == entry.term
             && run.last_index.checked_add(1) == Some(entry.index)
             && run.reach == self.reach
@@ -256,6 +270,7 @@ impl<'a> Reader<'a> {
             last_offset: record.offset,
             reach: self.reach,
             standing_last: Some(entry.index),
+            behind_break: std::mem::take(&mut self.broken),
         });
     }
 
@@ -392,6 +407,11 @@ impl<'a> Reader<'a> {
 
     fn broken(&mut self, broken: Broken<'_>) {
         self.open = broken.end.is_none();
+        if let FaultKind::CrcMismatch { expected, found } = broken.fault.kind
+            && let Some(record) = broken.record.filter(|record| record.number == 1 && self.one.records == 1)
+        {
+            self.one.second_mismatch = Some((expected, found, record.data.len()));
+        }
         let after = After { bit_flip: broken.bit_flip, ..After::default() };
         let fault = broken.fault;
         let frame_end = broken.end.unwrap_or(self.one.len_bytes);
@@ -409,6 +429,7 @@ impl<'a> Reader<'a> {
             self.one.first_nonzero_after_end = first;
         }
         self.stop(SegmentStop::ZeroLength, skipped.offset);
+        self.broken = true;
         if self.reach == Reach::Read {
             self.reach = Reach::Hidden;
         }
