@@ -34,6 +34,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wal_snap", wal::snap),
     ("request", request::message),
     ("wal_dump", request::log),
+    ("wal_scan", wal::scan),
+    ("wal_directory", wal::directory),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.

@@ -1,9 +1,14 @@
 //! Log segments and `.snap` files.
 
 use prost::Message;
+use std::ops::ControlFlow;
 use wal::frame::{Found, LENGTH_WORD_BYTES, read_frame, write_frame};
+use wal::scan::{Item, scan as scan_segment};
 use wal::segment::FaultKind;
-use wal::{RecordType, SegmentEnd, crc, decode_snap, read_segment, snappb, summarize, walpb};
+use wal::{
+    MemoryLog, Record, RecordType, SegmentEnd, crc, decode_snap, log, read_segment, segment_name, snappb,
+    summarize, walpb,
+};
 
 /// Reads a segment record by record and as a summary.
 pub(crate) fn segment(bytes: &[u8]) {
@@ -50,6 +55,101 @@ fn read(bytes: &[u8]) {
     // A summary is what a server would find: it exists only where every record holds.
     let summary = summarize(bytes);
     assert!(faults == 0 || summary.is_err(), "a summary of a segment with {faults} broken records");
+}
+
+/// Reads a segment past its breaks.
+pub(crate) fn scan(bytes: &[u8]) {
+    scan_one(bytes);
+    scan_one(&repair_segment(bytes));
+}
+
+fn scan_one(bytes: &[u8]) {
+    let mut items = scan_segment(bytes);
+    let mut count = 0;
+    let mut held: Vec<Record<'_>> = Vec::new();
+    let mut broken = false;
+    let mut flip = None;
+    let mut before = 0;
+    for item in items.by_ref() {
+        count += 1;
+        assert!(count <= bytes.len() / 4 + 2, "more items than the file has room for");
+        let start = match &item {
+            Item::Record(found) => found.record.offset,
+            Item::Fault(broken) => broken.fault.offset,
+            Item::Skipped(skipped) => skipped.offset,
+        };
+        // Behind damaged padding the right place lies a little further back.
+        assert!(start.saturating_add(8) > before, "{start:#x} lies before {before:#x}");
+        before = start;
+        match item {
+            Item::Record(found) => {
+                let _ = found.record.payload();
+                if !broken {
+                    held.push(found.record);
+                }
+            }
+            Item::Fault(fault) => {
+                broken = true;
+                flip = flip.or(fault.bit_flip.map(|flip| (fault.fault.offset, flip)));
+            }
+            Item::Skipped(_) => broken = true,
+        }
+    }
+    assert!(items.next().is_none(), "the iterator is not fused");
+    // Up to the first break it is what a server reads.
+    assert!(
+        read_segment(bytes).map_while(Result::ok).eq(held),
+        "a scan and a segment differ before the first break"
+    );
+    if let Some((offset, flip)) = flip {
+        let mut mended = bytes.to_vec();
+        let at = usize::try_from(flip.offset).unwrap_or(usize::MAX);
+        mended[at] ^= 1 << flip.bit;
+        let again = scan_segment(&mended)
+            .any(|item| matches!(item, Item::Fault(fault) if fault.fault.offset == offset));
+        assert!(!again, "the bit {flip:?} does not mend the record at {offset:#x}");
+    }
+}
+
+/// Reads a log of several segments, cut out of the input: sequence number, index and length of each, then its bytes.
+pub(crate) fn directory(bytes: &[u8]) {
+    let mut files = Vec::new();
+    let mut rest = bytes;
+    while let [seq, index, low, high, after @ ..] = rest {
+        let len = usize::from(u16::from_le_bytes([*low, *high])).min(after.len());
+        files.push((segment_name(u64::from(*seq), u64::from(*index)), after[..len].to_vec()));
+        rest = &after[len..];
+    }
+    read_log(files.clone());
+    read_log(files.into_iter().map(|(name, bytes)| (name, repair_segment(&bytes))).collect());
+}
+
+fn read_log(files: Vec<(String, Vec<u8>)>) {
+    let segments = MemoryLog::new(files);
+    let Ok(log) = log::read(&segments, &|_| ControlFlow::Continue(())) else {
+        panic!("interrupted, and nobody asked for it");
+    };
+    for fault in &log.faults {
+        assert!(fault.code().starts_with("WAL-") && !fault.to_string().is_empty());
+        if let Some(after) = fault.after {
+            assert_eq!(after.well_formed_records > 0, after.first_at.is_some(), "{fault}");
+        }
+    }
+    let mut before: Option<u64> = None;
+    for run in log.standing_runs() {
+        let Some(last) = run.standing_last else { panic!("a run that stands has no entry") };
+        assert!(run.first_index <= last && last <= run.last_index);
+        assert!(before.is_none_or(|before| before < run.first_index), "standing entries overlap");
+        before = Some(last);
+        assert_eq!(log.term_of(run.first_index), Some(run.term));
+        assert!(!log.is_overwritten(run.segment, run.first_offset, run.first_index));
+    }
+    assert_eq!(log.last_index(), before);
+    assert!(log.first_index() <= log.last_index());
+    for range in log.overwritten() {
+        assert!(range.indexes.start() <= range.indexes.end());
+    }
+    assert!(log.runs.len() as u64 <= log.entries);
 }
 
 /// The same records with their CRCs set right; what follows the last frame that decodes is kept as it is.

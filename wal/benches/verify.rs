@@ -68,7 +68,6 @@ fn verify(c: &mut Criterion) {
         let segments = generate(bench_bytes(), least, most);
         let once = log::read(&segments, &|_| ControlFlow::Continue(())).unwrap();
         assert!(once.faults.is_empty(), "{:?}", once.faults);
-        eprintln!("entries of {shape}: {} records in {} bytes", once.records(), once.len_bytes());
         let mut group = c.benchmark_group(format!("entries of {shape}"));
         group.sample_size(10).measurement_time(Duration::from_secs(10));
         group.throughput(Throughput::Bytes(once.len_bytes()));

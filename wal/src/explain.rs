@@ -5,13 +5,10 @@
 //! register, so running the register backwards from the difference finds the bit, if there is one, in a single pass.
 //! Bits outside the data are few and are tried one by one.
 
-use crate::crc;
+use crate::crc::{self, POLYNOMIAL};
 use crate::fault::{BitFlip, Part};
 use crate::frame::{Found, LENGTH_WORD_BYTES, LengthWord, len_u64, read_frame};
 use crate::record::{Payload, RawRecord, RecordType, decode, decode_canonical};
-
-/// CRC-32C's polynomial, lowest power in the highest bit.
-const POLYNOMIAL: u32 = 0x82f6_3b78;
 
 /// The most bytes a frame has before its data: length word, type, CRC, and the data's length, each with its key.
 const HEAD_BYTES: usize = LENGTH_WORD_BYTES + 2 + 6 + 6;

@@ -144,12 +144,21 @@ pub(crate) struct RawRecord<'a> {
     pub(crate) data: &'a [u8],
 }
 
+/// The most fields that are looked at in one record. There are three; with a bound, telling what is no record takes a time
+/// that does not go with its length.
+const FIELD_LIMIT: usize = 64;
+
 /// Decodes `walpb.Record` without copying its data. Of a field that occurs twice the last counts; unknown fields are
 /// skipped.
 pub(crate) fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, WireError> {
     let mut record = RawRecord { type_number: 0, crc: 0, data: &[] };
     let mut rest = bytes;
+    let mut fields = 0;
     while let Some((field, value)) = next_field(&mut rest)? {
+        fields += 1;
+        if fields > FIELD_LIMIT {
+            return Err(WireError::TooManyFields { limit: FIELD_LIMIT });
+        }
         match (field, value) {
             (1, Value::Varint(number)) => record.type_number = number.cast_signed(),
             // A uint32 field keeps the low 32 bits of what is written.

@@ -100,7 +100,7 @@ enum Chain {
 ///
 /// The work is linear in the segment's bytes, whatever they are: what is looked at in search of records and of turned bits
 /// that turn out not to be there has a budget of four times the file. Real damage does not come near it; when it is used
-/// up, bits are no longer looked for, and behind a break whose end is not known nothing is.
+/// up, bits are no longer looked for, and records only where the frame before them ends.
 #[derive(Debug, Clone)]
 pub struct Scan<'a> {
     bytes: &'a [u8],
@@ -246,8 +246,11 @@ impl<'a> Scan<'a> {
         self.lose_chain();
         let inside = self.behind(LENGTH_WORD_BYTES);
         let frame_end = frame.map(|frame| self.position + LENGTH_WORD_BYTES + frame.padded.len());
-        // The end that a damaged length word gives may lie many records further on.
-        let next = self.search(inside, frame_end.unwrap_or(self.bytes.len()));
+        // The end that a damaged length word gives may lie many records further on. Whatever was done to the frame so far
+        // took a time that goes with its length: that is done again and again only as long as the budget lasts.
+        let looked_into = frame.is_none_or(|frame| self.budget.take(frame.padded.len()));
+        let next =
+            if looked_into { self.search(inside, frame_end.unwrap_or(self.bytes.len())) } else { None };
         if let (None, Some(end), Some(frame)) = (next, frame_end, frame) {
             self.passed(frame.record.len());
             self.position = end;

@@ -31,6 +31,12 @@ pub enum WireError {
         /// Bytes left in the message after the length.
         left: u64,
     },
+    /// More fields than any writer writes.
+    #[error("more than {limit} fields")]
+    TooManyFields {
+        /// How many are looked at.
+        limit: usize,
+    },
 }
 
 /// The value of one field, by wire type.

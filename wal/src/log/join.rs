@@ -345,7 +345,7 @@ impl<'a> Join<'a> {
             while let Some(snapshot) = snapshots.next_if(|snapshot| snapshot.offset < run.first_offset) {
                 self.highest_snapshot = self.highest_snapshot.max(snapshot.value.index());
             }
-            if self.log.runs.len() >= MAX_RUNS {
+            if self.log.runs.len() >= MAX_RUNS || self.log.more_runs > 0 {
                 self.log.more_runs = self.log.more_runs.saturating_add(1);
                 continue;
             }
