@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Sub
 
 use crate::commands::{
     completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version,
-    wal_dump, wal_verify,
+    wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -70,6 +70,7 @@ pub(crate) enum Snapshot {
 pub(crate) enum Wal {
     Dump(Box<wal_dump::DumpArgs>),
     Verify(wal_verify::VerifyArgs),
+    Repair(wal_repair::RepairArgs),
 }
 
 /// The commands under `snap`.

@@ -6,6 +6,7 @@ use clap::error::Error as ClapError;
 use snapshot::finding::Finding;
 use snapshot::hash::HashError;
 use snapshot::log_files::LogFilesError;
+use snapshot::log_repair::RepairError;
 use snapshot::opened::OpenError;
 use snapshot::restore::RestoreError;
 use snapshot::save::SaveError;
@@ -68,7 +69,7 @@ macro_rules! failure_from {
     )*};
 }
 
-failure_from!(OpenError, StatusError, SaveError, HashError, RestoreError, LogFilesError);
+failure_from!(OpenError, StatusError, SaveError, HashError, RestoreError, LogFilesError, RepairError);
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.
 pub(crate) fn usage(error: &ClapError) -> u8 {

@@ -20,6 +20,7 @@ pub mod input;
 pub mod integrity;
 pub mod log_dump;
 pub mod log_files;
+pub mod log_repair;
 pub mod log_verify;
 pub mod member_files;
 pub mod membership;

@@ -142,6 +142,13 @@ pub enum Change {
         /// The segment's name.
         file: String,
     },
+    /// A snapshot is made at the db's last entry, since there is none that servers could start from. The log goes on from
+    /// there.
+    #[error("a snapshot is made at entry {index}, where the db stands, since there is none to start from")]
+    StartMade {
+        /// Its index.
+        index: u64,
+    },
     /// The promise of a hard state that does not stay is repeated.
     #[error("a hard state is added: term {}, vote {:x}, commit {}", state.term(), state.vote(), state.commit())]
     StateAdded {

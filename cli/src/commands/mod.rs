@@ -9,6 +9,7 @@ pub(crate) mod snapshot_save;
 pub(crate) mod snapshot_status;
 pub(crate) mod version;
 pub(crate) mod wal_dump;
+pub(crate) mod wal_repair;
 pub(crate) mod wal_verify;
 
 use crate::args::{Cli, Root, Snap, Snapshot, Wal};
@@ -59,6 +60,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Snapshot(Snapshot::Save(args)) => snapshot_save::run(args, &context),
         Root::Snapshot(Snapshot::Hash(args)) => snapshot_hash::run(&args, &context),
         Root::Wal(Wal::Dump(args)) => wal_dump::run(&args, &context),
+        Root::Wal(Wal::Repair(args)) => wal_repair::run(args, &context),
         Root::Wal(Wal::Verify(args)) => wal_verify::run(&args, &context),
         Root::Snap(Snap::Dump(args)) => snap_dump::run(&args, &context),
         Root::Version(_) => version::run(&context),

@@ -47,7 +47,7 @@ fn input(job: &Job) -> Vec<u8> {
         image
     };
     match job.input {
-        Input::Bare => source(),
+        Input::Bare | Input::Member => source(),
         Input::Hashed => hashed(source()),
         Input::Wrong => {
             let mut snapshot = hashed(source());
@@ -59,10 +59,24 @@ fn input(job: &Job) -> Vec<u8> {
     }
 }
 
+/// Makes a member in `in/node` whose log's last record was not written whole.
+fn torn_member(world: &World) {
+    let mut restore = world.command();
+    restore.args(["snapshot", "restore", "in/source.db", "--skip-hash-check", "--data-dir", "in/node"]);
+    assert!(restore.output().unwrap().status.success());
+    let log = world.input("node/member/wal/0000000000000000-0000000000000000.wal");
+    let written = fs::read(&log).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+    let torn = fs::OpenOptions::new().write(true).open(&log).unwrap();
+    torn.set_len(u64::try_from(written).unwrap() - 2).unwrap();
+}
+
 /// A world in which `job` can run.
 pub(crate) fn world(job: &Job) -> World {
     let world = World::new();
     world.put("source.db", input(job));
+    if job.input == Input::Member {
+        torn_member(&world);
+    }
     prepare(&world, job);
     world
 }

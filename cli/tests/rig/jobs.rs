@@ -15,6 +15,8 @@ pub enum Input {
     Long,
     /// The same without trailer.
     LongBare,
+    /// The first, and in `in/node` the data dir of a member with it, whose log ends in a half-written record.
+    Member,
 }
 
 /// A command that writes, and where. Its input is `in/source.db`; it writes below `out/`.
@@ -166,8 +168,17 @@ pub const LONG: Job = Job { input: Input::Long, ..HASHED };
 /// A snapshot of a db as long.
 pub const LONG_SAVE: Job = Job { input: Input::LongBare, ..SAVE };
 
+/// A member whose log is mended, its log given by itself.
+pub const MENDED: Job =
+    Job { line: "wal repair in/node --wal-dir in/node/member/wal -o out/m1", input: Input::Member, ..ONE };
+/// The same in an empty directory.
+pub const MENDED_INSIDE: Job = Job { mount_point: Some("m1"), ..MENDED };
+/// A log alone.
+pub const MENDED_LOG: Job =
+    Job { line: "wal repair in/node/member/wal -o out/log", made: &["log"], boots: &[], ..MENDED };
+
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 20] = [
+pub const JOBS: [(&str, Job); 23] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -188,4 +199,7 @@ pub const JOBS: [(&str, Job); 20] = [
     ("long save", LONG_SAVE),
     ("save", SAVE),
     ("attach", ATTACH),
+    ("mended", MENDED),
+    ("mended inside", MENDED_INSIDE),
+    ("mended log", MENDED_LOG),
 ];

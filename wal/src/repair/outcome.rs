@@ -39,6 +39,7 @@ pub(super) fn outcome(ordered: &Ordered, facts: &Facts, edits: Vec<Edit>) -> Res
     }
     changes.extend(ordered.empty.iter().map(|file| Change::EmptyDropped { file: file.name.clone() }));
     losses.extend(ordered.foreign.iter().map(|file| Loss::Foreign { file: file.name.clone() }));
+    changes.extend(end.makes_start.map(|index| Change::StartMade { index }));
     let segments_out = end.segments(files, &mut changes);
     let dropped = end.dropped(files);
     losses.extend(end.missing(&dropped, &seen));
@@ -171,6 +172,8 @@ struct End {
     added_state: Option<HardState>,
     /// The state that is added says nothing new but a promise that was given.
     is_promise_only: bool,
+    /// A snapshot is made only because servers have none to start from.
+    makes_start: Option<u64>,
     losses: Vec<Loss>,
     refusals: Vec<Refusal>,
     /// Entries up to here are in the db, or in the snapshot servers start from.
@@ -189,6 +192,7 @@ impl End {
             added: Vec::new(),
             added_state: None,
             is_promise_only: false,
+            makes_start: None,
             losses: Vec::new(),
             refusals: Vec::new(),
             held: facts.db.map_or(0, |db| db.consistent_index).max(covered.unwrap_or_default()),
@@ -217,7 +221,12 @@ impl End {
             let term = db.term.or_else(|| joined.history.term_of(at)).unwrap_or(seen.term).max(1);
             end.new_snapshot = Some((at, term));
             end.added.push(Added::Snapshot { index: at, term });
-            end.losses.push(Loss::SnapshotMade { index: at });
+            if last >= at {
+                // The log goes on from the db; only where to begin was missing.
+                end.makes_start = Some(at);
+            } else {
+                end.losses.push(Loss::SnapshotMade { index: at });
+            }
             end.start = at;
             top = top.max(at);
         } else if let Some(covered) = covered.filter(|covered| *covered == end.start && *covered > 0)
