@@ -271,6 +271,7 @@ fn every_flag_exists() {
         "snapshot save",
         "snapshot hash",
         "wal verify",
+        "wal repair",
         "snap dump",
         "man",
     ] {

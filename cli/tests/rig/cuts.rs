@@ -178,11 +178,14 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         LONG,
         LONG_SAVE,
         SAVE,
-        ATTACH
+        ATTACH,
+        MENDED,
+        MENDED_INSIDE,
+        MENDED_LOG
     )]
     job: Job,
 ) {
-    assert_eq!(JOBS.len(), 20, "a job of the table is not among the values above");
+    assert_eq!(JOBS.len(), 23, "a job of the table is not among the values above");
     let recorded = record(&job);
     let last = outputs(&job).len();
     let complete = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Complete; last]).count();

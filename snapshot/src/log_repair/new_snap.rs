@@ -18,8 +18,8 @@ use crate::v2store;
 pub(super) struct NewSnap {
     /// Its name.
     pub(super) name: String,
-    /// Its bytes.
-    pub(super) bytes: Vec<u8>,
+    /// Its bytes; `None` when it is there already, and only its record in the log was lost.
+    pub(super) bytes: Option<Vec<u8>>,
     /// Who the members are, for the record of it in the log.
     pub(super) conf_state: ConfState,
     /// Where the members come from.
@@ -37,6 +37,17 @@ pub(super) fn make(
     files: &LogFiles,
     watch: &dyn Watch,
 ) -> Result<NewSnap, RepairError> {
+    let here = files.snaps().iter().filter_map(|snap| Some((snap, snap.facts().ok()?)));
+    if let Some((snap, facts)) =
+        here.into_iter().find(|(_, facts)| (facts.index, facts.term) == (index, term))
+    {
+        return Ok(NewSnap {
+            name: snap.name().to_owned(),
+            bytes: None,
+            conf_state: facts.conf_state.clone(),
+            members_from: "the .snap that is there",
+        });
+    }
     let older = newest(files.snaps(), index);
     let store = older.and_then(|(_, snapshot)| {
         let store = v2store::read(snapshot.data()).ok()?;
@@ -88,7 +99,7 @@ pub(super) fn make(
     };
     let data = snapshot.encode_to_vec();
     let bytes = snappb::Snapshot { crc: Some(wal::crc::checksum(&data)), data: Some(data) }.encode_to_vec();
-    Ok(NewSnap { name: wal::snap_name(term, index), bytes, conf_state, members_from })
+    Ok(NewSnap { name: wal::snap_name(term, index), bytes: Some(bytes), conf_state, members_from })
 }
 
 /// The newest `.snap` that can be read and is not ahead of the db.

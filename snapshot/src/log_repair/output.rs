@@ -59,8 +59,8 @@ pub(super) fn write(
         for snap in &snaps {
             copy_snap(&stage, snap)?;
         }
-        if let Some(snap) = snap {
-            write_file(&stage, &Path::new(SNAP_DIR).join(&snap.name), &snap.bytes)?;
+        if let Some((snap, bytes)) = snap.and_then(|snap| Some((snap, snap.bytes.as_ref()?))) {
+            write_file(&stage, &Path::new(SNAP_DIR).join(&snap.name), bytes)?;
         }
     }
     let crc = write_log(&stage, &wal_dir, files, &report.plan, snap, watch)?;

@@ -218,7 +218,8 @@ impl End {
                 joined = Joined { lost: joined.lost, last_before: Vec::new(), ..Joined::default() };
                 top = 0;
             }
-            let term = db.term.or_else(|| joined.history.term_of(at)).unwrap_or(seen.term).max(1);
+            let known = facts.snapshots.iter().find(|(index, _)| *index == at).map(|(_, term)| *term);
+            let term = known.or(db.term).or_else(|| joined.history.term_of(at)).unwrap_or(seen.term).max(1);
             end.new_snapshot = Some((at, term));
             end.added.push(Added::Snapshot { index: at, term });
             if last >= at {
