@@ -228,13 +228,11 @@ pub fn repair(
         return Err(RepairError::OneSegment(files.path().to_owned()));
     }
     let member = member(files, open, watch)?;
-    let (mut snapshots, unreadable_snaps) = snapshots(files.snaps());
-    let newer_snaps = member.as_ref().map_or_else(Vec::new, |member| newer(files.snaps(), member));
+    let (snapshots, unreadable_snaps) = snapshots(files.snaps());
     let db = member.as_ref().map(|member| DbFacts {
         consistent_index: member.schema.consistent_index,
         term: member.schema.term.filter(|term| *term > 0),
     });
-    snapshots.retain(|(index, term)| !newer_snaps.contains(&wal::snap_name(*term, *index)));
     let facts = Facts { snapshots, db };
     watch.begin("reading the log", files.len_bytes());
     let progress = progress(watch);
@@ -243,6 +241,8 @@ pub fn repair(
         source => RepairError::Plan { path: files.wal_dir().to_owned(), source },
     })?;
     let lost_keys = LostKeys::of(&plan, files);
+    let commit = plan.state.commit();
+    let newer_snaps = member.as_ref().map_or_else(Vec::new, |member| newer(files.snaps(), member, commit));
     let mut report = RepairReport {
         lost_keys,
         segments: files.names().iter().map(|name| name.name.clone()).collect(),
@@ -295,15 +295,19 @@ fn same_place(a: &Path, b: &Path) -> bool {
     a == b || real(a).is_some_and(|a| real(b) == Some(a))
 }
 
-/// The names of the `.snap` files that are ahead of the db, and whose database is not there.
-fn newer(snaps: &[SnapFile], member: &Member) -> Vec<String> {
+/// The names of the `.snap` files that are ahead of the db, and whose database is not there. Servers ignore those beyond
+/// the log's commit.
+fn newer(snaps: &[SnapFile], member: &Member, commit: u64) -> Vec<String> {
     let has_database = |index: u64| {
         snaps.iter().any(|snap| matches!(snap.kind(), SnapKind::Database { index: of } if of == index))
     };
     let known = snaps.iter().filter(|snap| matches!(snap.kind(), SnapKind::Snap { .. }));
     let ahead = known.filter(|snap| {
-        snap.facts()
-            .is_ok_and(|facts| facts.index > member.schema.consistent_index && !has_database(facts.index))
+        snap.facts().is_ok_and(|facts| {
+            facts.index > member.schema.consistent_index
+                && facts.index <= commit
+                && !has_database(facts.index)
+        })
     });
     ahead.map(|snap| snap.name().to_owned()).collect()
 }

@@ -164,7 +164,7 @@ pub enum Loss {
     /// Records cannot be read or do not belong, and those behind them may stay.
     #[error(
         "{file}: {} at {offset:#x}{}; {}", cause(fault.as_ref()), behind(*records),
-        if *may_hold_entries { "entries may be among what is lost, all of them overwritten later or never committed" }
+        if *may_hold_entries { "entries may be among what is lost" }
         else { "no entry is among what is lost" }
     )]
     Passed {
@@ -362,7 +362,10 @@ impl Plan {
     /// The log ends before entries that were acknowledged, or may have been: the member must not go back to its peers.
     #[must_use]
     pub fn forgets(&self) -> bool {
-        !self.losses.is_empty()
+        // What a snapshot covers that servers start from is asked of nobody any more.
+        self.losses
+            .iter()
+            .any(|loss| !matches!(loss, Loss::Passed { .. } | Loss::Missing { covered: true, .. }))
     }
 }
 

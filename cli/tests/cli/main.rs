@@ -12,3 +12,4 @@ mod status;
 mod streams;
 mod usage;
 mod wal_dump;
+mod wal_repair;
