@@ -36,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wal_dump", request::log),
     ("wal_scan", wal::scan),
     ("wal_directory", wal::directory),
+    ("wal_repair", wal::mend),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.

@@ -7,11 +7,12 @@ use crate::crc::update;
 use crate::entry::EntryRef;
 use crate::frame::{Found, LENGTH_WORD_BYTES, LengthWord, len_u64, read_frame};
 use crate::log::{Piece, Unreadable};
-use crate::raftpb::HardState;
+use crate::raftpb::{ConfChange, ConfChangeV2, EntryType, HardState};
 use crate::record::{self, Payload, Record, RecordType};
 use crate::scan::{Broken, Item, Skipped, scan};
 use crate::segment::{Fault, FaultKind};
 use crate::wire::{Value, next_field};
+use prost::Message;
 
 /// How often a segment is read again because a bit was turned back in it.
 const PASSES: usize = 16;
@@ -184,6 +185,20 @@ pub(super) fn edited<'a>(piece: Piece<'a>, edits: &[Edit], segment: usize) -> Co
         }
     }
     bytes
+}
+
+/// Holds an entry that says it changes the membership against that: a server that applies what is none ends.
+fn with_conf_change<'a>(record: &Record<'_>, payload: Payload<'a>) -> Result<Payload<'a>, Fault> {
+    let Payload::Entry(entry) = &payload else { return Ok(payload) };
+    let decoded = match EntryType::try_from(entry.entry_type) {
+        Ok(EntryType::ConfChange) => ConfChange::decode(entry.data).map(drop),
+        Ok(EntryType::ConfChangeV2) => ConfChangeV2::decode(entry.data).map(drop),
+        _ => Ok(()),
+    };
+    match decoded {
+        Ok(()) => Ok(payload),
+        Err(reason) => Err(record.payload_fault("conf change", reason.into())),
+    }
 }
 
 /// Reads a segment to its end, and turns back the bits that explain what is wrong with it.
@@ -432,7 +447,7 @@ impl Reader<'_> {
         if let Some(right) = mistyped(record, self.head.is_some(), self.metadata.as_deref()) {
             self.retype(record, right);
         }
-        let payload = match record.payload() {
+        let payload = match record.payload().and_then(|payload| with_conf_change(record, payload)) {
             Ok(payload) => payload,
             Err(fault) => {
                 self.carried = Some(record.crc);
