@@ -10,6 +10,7 @@
 //! damage, and a test holds these verdicts against it. Those for 3.6 and 3.7 follow the source of 3.6.14 and 3.7.1.
 
 mod beside;
+mod gogo;
 mod reading;
 
 use std::ops::RangeInclusive;
@@ -137,6 +138,9 @@ pub struct Found {
     pub last: SnapshotPoint,
     /// Entries behind that which are in the files and which the server does not see, or cuts off.
     pub lost: Option<RangeInclusive<u64>>,
+    /// Whether raft then knows of no voter: no snapshot, and no entry up to the commit that adds one. The server runs, and there
+    /// is never a leader.
+    pub voterless: bool,
     /// The db's consistent index, where it lies beyond the last entry: the server starts all the same, and passes over
     /// every new entry up to that index without applying it.
     pub db_ahead: Option<u64>,
@@ -170,7 +174,7 @@ impl Stumble {
     /// A break in the log.
     fn at(stop: &Stop, scene: &Scene<'_>) -> Self {
         let words = match &stop.what {
-            Break::UnexpectedEnd => "unexpected EOF",
+            Break::UnexpectedEnd | Break::MessageEnd => "unexpected EOF",
             Break::TooLarge => "max entry size limit exceeded",
             Break::NotARecord => "proto: ",
             Break::Crc | Break::Chain => "crc mismatch",
@@ -193,7 +197,7 @@ fn start(scene: &Scene<'_>, reading: &Reading, release: &Release) -> Result<Star
             Ok(Start::FoundsNewCluster)
         };
     }
-    let stop = reading.stop(release.limits_records);
+    let stop = reading.stop(release);
     let stop = stop.as_ref();
     if let Some(stop) = stop.filter(|stop| stop.what != Break::UnexpectedEnd) {
         return Err(Stumble::at(stop, scene));
@@ -234,14 +238,17 @@ fn start(scene: &Scene<'_>, reading: &Reading, release: &Release) -> Result<Star
             format!("commit {commit} lies outside of {} to {}", snapshot.index, entries.last.index),
         ));
     }
-    after_raft(scene, release, snapshot)?;
     let last = entries.last;
+    after_raft(scene, release, snapshot, last.index)?;
     let known = scene.log.last_index().unwrap_or_default();
     let found = Found {
         snapshot,
         commit,
         last,
         lost: last.index.checked_add(1).map(|next| next..=known).filter(|lost| !lost.is_empty()),
+        voterless: release.minor < TargetVersion::V3_7
+            && snapshot.index == 0
+            && !reading.adds_a_member(commit),
         db_ahead: scene.consistent_index.filter(|index| *index > last.index),
     };
     let Some(cut) = cut else { return Ok(Start::Starts(found)) };
@@ -298,7 +305,24 @@ fn sequence(scene: &Scene<'_>, first: usize, release: &Release) -> Result<(), St
 }
 
 /// What is known of the time after raft has its log.
-fn after_raft(scene: &Scene<'_>, release: &Release, snapshot: SnapshotPoint) -> Result<(), Stumble> {
+fn after_raft(
+    scene: &Scene<'_>,
+    release: &Release,
+    snapshot: SnapshotPoint,
+    last_index: u64,
+) -> Result<(), Stumble> {
+    let changes = scene.log.conf_changes_v2.iter().filter(|located| {
+        let index = located.value.index;
+        snapshot.index < index
+            && index <= last_index
+            && !scene.log.is_overwritten(located.segment, located.offset, index)
+    });
+    if let Some(change) = changes.map(|located| located.value.index).next() {
+        return Err(Stumble::over(
+            "EntryNormal or EntryConfChange",
+            format!("entry {change} is a change of several members at once, which no server applies"),
+        ));
+    }
     if let Some(cluster) = scene.cluster_minor.filter(|cluster| *cluster > release.minor.minor()) {
         return Err(Stumble::over(
             "lower than determined cluster version",

@@ -1,11 +1,11 @@
 //! A log as a server's decoder meets it: up to the first record it cannot pass, and past what lies behind a length word of
 //! zero.
 
-use prost::Message;
 use wal::frame::{Found, read_frame};
-use wal::{FaultKind, LogFaultKind, WireError, walpb};
+use wal::{FaultKind, LogFaultKind};
 
-use super::{Scene, SnapshotPoint};
+use super::{Release, Scene, SnapshotPoint, gogo};
+use crate::target::TargetVersion;
 
 /// Records of this size and more are refused by some releases (FORMATS E.4).
 const RECORD_LIMIT_BYTES: u64 = 10 << 20;
@@ -20,6 +20,8 @@ pub(super) enum Break {
     UnexpectedEnd,
     /// Larger than the release reads.
     TooLarge,
+    /// The record's own message ends too early; no release says so in these words.
+    MessageEnd,
     NotARecord,
     Crc,
     Chain,
@@ -148,19 +150,12 @@ impl<'a> Reading<'a> {
             FaultKind::LengthCut { .. } => (Break::UnexpectedEnd, false),
             FaultKind::RecordCut { declared, .. } => (Break::UnexpectedEnd, *declared >= RECORD_LIMIT_BYTES),
             FaultKind::Torn { .. } | FaultKind::Undecodable { .. } | FaultKind::CrcMismatch { .. } => {
-                let (len, decodes) = self.frame(segment, offset);
-                let what = match kind {
-                    FaultKind::Torn { .. } if last => Break::UnexpectedEnd,
-                    FaultKind::Torn { .. } if decodes => Break::Crc,
-                    FaultKind::CrcMismatch { .. } => Break::Crc,
-                    // The decoder of 3.4 to 3.6 says the same of a message that ends too early as of a file that does.
-                    FaultKind::Undecodable { reason: WireError::VarintCut } => Break::UnexpectedEnd,
-                    FaultKind::Undecodable { reason: WireError::FieldTooLong { declared, .. } }
-                        if i64::try_from(*declared).is_ok() =>
-                    {
-                        Break::UnexpectedEnd
-                    }
-                    _ => Break::NotARecord,
+                let (len, decoded) = self.frame(segment, offset);
+                let what = match decoded {
+                    _ if last && matches!(kind, FaultKind::Torn { .. }) => Break::UnexpectedEnd,
+                    gogo::Outcome::Message => Break::Crc,
+                    gogo::Outcome::EndsEarly => Break::MessageEnd,
+                    gogo::Outcome::Invalid => Break::NotARecord,
                 };
                 (what, len >= RECORD_LIMIT_BYTES)
             }
@@ -171,25 +166,28 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The length of the frame at a place, and whether its record can be decoded.
-    fn frame(&self, segment: usize, offset: u64) -> (u64, bool) {
+    /// The length of the frame at a place, and what a server's decoder makes of its record.
+    fn frame(&self, segment: usize, offset: u64) -> (u64, gogo::Outcome) {
         let piece = self.scene.segments.piece(segment);
         let rest =
             usize::try_from(offset).ok().and_then(|offset| piece.bytes.get(offset..)).unwrap_or_default();
         match read_frame(rest) {
-            Ok(Found::Frame(frame)) => (
-                u64::try_from(frame.padded.len()).unwrap_or(u64::MAX),
-                walpb::Record::decode(frame.record).is_ok(),
-            ),
-            _ => (0, false),
+            Ok(Found::Frame(frame)) => {
+                (u64::try_from(frame.padded.len()).unwrap_or(u64::MAX), gogo::record(frame.record))
+            }
+            _ => (0, gogo::Outcome::Invalid),
         }
     }
 
-    /// Where a release stops; one that `limits` records stops differently at large ones.
-    pub(super) fn stop(&self, limits: bool) -> Option<Stop> {
+    /// Where a release stops.
+    pub(super) fn stop(&self, release: &Release) -> Option<Stop> {
         let mut stop = self.hard.clone()?;
-        if limits && stop.large {
+        if release.limits_records && stop.large {
             stop.what = Break::TooLarge;
+        } else if stop.what == Break::MessageEnd {
+            // 3.7 decodes with another library, which has an error of its own for this.
+            stop.what =
+                if release.minor < TargetVersion::V3_7 { Break::UnexpectedEnd } else { Break::NotARecord };
         }
         Some(stop)
     }
@@ -223,6 +221,12 @@ impl<'a> Reading<'a> {
             .map(|located| SnapshotPoint { index: located.value.index(), term: located.value.term() })
             .filter(|point| point.index <= commit)
             .collect()
+    }
+
+    /// Whether an entry up to this one changes the members.
+    pub(super) fn adds_a_member(&self, up_to: u64) -> bool {
+        let changes = &self.scene.log.conf_changes;
+        changes.iter().any(|change| change.value.index <= up_to && self.sees(change.segment, change.offset))
     }
 
     /// Whether a metadata record stands in a segment from `first` on: the second record of each.

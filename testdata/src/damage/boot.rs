@@ -17,6 +17,8 @@ pub enum Outcome {
     Starts(Found),
     /// The server cut its last segment, kept a copy with the ending `.broken`, and serves.
     Cuts(Found),
+    /// The server runs, and its raft knows of no voter: there is never a leader, and it serves nobody.
+    NoLeader(Found),
     /// The server took the directory for a new member's, and serves.
     NewCluster {
         /// The revision of its store.
@@ -40,7 +42,7 @@ pub struct Found {
     pub last_index: u64,
     /// The last entry's term.
     pub last_term: u64,
-    /// The revision of the store.
+    /// The revision of the store; 0 where nobody was served.
     pub revision: i64,
 }
 
@@ -54,6 +56,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Starts(at) => found(f, "starts", at),
             Self::Cuts(at) => found(f, "cuts", at),
+            Self::NoLeader(at) => found(f, "no-leader", at),
             Self::NewCluster { revision } => write!(f, "new-cluster\t-\t-\t-\t-\t{revision}\t-"),
             Self::Fails { words } => write!(f, "fails\t-\t-\t-\t-\t-\t{words}"),
         }
@@ -62,6 +65,9 @@ impl fmt::Display for Outcome {
 
 /// How long a server may take until it serves or has ended.
 const LIMIT: Duration = Duration::from_secs(40);
+
+/// How long a server whose raft knows of no voter is given to find one.
+const VOTERLESS_LIMIT: Duration = Duration::from_secs(4);
 
 /// Starts `version` on a scratch data dir, which it changes, and stops it again. Panics when it neither serves nor ends.
 #[must_use]
@@ -78,18 +84,22 @@ pub fn boot(version: Version, dir: &Path) -> Outcome {
             "0",
         ])
         .spawn();
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let started = Instant::now();
+    let leads = loop {
         if server.exited().is_some() {
             return Outcome::Fails { words: complaint(&server.log(), dir) };
         }
-        if server.log().contains("ready to serve client requests") {
-            break;
+        let log = server.log();
+        if log.contains("ready to serve client requests") {
+            break true;
         }
-        assert!(Instant::now() < deadline, "{} neither serves nor ends:\n{}", dir.display(), server.log());
+        if log.contains("newRaft") && !has_voters(&log) && started.elapsed() > VOTERLESS_LIMIT {
+            break false;
+        }
+        assert!(started.elapsed() < LIMIT, "{} neither serves nor ends:\n{}", dir.display(), server.log());
         thread::sleep(Duration::from_millis(20));
-    }
-    let revision = server.endpoint_status().revision;
+    };
+    let revision = if leads { server.endpoint_status().revision } else { 0 };
     let log = server.log();
     server.stop();
     if !log.contains("restarting local member") && !log.contains("restarting member") {
@@ -112,10 +122,18 @@ pub fn boot(version: Version, dir: &Path) -> Outcome {
         last_term: number("lastterm"),
         revision,
     };
+    if !leads {
+        return Outcome::NoLeader(found);
+    }
     let broken = std::fs::read_dir(dir.join("member/wal"))
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
         .any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().ends_with(".broken")));
     if broken { Outcome::Cuts(found) } else { Outcome::Starts(found) }
+}
+
+/// Whether its raft has known of a voter.
+fn has_voters(log: &str) -> bool {
+    log.split("switched to configuration voters=(").skip(1).any(|rest| !rest.starts_with(')'))
 }
 
 /// What a server said last before it ended: of 3.5 the message and error of its last fatal or panic line, of 3.4 the last

@@ -462,6 +462,18 @@ pub const DAMAGES: &[Damage] = &[
         },
     ),
     row(
+        "cut-before-first-entry",
+        "cut inside the first entry, the one that adds the member: what is left says whose log it is and nothing else",
+        Killed,
+        &["SNAP-NO-RECORD", "WAL-RECORD-CUT"],
+        AcceptLoss,
+        |member, _| {
+            let segment = member.last_segment();
+            let first = member.entries(&segment, 0).swap_remove(0);
+            member.set_len(&segment, first.record.start + 24);
+        },
+    ),
+    row(
         "cut-non-last",
         "the second of four segments is cut inside a record",
         Segments,
