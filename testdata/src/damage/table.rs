@@ -344,7 +344,7 @@ pub const DAMAGES: &[Damage] = &[
         "zero-run-non-last",
         "in the second of four segments a page of zeros begins where a record does: a server goes on with the next segment",
         Segments,
-        &["WAL-HIDDEN"],
+        &["WAL-CHAIN", "WAL-HIDDEN"],
         AcceptLoss,
         |member, rng| {
             let (segment, frame) = large_entry(member, rng, 1);
@@ -355,7 +355,7 @@ pub const DAMAGES: &[Damage] = &[
         "zero-to-end-non-last",
         "the second half of the third of four segments is zero",
         Segments,
-        &["WAL-CHAIN", "WAL-ENTRY-GAP"],
+        &["WAL-CHAIN"],
         AcceptLoss,
         |member, rng| {
             let (segment, frame) = large_entry(member, rng, 2);
@@ -465,7 +465,7 @@ pub const DAMAGES: &[Damage] = &[
         "cut-before-first-entry",
         "cut inside the first entry, the one that adds the member: what is left says whose log it is and nothing else",
         Killed,
-        &["SNAP-NO-RECORD", "WAL-RECORD-CUT"],
+        &["WAL-BEHIND-DB", "WAL-RECORD-CUT"],
         AcceptLoss,
         |member, _| {
             let segment = member.last_segment();
@@ -477,7 +477,7 @@ pub const DAMAGES: &[Damage] = &[
         "cut-non-last",
         "the second of four segments is cut inside a record",
         Segments,
-        &["WAL-RECORD-CUT"],
+        &["WAL-CHAIN", "WAL-RECORD-CUT"],
         AcceptLoss,
         |member, rng| {
             let (segment, frame) = large_entry(member, rng, 1);
@@ -658,7 +658,7 @@ pub const DAMAGES: &[Damage] = &[
         "empty-middle",
         "the third of four segments has no bytes",
         Segments,
-        &["WAL-EMPTY-SEGMENT", "WAL-ENTRY-GAP"],
+        &["WAL-CHAIN", "WAL-EMPTY-SEGMENT", "WAL-ENTRY-GAP"],
         AcceptLoss,
         |member, _| {
             let segment = member.segments()[2].clone();
