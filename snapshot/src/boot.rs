@@ -138,8 +138,8 @@ pub struct Found {
     pub last: SnapshotPoint,
     /// Entries behind that which are in the files and which the server does not see, or cuts off.
     pub lost: Option<RangeInclusive<u64>>,
-    /// Whether raft then knows of no voter: no snapshot, and no entry up to the commit that adds one. The server runs, and there
-    /// is never a leader.
+    /// Whether raft then knows of no voter: no snapshot, and no entry up to the commit that adds one. The server runs and serves
+    /// nobody; only a leader of its cluster can tell it who votes, as one does with a member that has just joined.
     pub voterless: bool,
     /// The db's consistent index, where it lies beyond the last entry: the server starts all the same, and passes over
     /// every new entry up to that index without applying it.

@@ -325,6 +325,9 @@ fn found_in_words(found: &Found) -> String {
     if let Some(lost) = &found.lost {
         text += &format!("; entries {} to {} are lost without a word", lost.start(), lost.end());
     }
+    if found.voterless {
+        text += "; it then knows of no voter, and serves nobody unless a leader of its cluster finds it";
+    }
     if let Some(ahead) = found.db_ahead {
         text += &format!("; the db is ahead, at entry {ahead}, and new entries up to there are not applied");
     }
@@ -452,6 +455,7 @@ fn verdict_json(verdict: &Verdict) -> Value {
             "lastIndex": found.last.index,
             "lastTerm": found.last.term,
             "lost": found.lost.as_ref().map(|lost| json!({ "firstIndex": lost.start(), "lastIndex": lost.end() })),
+            "voterless": found.voterless,
             "dbAhead": found.db_ahead,
         })
     };
