@@ -71,6 +71,8 @@ pub struct RepairReport {
     pub plan: Plan,
     /// The keys that the dropped entries name.
     pub lost_keys: LostKeys,
+    /// Those that entries name which cannot be proven, as their bytes are now.
+    pub claimed_keys: LostKeys,
     /// Names of the log's segments as they are.
     pub segments: Vec<String>,
     /// The db's last entry; `None` for a log alone.
@@ -229,22 +231,29 @@ pub fn repair(
     }
     let member = member(files, open, watch)?;
     let (snapshots, unreadable_snaps) = snapshots(files.snaps());
-    let db = member.as_ref().map(|member| DbFacts {
-        consistent_index: member.schema.consistent_index,
-        term: member.schema.term.filter(|term| *term > 0),
-    });
-    let facts = Facts { snapshots, db };
-    watch.begin("reading the log", files.len_bytes());
-    let progress = progress(watch);
-    let plan = wal::repair::plan(files, &facts, &progress).map_err(|source| match source {
-        PlanError::Interrupted => RepairError::Interrupted,
-        source => RepairError::Plan { path: files.wal_dir().to_owned(), source },
-    })?;
-    let lost_keys = LostKeys::of(&plan, files);
+    let plan_with = |db: Option<DbFacts>| {
+        let facts = Facts { snapshots: snapshots.clone(), db };
+        watch.begin("reading the log", files.len_bytes());
+        let plan = wal::repair::plan(files, &facts, &progress(watch)).map_err(|source| match source {
+            PlanError::Interrupted => RepairError::Interrupted,
+            source => RepairError::Plan { path: files.wal_dir().to_owned(), source },
+        })?;
+        Ok::<_, RepairError>((plan, facts))
+    };
+    let db = member.as_ref().map(|member| db_facts(&member.schema));
+    let waiting = db.and_then(|db| waiting(files.snaps(), db, open, watch));
+    let planned = waiting.map(|waiting| plan_with(Some(waiting))).transpose()?;
+    let (plan, facts) = match planned.filter(|(plan, _)| plan.new_snapshot.is_none()) {
+        Some(planned) => planned,
+        None => plan_with(db)?,
+    };
+    let lost_keys = LostKeys::of(&plan.dropped, files);
+    let claimed_keys = LostKeys::of(&plan.claimed, files);
     let commit = plan.state.commit();
     let newer_snaps = member.as_ref().map_or_else(Vec::new, |member| newer(files.snaps(), member, commit));
     let mut report = RepairReport {
         lost_keys,
+        claimed_keys,
         segments: files.names().iter().map(|name| name.name.clone()).collect(),
         consistent_index: facts.db.map(|db| db.consistent_index),
         unreadable_snaps,
@@ -274,6 +283,23 @@ pub fn repair(
     }
     files.ensure_unchanged()?;
     Ok(report)
+}
+
+fn db_facts(schema: &Schema) -> DbFacts {
+    DbFacts { consistent_index: schema.consistent_index, term: schema.term.filter(|term| *term > 0) }
+}
+
+/// The database that came with the newest `.snap` that can be read, where that is ahead of the db: a server that starts from
+/// that `.snap` takes it in the db's place, and the log need not reach the older one (FORMATS F.1).
+fn waiting(snaps: &[SnapFile], db: DbFacts, open: &OpenOptions, watch: &dyn Watch) -> Option<DbFacts> {
+    let known = snaps.iter().filter(|snap| matches!(snap.kind(), SnapKind::Snap { .. }));
+    let newest = known.filter_map(|snap| snap.facts().ok()).map(|facts| facts.index).max();
+    let index = newest.filter(|index| *index > db.consistent_index)?;
+    let file = snaps.iter().find(|snap| snap.kind() == SnapKind::Database { index })?;
+    let options = InputOptions { open: *open, tmp_dir: None };
+    let input = opened::open(file.path(), &options, watch).ok()?;
+    let schema = Schema::read(&input.db().ok()?).ok()?;
+    (schema.consistent_index >= index).then(|| db_facts(&schema))
 }
 
 /// The db beside the log; none when the log's own directory was given.

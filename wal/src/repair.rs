@@ -90,7 +90,8 @@ pub enum Change {
     },
     /// The end of a write that did not reach the disk is cut off, as a server does when it starts.
     #[error(
-        "{file}: the last record, at {offset:#x}, was not written whole, and is cut off as a server would: {fault}"
+        "{file}: the last record, at {offset:#x}, was not written whole, and is cut off as a server would: {fault}{}",
+        claim(*claims)
     )]
     TailDropped {
         /// The segment's name.
@@ -99,6 +100,8 @@ pub enum Change {
         offset: u64,
         /// What is wrong with the record.
         fault: Fault,
+        /// Index and term of the entry that its first bytes say it is.
+        claims: Option<(u64, u64)>,
     },
     /// Records that a server does not see come back.
     #[error(
@@ -163,9 +166,7 @@ pub enum Change {
 pub enum Loss {
     /// Records cannot be read or do not belong, and those behind them may stay.
     #[error(
-        "{file}: {} at {offset:#x}{}; {}", cause(fault.as_ref()), behind(*records),
-        if *may_hold_entries { "entries may be among what is lost" }
-        else { "no entry is among what is lost" }
+        "{file}: {} at {offset:#x}{}; {entries}", cause(fault.as_ref()), behind(*records)
     )]
     Passed {
         /// The segment's name.
@@ -176,8 +177,8 @@ pub enum Loss {
         fault: Option<Fault>,
         /// Well-formed records that do not stay.
         records: u64,
-        /// An entry can have been among them.
-        may_hold_entries: bool,
+        /// What entries can have been among them.
+        entries: Passed,
     },
     /// The log ends at a break.
     #[error("{file}: {} at {offset:#x}, and the log is cut there{}", cause(fault.as_ref()), behind(*records))]
@@ -192,17 +193,39 @@ pub enum Loss {
         records: u64,
     },
     /// Entries that nobody can read any more.
-    #[error("entries {first} to {last} are missing{}", if *covered { "; a snapshot that servers start from covers them" } else { "" })]
+    #[error("{} missing{}", is_or_are(*first, *last), held_by(*covered))]
     Missing {
         /// The first index.
         first: u64,
         /// The last.
         last: u64,
-        /// A snapshot, or the db, holds what they did.
-        covered: bool,
+        /// What else holds what they did.
+        covered: Option<Cover>,
+    },
+    /// Entries that damaged records say they are, or records whose checksum cannot be checked any more. They do not stay.
+    #[error(
+        "{file}: {} at {from:#x}, which cannot be proven, {}",
+        if first == last { "a record" } else { "records" },
+        if first == last { format!("says it is entry {first} of term {term}") }
+        else { format!("say they are entries {first} to {last} of term {term}") }
+    )]
+    Claimed {
+        /// The segment's name.
+        file: String,
+        /// File offset of the first one's frame.
+        from: u64,
+        /// The first index.
+        first: u64,
+        /// The last.
+        last: u64,
+        /// Their term.
+        term: u64,
     },
     /// Entries that can be read and do not stay.
-    #[error("entries {first} to {last} of term {term} do not stay{}", if *covered { "; a snapshot or the db holds what they did" } else { "" })]
+    #[error(
+        "{} of term {term} {} not stay{}",
+        entries(*first, *last), if first == last { "does" } else { "do" }, held_by(*covered)
+    )]
     Dropped {
         /// The first index.
         first: u64,
@@ -210,8 +233,8 @@ pub enum Loss {
         last: u64,
         /// Their term.
         term: u64,
-        /// The db holds what they did.
-        covered: bool,
+        /// What else holds what they did.
+        covered: Option<Cover>,
     },
     /// A segment of another member's log is left out.
     #[error("{file} is of another member's log, and is left out")]
@@ -233,6 +256,69 @@ pub enum Loss {
         /// Its index.
         index: u64,
     },
+}
+
+/// What can have been among records that are passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// No entry.
+    None,
+    /// Entries, and the indexes tell that some were.
+    Missing,
+    /// Entries that nobody needs: an entry of each index they can have had stays.
+    Replaced,
+}
+
+impl std::fmt::Display for Passed {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::None => "no entry is among what is lost",
+            Self::Missing => "entries are among what is lost",
+            Self::Replaced => "no index is missing: an entry among what is lost was overwritten later",
+        })
+    }
+}
+
+/// What holds the effect of entries that the log no longer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cover {
+    /// A snapshot from which servers start, with its `.snap` and a db that is as new.
+    Snapshot(u64),
+    /// The db, which has the entries up to this one.
+    Db(u64),
+    /// A snapshot of which the log, given alone, has a record.
+    Record(u64),
+}
+
+fn held_by(cover: Option<Cover>) -> String {
+    match cover {
+        None => String::new(),
+        Some(Cover::Snapshot(index)) => {
+            format!(
+                "; the snapshot at entry {index}, which servers start from, covers what was committed of them"
+            )
+        }
+        Some(Cover::Db(index)) => {
+            format!("; the db, which is at entry {index}, holds what was committed of them")
+        }
+        Some(Cover::Record(index)) => format!(
+            "; the log has a record of a snapshot at entry {index}, which covers them where its .snap and db are there"
+        ),
+    }
+}
+
+fn entries(first: u64, last: u64) -> String {
+    if first == last { format!("entry {first}") } else { format!("entries {first} to {last}") }
+}
+
+fn is_or_are(first: u64, last: u64) -> String {
+    format!("{} {}", entries(first, last), if first == last { "is" } else { "are" })
+}
+
+fn claim(claims: Option<(u64, u64)>) -> String {
+    claims.map_or_else(String::new, |(index, term)| {
+        format!("; its first bytes say that it is entry {index} of term {term}")
+    })
 }
 
 fn cause(fault: Option<&Fault>) -> String {
@@ -330,6 +416,8 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// Entries that can be read and do not stay, in the order of the log.
     pub dropped: Vec<DroppedRun>,
+    /// Entries that records say they are which cannot be proven; they do not stay either.
+    pub claimed: Vec<DroppedRun>,
     /// The segments of the mended log.
     pub segments: Vec<MendedSegment>,
     /// Records added at its end, in their order.
@@ -340,6 +428,8 @@ pub struct Plan {
     pub metadata: Vec<u8>,
     /// Its first entry, if it has one.
     pub first_index: Option<u64>,
+    /// The indexes of its entries, first and last of each stretch without a gap.
+    pub stretches: Vec<(u64, u64)>,
     /// Index and term of its last entry.
     pub last: Option<(u64, u64)>,
     /// What its last hard state says.
@@ -363,9 +453,12 @@ impl Plan {
     #[must_use]
     pub fn forgets(&self) -> bool {
         // What a snapshot covers that servers start from is asked of nobody any more.
-        self.losses
-            .iter()
-            .any(|loss| !matches!(loss, Loss::Passed { .. } | Loss::Missing { covered: true, .. }))
+        self.losses.iter().any(|loss| {
+            !matches!(
+                loss,
+                Loss::Passed { .. } | Loss::Claimed { .. } | Loss::Missing { covered: Some(_), .. }
+            )
+        })
     }
 }
 

@@ -104,7 +104,7 @@ fn take<'a>(rest: &mut &'a [u8], field: u64, len: u64) -> Result<&'a [u8], WireE
     Ok(taken)
 }
 
-fn varint(rest: &mut &[u8]) -> Result<u64, WireError> {
+pub(crate) fn varint(rest: &mut &[u8]) -> Result<u64, WireError> {
     let mut value = 0u64;
     for (position, byte) in rest.iter().enumerate() {
         // Nine bytes carry 63 bits; the tenth may only add the last one.

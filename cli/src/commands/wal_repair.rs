@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 use snapshot::log_files;
-use snapshot::log_repair::{self, Added, Change, Held, Loss, Plan, Refusal, RepairOptions, RepairReport};
+use snapshot::log_repair::{
+    self, Added, Change, Held, Loss, LostKeys, Plan, Refusal, RepairOptions, RepairReport,
+};
 
 use crate::context::Context;
 use crate::exit::{self, Failure};
@@ -158,10 +160,11 @@ fn simple(report: &RepairReport) -> String {
     }
     let lost = &report.lost_keys;
     if lost.entries > 0 {
-        let named: Vec<String> = lost.keys.iter().take(LISTED_KEYS).map(|key| text(key)).collect();
-        let more = if lost.more || lost.keys.len() > LISTED_KEYS { ", and more" } else { "" };
-        let keys = if named.is_empty() { "no key".to_owned() } else { format!("{}{more}", named.join(", ")) };
-        line(format!("the {} entries that do not stay name {keys}", lost.entries));
+        line(format!("keys in what does not stay: {}", keys(lost)));
+    }
+    let claimed = &report.claimed_keys;
+    if claimed.entries > 0 {
+        line(format!("keys in what cannot be proven, as its bytes are now: {}", keys(claimed)));
     }
     if let Some((index, term)) = plan.new_snapshot {
         let from = report.members_from.unwrap_or("the db");
@@ -181,6 +184,25 @@ fn simple(report: &RepairReport) -> String {
 /// How many keys people are shown.
 const LISTED_KEYS: usize = 20;
 
+/// The keys of entries, and how many entries name none.
+fn keys(lost: &LostKeys) -> String {
+    let named: Vec<String> = lost.keys.iter().take(LISTED_KEYS).map(|key| text(key)).collect();
+    let more = if lost.more || lost.keys.len() > LISTED_KEYS { ", and more" } else { "" };
+    let keys = if named.is_empty() { "none".to_owned() } else { format!("{}{more}", named.join(", ")) };
+    let entries = |count: u64| if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") };
+    let without = match lost.without_keys {
+        0 => String::new(),
+        count => format!(
+            ", of which {} about no key: membership, users, leases, or nothing",
+            match count {
+                1 => "1 is".to_owned(),
+                many => format!("{many} are"),
+            }
+        ),
+    };
+    format!("{keys} (in {}{without})", entries(lost.entries))
+}
+
 /// A key fit for a terminal.
 fn text(key: &[u8]) -> String {
     shown(&String::from_utf8_lossy(key))
@@ -188,7 +210,12 @@ fn text(key: &[u8]) -> String {
 
 fn entries(plan: &Plan) -> String {
     match (plan.first_index, plan.last) {
-        (Some(first), Some((last, _))) => format!("entries {first} to {last}"),
+        (Some(_), Some(_)) => {
+            let stretches = plan.stretches.iter().map(|(first, last)| {
+                if first == last { format!("entry {first}") } else { format!("entries {first} to {last}") }
+            });
+            stretches.collect::<Vec<_>>().join(" and ")
+        }
         _ => "no entries".to_owned(),
     }
 }
@@ -253,6 +280,7 @@ fn place(change: &Change) -> Place {
 fn place_of_loss(loss: &Loss) -> Place {
     match loss {
         Loss::Passed { file, offset, .. } | Loss::Cut { file, offset, .. } => at(file, *offset),
+        Loss::Claimed { file, from, .. } => at(file, *from),
         Loss::Foreign { file } => Place { file: file.clone(), offset: None },
         _ => Place::default(),
     }
@@ -281,13 +309,14 @@ fn loss_json(loss: &Loss) -> Value {
         Loss::Cut { .. } => ("cut", None, None),
         Loss::Missing { first, last, .. } => ("missing", Some((first, last)), None),
         Loss::Dropped { first, last, term, .. } => ("dropped", Some((first, last)), Some(term)),
+        Loss::Claimed { first, last, term, .. } => ("claimed", Some((first, last)), Some(term)),
         Loss::Foreign { .. } => ("foreign", None, None),
         Loss::Commit { .. } => ("commit", None, None),
         Loss::SnapshotMade { .. } => ("snapshotMade", None, None),
         _ => ("other", None, None),
     };
     let covered = match loss {
-        Loss::Missing { covered, .. } | Loss::Dropped { covered, .. } => Some(*covered),
+        Loss::Missing { covered, .. } | Loss::Dropped { covered, .. } => Some(covered.is_some()),
         _ => None,
     };
     json!({
@@ -314,7 +343,6 @@ fn to_json(report: &RepairReport, options: &RepairOptions) -> Value {
         })
     };
     let refusal = |refusal: &Refusal| json!({ "message": refusal.to_string() });
-    let lost = &report.lost_keys;
     json!({
         "sound": report.is_sound(),
         "newerSnaps": report.newer_snaps,
@@ -328,14 +356,11 @@ fn to_json(report: &RepairReport, options: &RepairOptions) -> Value {
         "changes": plan.changes.iter().map(change).collect::<Vec<_>>(),
         "losses": plan.losses.iter().map(loss_json).collect::<Vec<_>>(),
         "refusals": plan.refusals.iter().map(refusal).collect::<Vec<_>>(),
-        "lostKeys": {
-            "keys": lost.keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>(),
-            "more": lost.more,
-            "entries": lost.entries,
-            "withoutKeys": lost.without_keys,
-        },
+        "lostKeys": keys_json(&report.lost_keys),
+        "claimedKeys": keys_json(&report.claimed_keys),
         "mustNotRejoin": plan.forgets(),
         "consistentIndex": report.consistent_index,
+        "stretches": plan.stretches,
         "firstIndex": plan.first_index,
         "lastIndex": plan.last.map(|last| last.0),
         "lastTerm": plan.last.map(|last| last.1),
@@ -359,6 +384,26 @@ fn to_json(report: &RepairReport, options: &RepairOptions) -> Value {
             "name": snap.name,
             "reason": snap.reason,
         })).collect::<Vec<_>>(),
+    })
+}
+
+/// Keys that are no UTF-8 stand in hexadecimal.
+fn keys_json(lost: &LostKeys) -> Value {
+    let keys = lost.keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
+    let others = lost.keys.iter().filter(|key| std::str::from_utf8(key).is_err());
+    json!({
+        "keys": keys.collect::<Vec<_>>(),
+        "keys_hex": others.map(|key| hex(key)).collect::<Vec<_>>(),
+        "more": lost.more,
+        "entries": lost.entries,
+        "withoutKeys": lost.without_keys,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
     })
 }
 

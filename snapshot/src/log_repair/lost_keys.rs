@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wal::repair::{DroppedRun, Plan};
+use wal::repair::DroppedRun;
 use wal::{EntryRef, RecordType, Segments};
 
 use crate::request;
@@ -24,11 +24,11 @@ pub struct LostKeys {
 }
 
 impl LostKeys {
-    /// Looks into the entries that `plan` drops.
+    /// Looks into entries of a log.
     #[must_use]
-    pub fn of(plan: &Plan, segments: &impl Segments) -> Self {
+    pub fn of(dropped: &[DroppedRun], segments: &impl Segments) -> Self {
         let mut lost = Self::default();
-        let mut runs: Vec<&DroppedRun> = plan.dropped.iter().collect();
+        let mut runs: Vec<&DroppedRun> = dropped.iter().collect();
         runs.sort_by_key(|run| (run.segment, run.from));
         let mut at = 0;
         while let Some(first) = runs.get(at) {

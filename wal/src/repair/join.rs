@@ -36,6 +36,8 @@ pub(super) struct Lost {
     /// Records that hold and do not stay.
     pub(super) records: u64,
     pub(super) runs: Vec<(usize, Run)>,
+    /// What records among it say they are, which nothing bears out.
+    pub(super) claims: Vec<(usize, Run)>,
     /// The raft indexes that are missing before the record that stays after it.
     pub(super) missing: Option<(u64, u64)>,
     /// How it goes on.
@@ -117,6 +119,18 @@ impl History {
         first
     }
 
+    /// The stretches of entries between which indexes are missing.
+    pub(super) fn stretches(&self) -> Vec<(u64, u64)> {
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        for (first, last, _) in &self.runs {
+            match stretches.last_mut() {
+                Some(stretch) if stretch.1.checked_add(1) == Some(*first) => stretch.1 = *last,
+                _ => stretches.push((*first, *last)),
+            }
+        }
+        stretches
+    }
+
     /// The ranges of entries and their terms.
     pub(super) fn runs(&self) -> &[(u64, u64, u64)] {
         &self.runs
@@ -190,6 +204,7 @@ impl Joiner<'_> {
             self.begin_loss(at, &span.before, span.from, number == 0 && !span.before.is_loss());
         } else if let Some(open) = &mut self.open {
             open.may_hold_entries |= span.before.may_hold_entries;
+            open.claims.extend(span.before.claims.iter().map(|run| (at, *run)));
         }
         self.take(at, span, Step::Search { from: span.from });
     }
@@ -228,6 +243,7 @@ impl Joiner<'_> {
                 || !between.skipped.is_empty(),
             records: 0,
             runs: Vec::new(),
+            claims: between.claims.iter().map(|run| (at, *run)).collect(),
             missing: None,
             end: LostEnd::Joined,
         });
@@ -322,6 +338,7 @@ impl Joiner<'_> {
                     may_hold_entries: true,
                     records: 0,
                     runs: Vec::new(),
+                    claims: Vec::new(),
                     missing: None,
                     end: LostEnd::Joined,
                 });
@@ -355,7 +372,9 @@ impl Joiner<'_> {
             self.out.torn_tail = Some(at);
             return;
         }
-        if self.open.is_none() {
+        if let Some(open) = &mut self.open {
+            open.claims.extend(file.tail.claims.iter().map(|run| (at, *run)));
+        } else {
             let from = file.spans.last().map_or(0, |span| span.to);
             self.begin_loss(at, &file.tail, from, false);
         }

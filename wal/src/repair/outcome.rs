@@ -2,8 +2,10 @@
 
 use super::join::{Joined, Lost, LostEnd, join};
 use super::order::Ordered;
-use super::survey::{File, Seen};
-use super::{Added, Change, DroppedRun, Edit, Facts, Loss, MendedSegment, Plan, PlanError, Refusal};
+use super::survey::{File, Run, Seen};
+use super::{
+    Added, Change, Cover, DroppedRun, Edit, Facts, Loss, MendedSegment, Passed, Plan, PlanError, Refusal,
+};
 use crate::names::segment_name;
 use crate::raftpb::HardState;
 
@@ -27,7 +29,7 @@ pub(super) fn outcome(ordered: &Ordered, facts: &Facts, edits: Vec<Edit>) -> Res
     let mut changes = turned(files);
     let mut losses = Vec::new();
     for lost in &end.joined.lost {
-        tell(lost, files, &mut losses);
+        tell(lost, files, &end, &mut losses);
     }
     for (at, offset, len_bytes) in &end.joined.gaps {
         let file = name(files, *at);
@@ -41,7 +43,20 @@ pub(super) fn outcome(ordered: &Ordered, facts: &Facts, edits: Vec<Edit>) -> Res
     losses.extend(ordered.foreign.iter().map(|file| Loss::Foreign { file: file.name.clone() }));
     changes.extend(end.makes_start.map(|index| Change::StartMade { index }));
     let segments_out = end.segments(files, &mut changes);
-    let dropped = end.dropped(files);
+    let dropped = end.dropped(files, |lost| &lost.runs);
+    let claimed = end.dropped(files, |lost| &lost.claims);
+    losses.extend(claimed.iter().map(|run| {
+        Loss::Claimed {
+            file: files
+                .iter()
+                .find(|file| file.segment == run.segment)
+                .map_or_else(String::new, |file| file.name.clone()),
+            from: run.from,
+            first: run.first,
+            last: run.last,
+            term: run.term,
+        }
+    }));
     losses.extend(end.missing(&dropped, &seen));
     losses.append(&mut end.losses);
     if let Some(state) = end.added_state {
@@ -56,6 +71,8 @@ pub(super) fn outcome(ordered: &Ordered, facts: &Facts, edits: Vec<Edit>) -> Res
         losses,
         refusals: end.refusals,
         dropped,
+        claimed,
+        stretches: end.joined.history.stretches(),
         segments: segments_out,
         added: end.added,
         edits,
@@ -126,7 +143,7 @@ fn turned(files: &[File]) -> Vec<Change> {
     changes
 }
 
-fn tell(lost: &Lost, files: &[File], losses: &mut Vec<Loss>) {
+fn tell(lost: &Lost, files: &[File], end: &End, losses: &mut Vec<Loss>) {
     let (file, offset, fault) = (name(files, lost.file), lost.offset, lost.fault.clone());
     match lost.end {
         LostEnd::Cut => losses.push(Loss::Cut { file, offset, fault, records: lost.records }),
@@ -135,11 +152,15 @@ fn tell(lost: &Lost, files: &[File], losses: &mut Vec<Loss>) {
             offset,
             fault,
             records: lost.records,
-            may_hold_entries: lost.may_hold_entries,
+            entries: match (lost.missing, lost.may_hold_entries) {
+                (Some(_), _) => Passed::Missing,
+                (None, true) => Passed::Replaced,
+                (None, false) => Passed::None,
+            },
         }),
     }
     if let Some((first, last)) = lost.missing {
-        losses.push(Loss::Missing { first, last, covered: true });
+        losses.push(Loss::Missing { first, last, covered: end.cover(last) });
     }
 }
 
@@ -152,6 +173,7 @@ fn behind_ends(files: &[File], joined: &Joined) -> Vec<Change> {
             file: file.name.clone(),
             offset: fault.offset,
             fault: fault.clone(),
+            claims: file.tail.claims.first().map(|run| (run.first, run.term)),
         });
     }
     for file in files {
@@ -176,8 +198,9 @@ struct End {
     makes_start: Option<u64>,
     losses: Vec<Loss>,
     refusals: Vec<Refusal>,
-    /// Entries up to here are in the db, or in the snapshot servers start from.
-    held: u64,
+    /// The snapshot servers can start from, and the db's last entry.
+    covered: Option<u64>,
+    db: Option<u64>,
 }
 
 impl End {
@@ -195,7 +218,8 @@ impl End {
             makes_start: None,
             losses: Vec::new(),
             refusals: Vec::new(),
-            held: facts.db.map_or(0, |db| db.consistent_index).max(covered.unwrap_or_default()),
+            covered,
+            db: facts.db.map(|db| db.consistent_index),
             joined: Joined::default(),
         };
         let mut top = last.max(end.start);
@@ -213,7 +237,7 @@ impl End {
                     first: *first,
                     last: *last,
                     term: *term,
-                    covered: false,
+                    covered: None,
                 }));
                 joined = Joined { lost: joined.lost, last_before: Vec::new(), ..Joined::default() };
                 top = 0;
@@ -246,15 +270,25 @@ impl End {
         end
     }
 
+    /// What holds the effect of the entries up to `last`.
+    fn cover(&self, last: u64) -> Option<Cover> {
+        let snapshot = self.covered.filter(|covered| *covered >= last);
+        match (snapshot, self.db) {
+            (Some(index), Some(_)) => Some(Cover::Snapshot(index)),
+            (Some(index), None) => Some(Cover::Record(index)),
+            (None, db) => db.filter(|index| *index >= last).map(Cover::Db),
+        }
+    }
+
     /// A log that stands alone must not end before what is committed: nothing is there to hold it.
     fn refuse(&mut self, joined: &Joined, seen: &Seen, facts: &Facts, last: u64, top: u64, files: &[File]) {
         let is_cut = joined.lost.iter().any(|lost| lost.end == LostEnd::Cut);
-        if facts.db.is_some() || !is_cut {
+        if facts.db.is_some() {
             return;
         }
         let marks = files.iter().flat_map(|file| &file.spans).flat_map(|span| &span.snapshots);
         let snapshot = marks.map(|mark| mark.index).max().unwrap_or_default();
-        if snapshot > top {
+        if is_cut && snapshot > top {
             self.refusals.push(Refusal::BelowSnapshot { last, index: snapshot });
         }
         if seen.commit > top {
@@ -355,10 +389,10 @@ impl End {
     }
 
     /// The entries that can be read and do not stay.
-    fn dropped(&self, files: &[File]) -> Vec<DroppedRun> {
+    fn dropped(&self, files: &[File], of: impl Fn(&Lost) -> &[(usize, Run)]) -> Vec<DroppedRun> {
         let history = &self.joined.history;
         let mut dropped = Vec::new();
-        for (at, run) in self.joined.lost.iter().flat_map(|lost| &lost.runs) {
+        for (at, run) in self.joined.lost.iter().flat_map(of) {
             let Some(file) = files.get(*at) else { continue };
             // The same entries stand elsewhere in the log.
             if history.term_of(run.last) == Some(run.term) && history.term_of(run.first) == Some(run.term) {
@@ -387,20 +421,20 @@ impl End {
         for run in &runs {
             if run.first > next {
                 let end = run.first.saturating_sub(1);
-                losses.push(Loss::Missing { first: next, last: end, covered: end <= self.held });
+                losses.push(Loss::Missing { first: next, last: end, covered: self.cover(end) });
             }
             next = next.max(run.last.saturating_add(1));
         }
         let known = seen.commit.max(self.new_snapshot.map_or(0, |(index, _)| index));
         let is_whole = self.joined.lost.is_empty() && self.new_snapshot.is_none() && self.start > last;
         if known >= next && !is_whole {
-            losses.push(Loss::Missing { first: next, last: known, covered: known <= self.held });
+            losses.push(Loss::Missing { first: next, last: known, covered: self.cover(known) });
         }
         losses.extend(dropped.iter().map(|run| Loss::Dropped {
             first: run.first,
             last: run.last,
             term: run.term,
-            covered: run.last <= self.held,
+            covered: self.cover(run.last),
         }));
         losses
     }

@@ -11,7 +11,7 @@ use crate::raftpb::{ConfChange, ConfChangeV2, EntryType, HardState};
 use crate::record::{self, Payload, Record, RecordType};
 use crate::scan::{Broken, Item, Skipped, scan};
 use crate::segment::{Fault, FaultKind};
-use crate::wire::{Value, next_field};
+use crate::wire::{Value, next_field, varint};
 use prost::Message;
 
 /// How often a segment is read again because a bit was turned back in it.
@@ -19,6 +19,9 @@ const PASSES: usize = 16;
 
 /// A segment with more records out of shape than that was not hit by single bits.
 const MOST_CLEANED: usize = 1 << 12;
+
+/// The key of a record's third field, its data.
+const DATA_KEY: u8 = 3 << 3 | 2;
 
 /// Length of a crc record's frame in bytes, whatever its CRC.
 const HEAD_BYTES: usize = 16;
@@ -143,6 +146,8 @@ pub(super) struct Break {
     pub(super) unproven: u64,
     /// A record was lost that may have been an entry, or nobody knows what.
     pub(super) may_hold_entries: bool,
+    /// The entries that records say they are which do not hold, or cannot be checked.
+    pub(super) claims: Vec<Run>,
 }
 
 impl Break {
@@ -164,12 +169,45 @@ impl Break {
             })
     }
 
-    fn lose(&mut self, broken: &Broken<'_>) {
+    fn lose(&mut self, broken: &Broken<'_>, front: Option<EntryRef<'_>>) {
         let is_known = broken.end.is_some()
             && broken.record.is_some_and(|record| record.record_type != RecordType::Entry)
             && !matches!(broken.fault.kind, FaultKind::UnknownType { .. });
         self.may_hold_entries |= !is_known;
         self.faults.push(broken.fault.clone());
+        if let (Some(record), Some(end)) = (broken.record, broken.end) {
+            self.claim(&record, end);
+        } else if let Some(entry) = front {
+            extend(&mut self.claims, &entry, broken.fault.offset, broken.fault.offset, 0);
+        }
+    }
+
+    /// What a record says of itself that nothing bears out.
+    fn claim(&mut self, record: &Record<'_>, end: u64) {
+        if record.record_type == RecordType::Entry
+            && let Ok(entry) = EntryRef::decode(record.data)
+            && entry.index > 0
+        {
+            extend(&mut self.claims, &entry, record.offset, end, 0);
+        }
+    }
+}
+
+/// Adds an entry to those before it, to the last run if it follows there.
+fn extend(runs: &mut Vec<Run>, entry: &EntryRef<'_>, from: u64, to: u64, commit_before: u64) {
+    match runs.last_mut() {
+        Some(run) if run.last.checked_add(1) == Some(entry.index) && run.term == entry.term => {
+            run.last = entry.index;
+            run.to = to;
+        }
+        _ => runs.push(Run {
+            first: entry.index,
+            last: entry.index,
+            term: entry.term,
+            from,
+            to,
+            commit_before,
+        }),
     }
 }
 
@@ -248,7 +286,7 @@ fn read(
                     reader.clean(&found.record);
                 }
                 if found.resumed {
-                    reader.unproven(&found.record);
+                    reader.unproven(&found.record, items.offset());
                 } else {
                     reader.record(&found.record, chain.or(reader.carried), items.offset());
                 }
@@ -258,7 +296,8 @@ fn read(
                     reader.flip(broken.bit_flip);
                 }
                 reader.carried = broken.record.map(|record| record.crc).or(reader.carried);
-                reader.close().lose(&broken);
+                let front = front_of(bytes, &broken);
+                reader.close().lose(&broken, front);
             }
             Item::Skipped(skipped) => {
                 reader.flip(skipped.bit_flip);
@@ -391,11 +430,12 @@ impl Reader<'_> {
     }
 
     /// Nothing says whether its data is what was written; what follows it goes on from the CRC it carries.
-    fn unproven(&mut self, record: &Record<'_>) {
+    fn unproven(&mut self, record: &Record<'_>, end: u64) {
         self.carried = Some(record.crc);
         let between = self.close();
         between.unproven = between.unproven.saturating_add(1);
         between.may_hold_entries |= record.record_type == RecordType::Entry;
+        between.claim(record, end);
     }
 
     /// Nothing covers a segment's first record but that the second follows it: when it does with one bit of the first
@@ -481,22 +521,8 @@ impl Reader<'_> {
         span.crc = record.crc;
         span.records = span.records.saturating_add(1);
         match payload {
-            Payload::Entry(EntryRef { index, term, .. }) => {
-                let commit_before = span.states.commit;
-                match span.runs.last_mut() {
-                    Some(run) if run.last.checked_add(1) == Some(index) && run.term == term => {
-                        run.last = index;
-                        run.to = end;
-                    }
-                    _ => span.runs.push(Run {
-                        first: index,
-                        last: index,
-                        term,
-                        from: record.offset,
-                        to: end,
-                        commit_before,
-                    }),
-                }
+            Payload::Entry(entry) => {
+                extend(&mut span.runs, &entry, record.offset, end, span.states.commit);
             }
             Payload::State(state) => span.states.see(state),
             Payload::Snapshot(snapshot) => span.snapshots.push(SnapshotMark {
@@ -508,6 +534,29 @@ impl Reader<'_> {
             Payload::Crc => {}
         }
     }
+}
+
+/// Which entry the first bytes of a record say it is that cannot be read to its end.
+fn front_of<'a>(bytes: &'a [u8], broken: &Broken<'_>) -> Option<EntryRef<'a>> {
+    let at = usize::try_from(broken.fault.offset).ok().filter(|_| broken.record.is_none())?;
+    let mut rest = bytes.get(at.checked_add(LENGTH_WORD_BYTES)?..)?;
+    let mut number = |field: u64| match next_field(&mut rest).ok()?? {
+        (found, Value::Varint(number)) if found == field => Some(number),
+        _ => None,
+    };
+    let record_type = number(1)?;
+    let _crc = number(2)?;
+    // The key of its data; how long that is does not matter.
+    let mut rest = rest.split_first().filter(|(key, _)| **key == DATA_KEY)?.1;
+    varint(&mut rest).ok()?;
+    let mut number = |field: u64| match next_field(&mut rest).ok()?? {
+        (found, Value::Varint(number)) if found == field => Some(number),
+        _ => None,
+    };
+    let entry_type = i32::try_from(number(1)?).ok()?;
+    let (term, index) = (number(2)?, number(3)?);
+    let is_entry = i64::try_from(record_type) == Ok(RecordType::Entry.number()) && index > 0;
+    is_entry.then_some(EntryRef { entry_type, term, index, data: &[] })
 }
 
 /// The CRC that a segment's first frame states.
