@@ -540,23 +540,23 @@ impl Reader<'_> {
 fn front_of<'a>(bytes: &'a [u8], broken: &Broken<'_>) -> Option<EntryRef<'a>> {
     let at = usize::try_from(broken.fault.offset).ok().filter(|_| broken.record.is_none())?;
     let mut rest = bytes.get(at.checked_add(LENGTH_WORD_BYTES)?..)?;
-    let mut number = |field: u64| match next_field(&mut rest).ok()?? {
-        (found, Value::Varint(number)) if found == field => Some(number),
-        _ => None,
-    };
-    let record_type = number(1)?;
-    let _crc = number(2)?;
+    let record_type = number(&mut rest, 1)?;
+    let _crc = number(&mut rest, 2)?;
     // The key of its data; how long that is does not matter.
     let mut rest = rest.split_first().filter(|(key, _)| **key == DATA_KEY)?.1;
     varint(&mut rest).ok()?;
-    let mut number = |field: u64| match next_field(&mut rest).ok()?? {
-        (found, Value::Varint(number)) if found == field => Some(number),
-        _ => None,
-    };
-    let entry_type = i32::try_from(number(1)?).ok()?;
-    let (term, index) = (number(2)?, number(3)?);
+    let entry_type = i32::try_from(number(&mut rest, 1)?).ok()?;
+    let (term, index) = (number(&mut rest, 2)?, number(&mut rest, 3)?);
     let is_entry = i64::try_from(record_type) == Ok(RecordType::Entry.number()) && index > 0;
     is_entry.then_some(EntryRef { entry_type, term, index, data: &[] })
+}
+
+/// Takes a field off the front that has to be this number.
+fn number(rest: &mut &[u8], field: u64) -> Option<u64> {
+    match next_field(rest).ok()?? {
+        (found, Value::Varint(number)) if found == field => Some(number),
+        _ => None,
+    }
 }
 
 /// The CRC that a segment's first frame states.
