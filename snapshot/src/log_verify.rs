@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 
 use bbolt::{OpenOptions, Watch};
 use wal::fault::{LogFault, LogFaultKind};
-use wal::log::{Interrupted, Located, Reach};
+use wal::log::Interrupted;
 
 use crate::boot::Verdict;
 use crate::finding::{Finding, Severity};
@@ -109,7 +109,7 @@ fn judge(log: Log, files: &LogFiles, database: &OpenOptions) -> LogReport {
     let mut findings: Vec<LogFinding> = log
         .faults
         .iter()
-        .filter(|fault| !(is_explained(fault, &log) || single && needs_the_others(fault, &log)))
+        .filter(|fault| !(single && needs_the_others(fault, &log)))
         .map(|fault| of_fault(fault, &log))
         .collect();
     let database = files.db_path().filter(|_| !single).map(|path| beside::read_database(path, database));
@@ -136,62 +136,6 @@ fn needs_the_others(fault: &LogFault, log: &Log) -> bool {
         LogFaultKind::SnapshotBeyondCommit { .. } => log.hard_state.is_none(),
         _ => false,
     }
-}
-
-/// Whether another fault says it already.
-fn is_explained(fault: &LogFault, log: &Log) -> bool {
-    let of_same_segment = |wanted: fn(&LogFaultKind) -> bool| {
-        log.faults.iter().any(|other| other.segment == fault.segment && wanted(&other.kind))
-    };
-    match &fault.kind {
-        // Entries are missing where a record does not hold.
-        LogFaultKind::EntryGap { .. } => {
-            let (Some(segment), Some(offset)) = (fault.segment, fault.offset) else { return false };
-            let at = log.runs.partition_point(|run| (run.segment, run.first_offset) < (segment, offset));
-            let from = at.checked_sub(1).and_then(|before| log.runs.get(before));
-            let from = from.map_or((0, 0), |run| (run.segment, run.last_offset));
-            log.faults.iter().any(|other| {
-                let place = (other.segment.unwrap_or_default(), other.offset.unwrap_or_default());
-                breaks(&other.kind) && place > from && place < (segment, offset)
-            })
-        }
-        // The name is right, and what should stand before the segment is missing.
-        LogFaultKind::NameIndex { named, follows } => {
-            let first =
-                fault.segment.and_then(|at| log.segments.get(at)).and_then(|segment| segment.first_entry);
-            named > follows
-                && first.is_some_and(|(index, _)| index == *named)
-                && of_same_segment(|kind| {
-                    matches!(kind, LogFaultKind::SequenceGap { .. } | LogFaultKind::Chain { .. })
-                })
-        }
-        // A chain that begins with a wrong checksum breaks at the first record that has data.
-        LogFaultKind::Record(wal::FaultKind::CrcMismatch { .. }) => {
-            fault.record == Some(1) && of_same_segment(|kind| matches!(kind, LogFaultKind::Chain { .. }))
-        }
-        // It could not even be opened.
-        LogFaultKind::EmptySegment { .. } => {
-            of_same_segment(|kind| matches!(kind, LogFaultKind::Unreadable { .. }))
-        }
-        // What was saved last stands behind a break, and what it speaks of may be lost in that.
-        LogFaultKind::CommitBeyond { .. } => {
-            log.hard_state.as_ref().is_some_and(|state| state.reach != Reach::Read)
-        }
-        LogFaultKind::SnapshotBeyondCommit { index, .. } => {
-            let same =
-                |at: &&Located<_>| (Some(at.segment), Some(at.offset)) == (fault.segment, fault.offset);
-            log.snapshots
-                .iter()
-                .find(same)
-                .is_some_and(|at| at.value.index() == *index && at.reach != Reach::Read)
-        }
-        _ => false,
-    }
-}
-
-/// Whether entries go missing by it.
-fn breaks(kind: &LogFaultKind) -> bool {
-    matches!(kind, LogFaultKind::Record(_) | LogFaultKind::Hidden { .. } | LogFaultKind::Unreadable { .. })
 }
 
 /// How bad a fault is.
