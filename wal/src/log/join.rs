@@ -123,7 +123,8 @@ impl<'a> Join<'a> {
         let torn_off = !joined && follows_on;
         self.name_index(at, name, joined);
         let faults_from = self.log.faults.len();
-        if one.all_zero {
+        // Of bytes that the disk does not hand out nobody knows whether they are zero.
+        if one.all_zero && one.end != SegmentStop::Unreadable {
             self.segment_fault(at, None, None, LogFaultKind::EmptySegment { len_bytes: one.len_bytes });
         }
         self.metadata(at, one.metadata);
