@@ -180,7 +180,7 @@ impl Stumble {
             Break::Crc | Break::Chain => "crc mismatch",
             Break::BlockType => "unexpected block type",
             Break::Metadata => "conflicting metadata found",
-            Break::Payload => "unmarshal",
+            Break::Payload | Break::PayloadOfState => "unmarshal",
             Break::Unreadable => "input/output error",
         };
         let name = scene.log.segments.get(stop.segment).map_or("", |facts| facts.name.name.as_str());

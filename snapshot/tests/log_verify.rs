@@ -330,3 +330,23 @@ fn another_members_snap_is_noticed() {
     let found = codes(&verified(&data));
     assert!(found.contains(&"SNAP-NAME") && found.contains(&"WAL-SNAPSHOT-TERM"), "{found:?}");
 }
+
+/// A server whose newest snapshot is newer than its db does not start, and no db is as old as can be. Booted on 3.4.23,
+/// 3.5.1 and 3.5.16.
+#[test]
+fn a_db_that_is_gone_is_no_clean_log() {
+    let (_keep, data) = copied();
+    fs::remove_file(data.join("member/snap/db")).unwrap();
+    let report = verified(&data);
+    assert_eq!(codes(&report), ["SNAP-NO-DB"]);
+    let finding = &report.findings[0].finding;
+    assert_eq!(finding.severity, Severity::Error);
+    assert!(finding.message.contains("there is no db,"), "{}", finding.message);
+    assert!(
+        report.verdicts.iter().all(
+            |verdict| matches!(&verdict.start, Start::Fails { words, .. } if words.contains("database snapshot"))
+        ),
+        "{:?}",
+        report.verdicts
+    );
+}

@@ -1,8 +1,9 @@
 //! A log as a server's decoder meets it: up to the first record it cannot pass, and past what lies behind a length word of
 //! zero.
 
+use prost::Message;
 use wal::frame::{Found, read_frame};
-use wal::{FaultKind, LogFaultKind};
+use wal::{FaultKind, LogFaultKind, RecordType, read_segment, walpb};
 
 use super::{Release, Scene, SnapshotPoint, gogo};
 use crate::target::TargetVersion;
@@ -28,6 +29,8 @@ pub(super) enum Break {
     BlockType,
     Metadata,
     Payload,
+    /// The same of a hard state or a snapshot, which a server takes apart already when it looks for snapshots.
+    PayloadOfState,
     Unreadable,
 }
 
@@ -46,6 +49,8 @@ pub(super) struct Stop {
     pub(super) what: Break,
     /// Whether the frame declares more than [`RECORD_LIMIT_BYTES`].
     large: bool,
+    /// Whether only a server that begins to read with this segment stops here.
+    only_as_first: bool,
     /// For people.
     pub(super) why: String,
 }
@@ -90,6 +95,7 @@ impl<'a> Reading<'a> {
                     offset: 0,
                     what: Break::Chain,
                     large: false,
+                    only_as_first: false,
                     why: format!(
                         "begins with crc {head:08x}, where the records read before it end with {running:08x}"
                     ),
@@ -97,21 +103,23 @@ impl<'a> Reading<'a> {
                 return reading;
             }
             let soft_before = reading.soft.len();
-            reading.faults_of(segment);
+            reading.faults_of(segment, running);
             if reading.hard.is_some() {
                 return reading;
             }
-            if facts.records > 0 {
-                let passed_on =
-                    reading.soft.len() > soft_before && reading.zero_ends.get(segment) == Some(&None);
-                running = facts.last_crc.filter(|_| passed_on).unwrap_or(facts.end_crc);
+            let passed_on = reading.soft.len() > soft_before && reading.zero_ends.get(segment) == Some(&None);
+            if passed_on {
+                running = facts.last_crc.unwrap_or(facts.end_crc);
+            } else if facts.read_records > 0 {
+                running = facts.end_crc;
             }
         }
         reading
     }
 
     /// Goes through one segment's faults in file order, up to the first at which all releases stop.
-    fn faults_of(&mut self, segment: usize) {
+    /// The decoder comes to it with the checksum `running`.
+    fn faults_of(&mut self, segment: usize, running: u32) {
         let scene = self.scene;
         let mut faults: Vec<&wal::LogFault> = scene
             .log
@@ -123,6 +131,15 @@ impl<'a> Reading<'a> {
         for fault in faults {
             let offset = fault.offset.unwrap_or_default();
             let (what, large) = match &fault.kind {
+                LogFaultKind::Record(FaultKind::CrcMismatch { expected, .. })
+                    if offset == 0 && running != 0 && *expected == running =>
+                {
+                    if let Some(stops) = self.head_of_another_type(segment, &fault.kind.to_string()) {
+                        self.soft.extend(stops);
+                        continue;
+                    }
+                    self.weigh(segment, offset, &FaultKind::CrcMismatch { expected: *expected, found: 0 })
+                }
                 LogFaultKind::Record(kind) => self.weigh(segment, offset, kind),
                 LogFaultKind::Unreadable { .. } => (Break::Unreadable, false),
                 LogFaultKind::Hidden { .. } | LogFaultKind::AfterEnd { .. } => {
@@ -133,7 +150,8 @@ impl<'a> Reading<'a> {
                 }
                 _ => continue,
             };
-            let stop = Stop { segment, offset, what, large, why: fault.kind.to_string() };
+            let why = fault.kind.to_string();
+            let stop = Stop { segment, offset, what, large, only_as_first: false, why };
             if what.is_seen_by_entries_alone() {
                 self.soft.push(stop);
             } else {
@@ -141,6 +159,32 @@ impl<'a> Reading<'a> {
                 return;
             }
         }
+    }
+
+    /// Where a server stops at a head whose type is damaged and whose checksum is right: behind the segment before it is a
+    /// record like any other, with no data, and only a server that begins with this segment finds its checksum wrong.
+    fn head_of_another_type(&self, segment: usize, why: &str) -> Option<Vec<Stop>> {
+        let piece = self.scene.segments.piece(segment);
+        let Ok(Found::Frame(frame)) = read_frame(&piece.bytes) else { return None };
+        let record = walpb::Record::decode(frame.record).ok().filter(|record| record.data().is_empty())?;
+        let number = record.record_type();
+        let stop = |what, only_as_first, why: String| Stop {
+            segment,
+            offset: 0,
+            what,
+            large: false,
+            only_as_first,
+            why,
+        };
+        let mut stops = vec![stop(Break::Crc, true, why.to_owned())];
+        match RecordType::from_number(number) {
+            Some(RecordType::Snapshot | RecordType::Entry) => {}
+            Some(_) => return None,
+            None => {
+                stops.push(stop(Break::BlockType, false, FaultKind::UnknownType { number }.to_string()));
+            }
+        }
+        Some(stops)
     }
 
     /// What a server's decoder makes of a broken record, and whether its frame is large.
@@ -162,6 +206,11 @@ impl<'a> Reading<'a> {
             FaultKind::CrcRecordMismatch { .. } => (Break::Chain, false),
             FaultKind::UnknownType { .. } => (Break::BlockType, false),
             FaultKind::MetadataConflict { .. } => (Break::Metadata, false),
+            FaultKind::Payload { what, .. }
+                if [RecordType::State.name(), RecordType::Snapshot.name()].contains(what) =>
+            {
+                (Break::PayloadOfState, false)
+            }
             _ => (Break::Payload, false),
         }
     }
@@ -234,6 +283,39 @@ impl<'a> Reading<'a> {
         self.scene.log.segments.iter().skip(first).any(|facts| facts.read_records > 1)
     }
 
+    /// Whether it is about the metadata of two segments, and not of two records in one.
+    fn is_of_segments(&self, stop: &Stop) -> bool {
+        self.metadata_of(stop.segment).is_some_and(|(offset, _)| offset == stop.offset)
+    }
+
+    /// Offset and data of a segment's first metadata record, which is its second record.
+    fn metadata_of(&self, segment: usize) -> Option<(u64, Vec<u8>)> {
+        let piece = self.scene.segments.piece(segment);
+        let mut head = read_segment(&piece.bytes).map_while(Result::ok).take(4);
+        let record = head.find(|record| record.record_type == RecordType::Metadata)?;
+        Some((record.offset, record.data.to_vec()))
+    }
+
+    /// The first segment behind `first` whose metadata is not that of those which a server reads before it. What the
+    /// segments before `first` say does not matter then.
+    fn metadata_conflict(&self, first: usize) -> Option<Stop> {
+        // Where the log as a whole has no such conflict, no part of it has.
+        let known =
+            self.soft.iter().find(|soft| soft.what == Break::Metadata && self.is_of_segments(soft))?;
+        let mut own: Option<Vec<u8>> = None;
+        for segment in first..self.scene.log.segments.len() {
+            let Some((offset, data)) =
+                self.metadata_of(segment).filter(|(offset, _)| self.sees(segment, *offset))
+            else {
+                continue;
+            };
+            if own.get_or_insert_with(|| data.clone()) != &data {
+                return Some(Stop { segment, offset, ..known.clone() });
+            }
+        }
+        None
+    }
+
     /// The entries behind a snapshot, from the segment `first` on (`ReadAll`).
     pub(super) fn entries_from(
         &self,
@@ -241,7 +323,14 @@ impl<'a> Reading<'a> {
         snapshot: SnapshotPoint,
         stop: Option<&Stop>,
     ) -> Result<Entries, Refused> {
-        let soft = self.soft.iter().find(|soft| soft.segment >= first);
+        let conflict = self.metadata_conflict(first);
+        let soft = self
+            .soft
+            .iter()
+            .filter(|soft| soft.segment >= first && (!soft.only_as_first || soft.segment == first))
+            .filter(|soft| soft.what != Break::Metadata || !self.is_of_segments(soft))
+            .chain(&conflict)
+            .min_by_key(|soft| soft.place());
         let mut last = snapshot;
         for run in &self.scene.log.runs {
             let place = (run.segment, run.first_offset);

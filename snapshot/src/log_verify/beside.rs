@@ -123,14 +123,15 @@ pub(super) fn hold(
     match database {
         Some(Ok(database)) => {
             hold_database(&mut findings, log, database.consistent_index());
-            findings.extend(newer_snap(files, start, database.consistent_index()));
+            findings.extend(newer_snap(files, start, Some(database.consistent_index())));
         }
         Some(Err(error)) => findings.push(Finding::new(
             "WAL-DB-UNREAD",
             Severity::Warning,
             format!("the database beside the log cannot be read, and the two are not held against each other: {error}"),
         )),
-        None => {}
+        // Where the db would lie beside the snaps, that there is none is no matter of what was asked for.
+        None => findings.extend(newer_snap(files, start, None)),
     }
     findings
 }
@@ -286,7 +287,14 @@ fn hold_start(findings: &mut Vec<Finding>, log: &Log, start: &StartPoint) {
 }
 
 fn hold_state(findings: &mut Vec<Finding>, log: &Log) {
-    let Some(state) = &log.hard_state else { return };
+    let Some(state) = &log.hard_state else {
+        if log.entries > 0 {
+            let message = "the log has entries and no hard state: what the member voted for and what it knew to be committed \
+                           is not known, and from the log alone it counts nothing as committed";
+            findings.push(Finding::new("WAL-NO-STATE", Severity::Warning, message));
+        }
+        return;
+    };
     let last_term = log.last_index().and_then(|last| log.term_of(last));
     if let Some(last_term) = last_term
         && last_term > state.value.term()
@@ -300,22 +308,31 @@ fn hold_state(findings: &mut Vec<Finding>, log: &Log) {
     }
 }
 
-/// A `.snap` of a later entry than the db's last, without the database that a leader sends with it.
-fn newer_snap(files: &LogFiles, start: &StartPoint, consistent_index: u64) -> Option<Finding> {
-    let (file, facts) = snaps(files).find_map(|(file, _, facts)| facts.map(|facts| (file, facts)))?;
+/// A `.snap` of a later entry than the db's last, without the database that a leader sends with it. `None` without a db,
+/// which is as good as one that has no entry.
+fn newer_snap(files: &LogFiles, start: &StartPoint, consistent_index: Option<u64>) -> Option<Finding> {
+    let newer = |facts: &SnapFacts| {
+        let received =
+            |file: &SnapFile| matches!(file.kind(), SnapKind::Database { index } if index == facts.index);
+        facts.index > consistent_index.unwrap_or_default() && !files.snaps().iter().any(received)
+    };
+    let mut sound = snaps(files).filter_map(|(file, _, facts)| facts.map(|facts| (file, facts)));
+    let newest = sound.next()?;
+    // The one a server starts from may be an older one.
+    let used =
+        std::iter::once(newest).chain(sound).find(|(file, _)| start.file.as_deref() == Some(file.name()));
+    let (file, facts) =
+        used.filter(|(_, facts)| newer(facts)).or(Some(newest).filter(|(_, facts)| newer(facts)))?;
     let index = facts.index;
-    let received =
-        |file: &SnapFile| matches!(file.kind(), SnapKind::Database { index: found } if found == index);
-    if index <= consistent_index || files.snaps().iter().any(received) {
-        return None;
-    }
     let (severity, consequence) = if start.file.as_deref() == Some(file.name()) {
         (Severity::Error, "a server does not start: it fails to recover its db from the snapshot")
     } else {
         (Severity::Warning, "no server uses the file, since the log does not have it as committed")
     };
+    let db = consistent_index
+        .map_or_else(|| "there is no db".to_owned(), |last| format!("the db has entries up to {last}"));
     let message = format!(
-        "{}: is of entry {index}, the db has entries up to {consistent_index}, and there is no {}; {consequence}",
+        "{}: is of entry {index}, {db}, and there is no {}; {consequence}",
         file.name(),
         wal::snap_db_name(index)
     );

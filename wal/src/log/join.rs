@@ -202,13 +202,17 @@ impl<'a> Join<'a> {
         }
         self.last_saved = self.last_saved.max(one.snapshot_after_entries);
         if !one.all_zero {
-            // What a server skips in silence it misses here.
+            // What a server skips in silence it misses here; of what it read nothing from it knows nothing.
             let hides = one.end == SegmentStop::ZeroLength && one.hidden_records > 0;
+            let read_crc = match &self.before {
+                Some(before) if one.read_records == 0 => before.read_crc,
+                _ => one.end_crc,
+            };
             self.before = Some(Before {
                 seq: name.seq,
                 last_crc: one.last_crc.filter(|_| one.records > 0),
-                expected: if hides { one.end_crc } else { one.known_crc },
-                read_crc: one.end_crc,
+                expected: if hides { read_crc } else { one.known_crc },
+                read_crc,
                 sound,
             });
         }
