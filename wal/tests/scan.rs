@@ -188,3 +188,36 @@ proptest! {
         }
     }
 }
+
+/// Of the last record only its CRC speaks: what was torn is not called a bit, and neither is a bit of a long one.
+#[test]
+fn the_last_record_needs_more_than_its_checksum() {
+    let flip = |bytes: &[u8]| {
+        scan(bytes).find_map(|item| match item {
+            Item::Fault(broken) => Some(broken.bit_flip.is_some()),
+            _ => None,
+        })
+    };
+    for (last, proven) in [(2_000, true), (60_000, true), (70_000, false)] {
+        let mut alone = segment(&[100, last]);
+        let at = alone.len() - 700;
+        alone[at] ^= 4;
+        assert_eq!(flip(&alone), Some(proven), "{last}");
+        // With a record behind it every length is proven.
+        let mut followed = segment(&[100, last, 100]);
+        followed[at] ^= 4;
+        assert_eq!(flip(&followed), Some(true), "{last}");
+    }
+    // A sector that was zero but for one bit, which is gone: that is how a torn write looks.
+    let mut data = vec![7u8; 2_000];
+    data[..1_600].fill(0);
+    data[900] = 4;
+    let mut writer = LogWriter::new(Metadata { node_id: Some(7), cluster_id: Some(9) });
+    writer.push_entry(&Entry { entry_type: Some(0), term: Some(2), index: Some(1), data: Some(data) });
+    let mut torn = Vec::new();
+    writer.flush(&mut torn).unwrap();
+    let at = torn.len() - 2_000 + 900;
+    let at = (at - 8..at + 8).find(|at| torn[*at] == 4).unwrap();
+    torn[at] = 0;
+    assert_eq!(flip(&torn), Some(false));
+}

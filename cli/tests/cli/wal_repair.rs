@@ -44,6 +44,24 @@ fn a_torn_tail_is_planned_and_cut_without_a_flag() {
 }
 
 #[test]
+fn nothing_is_written_into_the_input() {
+    let room = room("torn-tail");
+    let before = fingerprint(&room.path().join("node"));
+    for output in [
+        "node/data/mended",
+        "node/data/member/wal/mended",
+        "node/data/member/snap/a/b",
+        "node/data/member/../x",
+    ] {
+        let refused = room.run(&format!("wal repair node/data -o {output}"));
+        assert_eq!(refused.code, 1, "{output}: {refused:?}");
+        assert!(refused.stderr.contains("stays as it is"), "{output}: {refused:?}");
+        assert_eq!(fingerprint(&room.path().join("node")), before, "{output}");
+    }
+    assert_eq!(room.run("wal repair node/data -o node/beside").code, 0);
+}
+
+#[test]
 fn loss_needs_the_flag_and_is_told() {
     let room = room("zero-sector-late");
     let held = room.run("wal repair node/data -o out");
