@@ -16,7 +16,7 @@ pub const MESSAGE_LIMIT_BYTES: usize = 1 << 20;
 pub enum RecordType {
     /// [`Metadata`]: whose log this is.
     Metadata,
-    /// A raft [`Entry`].
+    /// A raft [`EntryRef`].
     Entry,
     /// A raft [`HardState`].
     State,

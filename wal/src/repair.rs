@@ -1,7 +1,7 @@
 //! What can be made of a damaged log, and making it.
 //!
 //! [`plan`] reads a log and says what a mended one consists of, what is changed for it, and what is lost. It writes
-//! nothing and opens nothing. [`write`] then makes the mended log: frames that can stay are copied as they are; where
+//! nothing and opens nothing. [`write()`] then makes the mended log: frames that can stay are copied as they are; where
 //! records before them are lost, the chain of checksums goes on from what stays, so their CRCs are written anew, their
 //! data is not. The mended log holds no damage by the same rules as the plan: [`verify`] reads it back.
 //!

@@ -215,7 +215,7 @@ fn write_records<W: Write>(
     hand_over(log, out).map_err(failed)
 }
 
-/// Reads a written log back: it is sound, and says what was planned. `crc` is what [`write`] returned.
+/// Reads a written log back: it is sound, and says what was planned. `crc` is what [`write()`] returned.
 ///
 /// # Errors
 /// [`Unlike`], with the first difference.
