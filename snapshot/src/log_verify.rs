@@ -106,14 +106,19 @@ pub fn verify(
 /// What `log`, which was read from `files`, means together with what lies beside it.
 fn judge(log: Log, files: &LogFiles, database: &OpenOptions) -> LogReport {
     let single = files.is_single_segment();
+    let start = beside::start_point(&log, files);
     let mut findings: Vec<LogFinding> = log
         .faults
         .iter()
         .filter(|fault| !(single && needs_the_others(fault, &log)))
-        .map(|fault| of_fault(fault, &log))
+        .map(|fault| match fault.kind {
+            LogFaultKind::EntryGap { found, .. } if !single && found <= start.index.saturating_add(1) => {
+                covered_gap(of_fault(fault, &log), start.index)
+            }
+            _ => of_fault(fault, &log),
+        })
         .collect();
     let database = files.db_path().filter(|_| !single).map(|path| beside::read_database(path, database));
-    let start = beside::start_point(&log, files);
     if !single {
         findings
             .extend(beside::hold(&log, files, &start, database.as_ref()).into_iter().map(LogFinding::from));
@@ -127,6 +132,16 @@ fn judge(log: Log, files: &LogFiles, database: &OpenOptions) -> LogReport {
         verdicts: Vec::new(),
         supposes_snaps: false,
     }
+}
+
+/// Entries that are missing where no server reads: each starts from the snapshot at `start`, which has what they did. So is a
+/// log from which a repair had to leave an entry out.
+fn covered_gap(mut gap: LogFinding, start: u64) -> LogFinding {
+    gap.finding.severity = Severity::Warning;
+    gap.finding.message += &format!(
+        "; servers start from the snapshot at entry {start}, which covers what is missing, and need nothing before it"
+    );
+    gap
 }
 
 /// Whether what is wrong may well be right together with the segments before this one, which were not asked for.

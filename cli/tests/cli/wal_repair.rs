@@ -84,6 +84,13 @@ fn what_a_snapshot_covers_keeps_nobody_from_rejoining() {
     assert_eq!(held.code, 4, "{held:?}");
     assert!(held.stdout.contains("which servers start from, covers what was committed of them"), "{held:?}");
     assert!(!held.stderr.contains("rejoin"), "{held:?}");
+    let mended = room.run("wal repair node/data -o out --accept-loss");
+    assert_eq!(mended.code, 0, "{mended:?}");
+    let gap = room.run("wal verify out");
+    assert_eq!(gap.code, 3, "{gap:?}");
+    assert!(gap.stderr.contains("warning WAL-ENTRY-GAP") && !gap.stderr.contains("wal repair"), "{gap:?}");
+    assert!(gap.stderr.contains("which covers what is missing"), "{gap:?}");
+    assert_eq!(room.run("wal repair out").code, 0);
 }
 
 #[test]
