@@ -8,8 +8,8 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version,
-    wal_dump, wal_repair, wal_verify,
+    bbolt_info, completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status,
+    version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -51,6 +51,9 @@ pub(crate) enum Root {
     /// Looks into the .snap files beside a database
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Snap(Snap),
+    /// Looks into, checks and mends bbolt files of any kind, as the bbolt tool does
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Bbolt(Bbolt),
     Completion(completion::CompletionArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
@@ -77,6 +80,12 @@ pub(crate) enum Wal {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Snap {
     Dump(snap_dump::DumpArgs),
+}
+
+/// The commands under `bbolt`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bbolt {
+    Info(bbolt_info::InfoArgs),
 }
 
 /// Flags every command takes.

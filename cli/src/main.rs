@@ -13,6 +13,7 @@ mod output;
 mod owner;
 mod progress;
 mod shown;
+mod stream;
 mod url;
 mod values;
 mod verdict;

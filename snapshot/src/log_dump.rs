@@ -9,7 +9,6 @@ mod format;
 mod start;
 
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 
 use bbolt::Watch;
 use rayon::prelude::*;
@@ -20,7 +19,7 @@ use wal::{LogFault, LogFaultKind};
 pub use filter::{EntryTypes, Filter, UnknownType};
 pub use start::{Begin, Passed, Start, StartError};
 
-use crate::log_files::LogFiles;
+use crate::log_files::{LogFiles, progress};
 use crate::request::Style;
 use format::{Formatter, Place, Printed};
 
@@ -128,11 +127,7 @@ impl<'f> LogDump<'f> {
     /// [`DumpError::Interrupted`] only.
     pub fn read(files: &'f LogFiles, watch: &dyn Watch) -> Result<Self, DumpError> {
         watch.begin("reading", files.len_bytes());
-        let progress = |bytes| {
-            watch.advance(bytes);
-            if watch.interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let mut log = wal::log::read(files, &progress).map_err(|_| DumpError::Interrupted)?;
+        let mut log = wal::log::read(files, &progress(watch)).map_err(|_| DumpError::Interrupted)?;
         if files.is_single_segment() {
             log.faults.retain(|fault| !is_about_the_whole(fault));
         }

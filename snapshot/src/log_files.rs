@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -441,4 +442,12 @@ fn read_all(file: &File, len: usize) -> (Vec<u8>, Option<Unreadable>) {
         }
     }
     (bytes, None)
+}
+
+/// What tells `watch` of the bytes of a log that were dealt with, and hears from it whether to go on.
+pub(crate) fn progress(watch: &dyn Watch) -> impl Fn(u64) -> ControlFlow<()> + Sync + '_ {
+    move |bytes| {
+        watch.advance(bytes);
+        if watch.interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
 }

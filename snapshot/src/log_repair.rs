@@ -14,7 +14,6 @@ pub use lost_keys::{LostKeys, MOST_KEYS};
 pub use wal::repair::{Added, Change, Loss, MendedSegment, Plan, Refusal};
 
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bbolt::{OpenError as DbError, OpenOptions, Watch};
@@ -24,7 +23,7 @@ use wal::repair::{DbFacts, Facts, PlanError, Unlike, WriteError};
 use crate::copy::SpaceError;
 use crate::finding::Finding;
 use crate::integrity::Changed;
-use crate::log_files::{LogFiles, LogFilesError};
+use crate::log_files::{LogFiles, LogFilesError, progress};
 use crate::opened::{self, InputOptions, OpenError, Opened};
 use crate::replicate::ReplicateError;
 use crate::schema::Schema;
@@ -379,12 +378,4 @@ fn snapshots(snaps: &[SnapFile]) -> (Vec<(u64, u64)>, Vec<UnreadableSnap>) {
         }
     }
     (known, unreadable)
-}
-
-/// What tells `watch` of bytes.
-fn progress(watch: &dyn Watch) -> impl Fn(u64) -> ControlFlow<()> + Sync + '_ {
-    move |bytes| {
-        watch.advance(bytes);
-        if watch.interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
 }

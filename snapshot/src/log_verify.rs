@@ -8,15 +8,13 @@ mod beside;
 mod start;
 mod words;
 
-use std::ops::ControlFlow;
-
 use bbolt::{OpenOptions, Watch};
 use wal::fault::{LogFault, LogFaultKind};
 use wal::log::Interrupted;
 
 use crate::boot::Verdict;
 use crate::finding::{Finding, Severity};
-use crate::log_files::{LogFiles, LogFilesError};
+use crate::log_files::{LogFiles, LogFilesError, progress};
 
 pub use beside::{DatabaseFacts, StartPoint};
 pub use wal::fault::After;
@@ -92,11 +90,7 @@ pub fn verify(
     watch: &dyn Watch,
 ) -> Result<LogReport, LogFilesError> {
     watch.begin("verifying the log", files.len_bytes());
-    let progress = |bytes: u64| {
-        watch.advance(bytes);
-        if watch.interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let log = wal::log::read(files, &progress).map_err(|Interrupted| LogFilesError::Interrupted)?;
+    let log = wal::log::read(files, &progress(watch)).map_err(|Interrupted| LogFilesError::Interrupted)?;
     let mut report = judge(log, files, database);
     start::foretell(&mut report, files, watch)?;
     files.ensure_unchanged()?;

@@ -1,5 +1,6 @@
 //! One command, one file; here they are told apart and their outcome is shown.
 
+pub(crate) mod bbolt_info;
 pub(crate) mod completion;
 pub(crate) mod man;
 pub(crate) mod snap_dump;
@@ -12,7 +13,7 @@ pub(crate) mod wal_dump;
 pub(crate) mod wal_repair;
 pub(crate) mod wal_verify;
 
-use crate::args::{Cli, Root, Snap, Snapshot, Wal};
+use crate::args::{Bbolt, Cli, Root, Snap, Snapshot, Wal};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
@@ -63,6 +64,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Wal(Wal::Repair(args)) => wal_repair::run(args, &context),
         Root::Wal(Wal::Verify(args)) => wal_verify::run(&args, &context),
         Root::Snap(Snap::Dump(args)) => snap_dump::run(&args, &context),
+        Root::Bbolt(Bbolt::Info(args)) => bbolt_info::run(&args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),
         Root::Man(args) => man::run(&args),

@@ -7,8 +7,8 @@ use prost::Message as _;
 use wal::raftpb::{ConfChangeType, ConfState, Snapshot, SnapshotMetadata};
 use wal::snappb;
 
-use super::{Member as Parts, RepairError, progress};
-use crate::log_files::LogFiles;
+use super::{Member as Parts, RepairError};
+use crate::log_files::{LogFiles, progress};
 use crate::membership::Member;
 use crate::snap_files::{SnapFile, SnapKind};
 use crate::target::TargetVersion;

@@ -10,9 +10,9 @@ use wal::SEGMENT_SIZE_BYTES;
 use wal::repair::{Facts, Plan, WriteError};
 
 use super::new_snap::NewSnap;
-use super::{Member, RepairError, RepairOptions, RepairReport, progress};
+use super::{Member, RepairError, RepairOptions, RepairReport};
 use crate::copy;
-use crate::log_files::{self, LogFiles, LogOptions};
+use crate::log_files::{self, LogFiles, LogOptions, progress};
 use crate::overlay::Overlay;
 use crate::replicate::{ReplicateError, replicate};
 use crate::snap_files::{SnapFile, SnapKind};

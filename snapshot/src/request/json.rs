@@ -9,7 +9,7 @@ use std::io::Write;
 use super::message::{Message, enum_number};
 use super::print::{self, Sink, Style};
 use super::schema::{Field, Kind, Role};
-use super::text;
+use super::text::{self, quote_with};
 use super::wire::Item;
 
 /// Appends `message` to `out` as an object.
@@ -156,29 +156,12 @@ fn comma(out: &mut Vec<u8>) {
 }
 
 fn string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        let plain = rest
-            .iter()
-            .position(|byte| *byte < 0x20 || *byte == b'"' || *byte == b'\\')
-            .unwrap_or(rest.len());
-        let (run, after) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
-        out.extend_from_slice(run);
-        let Some((special, after)) = after.split_first() else { break };
-        match special {
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            other => {
-                let _ = write!(out, "\\u{other:04x}");
-            }
-        }
-        rest = after;
-    }
-    out.push(b'"');
+    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    let unicode = |byte: u8, out: &mut Vec<u8>| {
+        // Writing to memory does not fail.
+        let _ = write!(out, "\\u{byte:04x}");
+    };
+    quote_with(text.as_bytes(), is_plain, unicode, out);
 }
 
 fn hex(bytes: &[u8], out: &mut Vec<u8>) {

@@ -96,6 +96,20 @@ pub(super) fn enum_name(names: &[&'static str], number: i32) -> Option<&'static 
 
 /// Bytes in quotes.
 pub(super) fn quote(bytes: &[u8], out: &mut Vec<u8>) {
+    let octal = |byte: u8, out: &mut Vec<u8>| {
+        out.extend_from_slice(&[b'\\', b'0' + (byte >> 6), b'0' + ((byte >> 3) & 7), b'0' + (byte & 7)]);
+    };
+    quote_with(bytes, is_plain, octal, out);
+}
+
+/// Bytes in quotes: runs of what `is_plain` as they are, the escapes that C, Go and JSON share, and `escape` for the rest.
+/// Quotes and backslashes are not plain.
+pub(super) fn quote_with(
+    bytes: &[u8],
+    is_plain: impl Fn(u8) -> bool,
+    escape: impl Fn(u8, &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
     out.push(b'"');
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -109,10 +123,7 @@ pub(super) fn quote(bytes: &[u8], out: &mut Vec<u8>) {
             b'\t' => out.extend_from_slice(b"\\t"),
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
-            other => {
-                let octal = [b'\\', b'0' + (other >> 6), b'0' + ((other >> 3) & 7), b'0' + (other & 7)];
-                out.extend_from_slice(&octal);
-            }
+            other => escape(*other, out),
         }
         rest = after;
     }

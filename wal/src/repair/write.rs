@@ -6,11 +6,11 @@ use prost::Message;
 
 use super::survey::edited;
 use super::{Added, Facts, MendedSegment, Plan, PlanError, Progress, plan};
-use crate::crc;
+use crate::explain::holds;
 use crate::frame::{Found, LENGTH_WORD_BYTES, len_u64, read_frame};
 use crate::log::Segments;
 use crate::raftpb::{ConfState, walpb};
-use crate::record::{self, RawRecord, RecordType};
+use crate::record::{self, RecordType};
 use crate::write::{Log, SEGMENT_SIZE_BYTES};
 
 /// Records re-encoded are handed over when so many bytes are gathered.
@@ -61,15 +61,6 @@ pub enum Unlike {
         /// As planned.
         expected: String,
     },
-}
-
-/// Whether a record's CRC is right behind a rolling CRC.
-fn holds(raw: &RawRecord<'_>, chain: u32) -> bool {
-    if raw.type_number == RecordType::Crc.number() {
-        raw.crc == chain
-    } else {
-        crc::update(chain, raw.data) == raw.crc
-    }
 }
 
 /// Writes the segments of a planned log, one after the other, to what `make` makes for each name. The last is as long as
