@@ -77,7 +77,7 @@ pub fn scan(bytes: &[u8]) -> Scan<'_> {
     Scan {
         bytes,
         position: 0,
-        before: 0,
+        before: None,
         before_end: 0,
         number: 0,
         chain: Chain::At(0),
@@ -105,8 +105,10 @@ enum Chain {
 pub struct Scan<'a> {
     bytes: &'a [u8],
     position: usize,
-    /// Where the frame before begins, and where it would end if it were padded as it should be.
-    before: usize,
+    /// Where the frame before begins, unless it was mended already: a frame is explained once, or two ends of it could be
+    /// gone back to in turn for ever.
+    before: Option<usize>,
+    /// Where the frame before would end if it were padded as it should be.
     before_end: usize,
     number: u64,
     chain: Chain,
@@ -183,10 +185,10 @@ impl<'a> Scan<'a> {
 
     fn explain(&mut self) -> Option<Explained> {
         match self.chain {
-            Chain::At(chain) => {
-                explain_before(self.bytes, self.before, self.position, chain, &mut self.budget)
-                    .or_else(|| explain(self.bytes, self.position, chain, &mut self.budget))
-            }
+            Chain::At(chain) => self
+                .before
+                .and_then(|before| explain_before(self.bytes, before, self.position, chain, &mut self.budget))
+                .or_else(|| explain(self.bytes, self.position, chain, &mut self.budget)),
             Chain::Lost(_) => None,
         }
     }
@@ -224,7 +226,11 @@ impl<'a> Scan<'a> {
         };
         let fault = Fault { record: self.number, offset, kind };
         self.number += 1;
-        self.passed(frame.record.len());
+        if explained.is_some() {
+            self.mended(end)
+        } else {
+            self.passed(frame.record.len())
+        }
         self.position = end;
         let bit_flip = explained.map(|explained| explained.bit_flip);
         Item::Fault(Broken { fault, record: Some(record), bit_flip, end: Some(self.offset()) })
@@ -238,6 +244,7 @@ impl<'a> Scan<'a> {
         let mut broken = Broken { fault, record: None, bit_flip: None, end: None };
         if let Some(explained) = self.explain() {
             self.chain = Chain::At(explained.crc);
+            self.mended(explained.end);
             self.position = explained.end;
             broken.bit_flip = Some(explained.bit_flip);
             broken.end = Some(self.offset());
@@ -274,6 +281,7 @@ impl<'a> Scan<'a> {
         if let Some(explained) = self.explain() {
             self.number += 1;
             self.chain = Chain::At(explained.crc);
+            self.mended(explained.end);
             self.skip(explained.end, Some(explained.bit_flip));
         } else {
             // The first byte that is not zero lies in the first frame, if there is one.
@@ -292,8 +300,14 @@ impl<'a> Scan<'a> {
 
     /// A frame at the position, with a record of `len` bytes, will be passed.
     fn passed(&mut self, len: usize) {
-        self.before = self.position;
+        self.before = Some(self.position);
         self.before_end = self.position + LENGTH_WORD_BYTES + len.next_multiple_of(8);
+    }
+
+    /// What lies before `end` was mended.
+    fn mended(&mut self, end: usize) {
+        self.before = None;
+        self.before_end = end;
     }
 
     /// Where the search for a record begins that has no place nearer than `distance`. Where the padding of the frame before
