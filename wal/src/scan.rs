@@ -227,9 +227,9 @@ impl<'a> Scan<'a> {
         let fault = Fault { record: self.number, offset, kind };
         self.number += 1;
         if explained.is_some() {
-            self.mended(end)
+            self.mended(end);
         } else {
-            self.passed(frame.record.len())
+            self.passed(frame.record.len());
         }
         self.position = end;
         let bit_flip = explained.map(|explained| explained.bit_flip);
