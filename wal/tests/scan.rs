@@ -233,5 +233,5 @@ fn two_bits_that_lead_to_each_other_are_not_followed_for_ever() {
     bytes[23] = 0x84;
     bytes[24..27].copy_from_slice(&[8, 4, 16]);
     bytes[41] = 4;
-    assert!(wal::scan::scan(&bytes).take(100).count() < 10);
+    assert!(scan(&bytes).take(100).count() < 10);
 }
