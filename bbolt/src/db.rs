@@ -244,7 +244,7 @@ impl<S: Source> Db<S> {
     }
 }
 
-fn read_meta<S: Source>(source: &S, offset: u64) -> Result<Meta, MetaFault> {
+pub(crate) fn read_meta<S: Source>(source: &S, offset: u64) -> Result<Meta, MetaFault> {
     match source.bytes(offset, META_PAGE_BYTES) {
         Ok(bytes) => Meta::parse(&bytes),
         Err(SourceError::OutOfRange { .. }) => Err(MetaFault::Missing),
@@ -253,7 +253,7 @@ fn read_meta<S: Source>(source: &S, offset: u64) -> Result<Meta, MetaFault> {
 }
 
 /// Looks for a meta 1 at every possible page size; also returns the most telling fault met on the way.
-fn search_meta1<S: Source>(source: &S) -> (Option<Meta>, MetaFault) {
+pub(crate) fn search_meta1<S: Source>(source: &S) -> (Option<Meta>, MetaFault) {
     let mut best_fault = MetaFault::Missing;
     for doubling in 0..=PAGE_SIZE_DOUBLINGS {
         let offset = SMALLEST_PAGE_BYTES << doubling;
