@@ -440,6 +440,8 @@ pub struct Plan {
     pub new_snapshot: Option<(u64, u64)>,
     /// Length of what is read to write it, in bytes.
     pub source_bytes: u64,
+    /// No later vote than the last hard state's can have been lost.
+    pub vote_known: bool,
 }
 
 impl Plan {
@@ -449,16 +451,18 @@ impl Plan {
         self.changes.is_empty() && self.losses.is_empty()
     }
 
-    /// The log ends before entries that were acknowledged, or may have been: the member must not go back to its peers.
+    /// The log ends before entries that were acknowledged, or may have been, or a vote may be lost: the member must not go
+    /// back to its peers.
     #[must_use]
     pub fn forgets(&self) -> bool {
         // What a snapshot covers that servers start from is asked of nobody any more.
-        self.losses.iter().any(|loss| {
-            !matches!(
-                loss,
-                Loss::Passed { .. } | Loss::Claimed { .. } | Loss::Missing { covered: Some(_), .. }
-            )
-        })
+        !self.vote_known
+            || self.losses.iter().any(|loss| {
+                !matches!(
+                    loss,
+                    Loss::Passed { .. } | Loss::Claimed { .. } | Loss::Missing { covered: Some(_), .. }
+                )
+            })
     }
 }
 

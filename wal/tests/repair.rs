@@ -340,3 +340,42 @@ fn a_bit_in_the_crc_of_a_head_is_turned_back() {
         }
     }
 }
+
+/// A log whose second hard state, the vote of term 3, cannot be read, though what follows it can. `again` says whether a
+/// later one says it too.
+fn with_a_lost_vote(again: bool) -> Files {
+    let mut writer = LogWriter::new(Metadata { node_id: Some(7), cluster_id: Some(9) });
+    let state = |term: u64, vote: u64, commit: u64| {
+        HardState { term: Some(term), vote: Some(vote), commit: Some(commit) }.encode_to_vec()
+    };
+    let first = [entry(1, 2), entry(2, 2)];
+    writer.save(first.iter().map(Vec::as_slice), Some(&state(2, 7, 2))).unwrap();
+    writer.save([], Some(&state(3, 5, 2))).unwrap();
+    let last = again.then(|| state(3, 5, 3));
+    writer.save([entry(3, 3).as_slice()], last.as_deref()).unwrap();
+    let name = writer.segment_name();
+    let mut file = Vec::new();
+    writer.flush(&mut file).unwrap();
+    file.resize(file.len() + 4096, 0);
+    let lost = read_segment(&file)
+        .map(Result::unwrap)
+        .filter(|record| matches!(record.payload(), Ok(Payload::State(_))))
+        .nth(1)
+        .unwrap();
+    let end = usize::try_from(lost.offset).unwrap() + 8 + lost.raw.len();
+    let data = end - lost.data.len()..end;
+    for byte in &mut file[data] {
+        *byte ^= 0x55;
+    }
+    vec![(name, file)]
+}
+
+#[test]
+fn a_member_whose_last_vote_is_lost_must_not_rejoin() {
+    let (plan, _) = mend(&with_a_lost_vote(false), &Facts::default()).unwrap();
+    assert!(plan.losses.iter().any(|loss| matches!(loss, Loss::Passed { .. })), "{plan:#?}");
+    assert!(plan.forgets(), "{plan:#?}");
+    let (plan, _) = mend(&with_a_lost_vote(true), &Facts::default()).unwrap();
+    assert!(plan.losses.iter().any(|loss| matches!(loss, Loss::Passed { .. })), "{plan:#?}");
+    assert!(!plan.forgets(), "{plan:#?}");
+}

@@ -64,6 +64,8 @@ pub(super) struct Joined {
     /// What hard states that stay said, and whether `last` is the last of them.
     pub(super) states: Seen,
     pub(super) last_state_known: bool,
+    /// No hard state that came after all that stay can be among what is lost: the last vote is known.
+    pub(super) vote_known: bool,
     /// Snapshot records that stay.
     pub(super) snapshots: Vec<(u64, u64)>,
     /// The last file's records end in a write that did not reach the disk.
@@ -166,7 +168,7 @@ pub(super) fn join(files: &[File], covered: Option<u64>) -> Joined {
     let mut joiner = Joiner {
         files,
         covered,
-        out: Joined { last_state_known: true, ..Joined::default() },
+        out: Joined { last_state_known: true, vote_known: true, ..Joined::default() },
         chain: None,
         open: None,
         snapshot_indexes: HashSet::new(),
@@ -231,6 +233,7 @@ impl Joiner<'_> {
 
     /// A break, at what lies before a span or between two segments.
     fn begin_loss(&mut self, at: usize, between: &Break, from: u64, is_between_segments: bool) {
+        self.out.vote_known = false;
         let skipped = between.skipped.iter().map(|skipped| skipped.offset).min();
         let offset = between.faults.iter().map(|fault| fault.offset).chain(skipped).min();
         self.open = Some(Lost {
@@ -331,6 +334,7 @@ impl Joiner<'_> {
                 self.keep(at, span, from, run.from, chained);
                 self.out.states.commit = self.out.states.commit.max(run.commit_before);
                 self.out.last_state_known = false;
+                self.out.vote_known = false;
                 self.open = Some(Lost {
                     file: at,
                     offset: run.from,
@@ -350,6 +354,8 @@ impl Joiner<'_> {
         }
         self.keep(at, span, from, span.to, chained);
         self.out.states = self.out.states.and(&span.states);
+        // Every hard state says all of it. Of a part of a span nobody knows whether the last one is in it.
+        self.out.vote_known |= from == span.from && span.states.last.is_some();
         self.chain = Some(span.crc);
         None
     }

@@ -83,6 +83,7 @@ pub(super) fn outcome(ordered: &Ordered, facts: &Facts, edits: Vec<Edit>) -> Res
         start: end.start,
         new_snapshot: end.new_snapshot,
         source_bytes,
+        vote_known: end.joined.vote_known,
     })
 }
 
