@@ -6,6 +6,8 @@
 #   etcd-3.5.new/  etcd, etcdctl, etcdutl   Debian trixie, else sid; VERSION says which it is
 #   judge/         judge                    built from testdata/judge on Debian bookworm's bbolt 1.3.6
 #   go/            the Go compiler and libraries for it, Debian bookworm: golang-1.19-*, golang-*-dev
+#   bbolt/         bbolt                    built from the source of Debian sid's golang-github-coreos-bbolt (1.4.3);
+#                                           its compiler, trixie's golang-1.24-*, is not kept
 # Needs apt-get, dpkg-deb and python3 with pip; root only where strace is missing. Nothing else is installed
 # into the system: packages are downloaded and unpacked. A directory whose programs answer is left as it is.
 set -euo pipefail
@@ -20,7 +22,7 @@ trap 'rm -rf "$work"' EXIT
 say() { printf 'install-oracles: %s\n' "$*"; }
 die() { printf 'install-oracles: %s\n' "$*" >&2; exit 1; }
 
-for needed in apt-get dpkg-deb python3; do
+for needed in apt-get dpkg-deb python3 tar; do
     command -v "$needed" >/dev/null || die "needs $needed"
 done
 python3 -m pip --version >/dev/null 2>&1 || die "needs python3-pip"
@@ -97,17 +99,16 @@ debian_mirror() {
     done | sed -n 1p
 }
 
-# Downloads and unpacks packages of one Debian suite with an apt state of our own.
-from_debian() { # SUITE TO PACKAGE...
-    local suite=$1 to=$2 mirror key apt
+# Runs one apt-get command in $apt/got, with the lists of one Debian suite in an apt state of our own, $apt.
+with_apt() { # deb|deb-src SUITE COMMAND...
+    local kind=$1 suite=$2 mirror key
     shift 2
     read -r mirror key <<<"$(debian_mirror)" || true
     [ -n "${mirror:-}" ] || die "no Debian entry in /etc/apt/sources.list or sources.list.d"
     [ -n "${key:-}" ] || key=/usr/share/keyrings/debian-archive-keyring.gpg
-    apt=$work/apt-$suite
-    rm -rf "$apt/debs"
-    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs" "$to"
-    printf 'deb [signed-by=%s] %s %s main\n' "$key" "$mirror" "$suite" >"$apt/sources.list"
+    rm -rf "$apt/got"
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/got"
+    printf '%s [signed-by=%s] %s %s main\n' "$kind" "$key" "$mirror" "$suite" >"$apt/sources.list"
     local options=(
         -o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
         -o "Dir::State::lists=$apt/lists" -o Dir::State::status=/dev/null
@@ -117,11 +118,27 @@ from_debian() { # SUITE TO PACKAGE...
         -o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false
     )
     apt-get -q "${options[@]}" update >"$apt/log" 2>&1 || { cat "$apt/log" >&2; return 1; }
-    (cd "$apt/debs" && apt-get -q "${options[@]}" download "$@") >>"$apt/log" 2>&1 || { cat "$apt/log" >&2; return 1; }
-    local deb
-    for deb in "$apt"/debs/*.deb; do
+    (cd "$apt/got" && apt-get -q "${options[@]}" "$@") >>"$apt/log" 2>&1 || { cat "$apt/log" >&2; return 1; }
+}
+
+# Downloads and unpacks packages of one Debian suite.
+from_debian() { # SUITE TO PACKAGE...
+    local suite=$1 to=$2 apt deb
+    shift 2
+    apt=$work/apt-$suite
+    with_apt deb "$suite" download "$@" || return
+    mkdir -p "$to"
+    for deb in "$apt"/got/*.deb; do
         dpkg-deb -x "$deb" "$to"
     done
+}
+
+# Downloads the source package of one Debian suite and unpacks what its authors released, without Debian's patches.
+source_from_debian() { # SUITE TO PACKAGE
+    local suite=$1 to=$2 package=$3 apt=$work/apt-$1-src
+    with_apt deb-src "$suite" source --download-only "$package" || return
+    mkdir -p "$to"
+    tar -xf "$apt"/got/*.orig.tar.* -C "$to" --strip-components=1
 }
 
 install_3_4_23() {
@@ -154,7 +171,7 @@ install_go() {
     local version
     from_debian bookworm "$work/go" \
         golang-1.19-go golang-1.19-src golang-github-coreos-bbolt-dev golang-golang-x-sys-dev
-    version=$(dpkg-deb -f "$work"/apt-bookworm/debs/golang-github-coreos-bbolt-dev_*.deb Version)
+    version=$(dpkg-deb -f "$work"/apt-bookworm/got/golang-github-coreos-bbolt-dev_*.deb Version)
     printf '%s\n' "$version" >"$work/go/BBOLT"
     rm -rf "$tools/go"
     mv "$work/go" "$tools/go"
@@ -193,6 +210,53 @@ ensure_judge() {
     say "judge: $have"
 }
 
+# The version that DIR's bbolt prints; fails unless it starts.
+bbolt_of() { # DIR
+    local version
+    version=$("$1/bbolt" version 2>/dev/null) || return 1
+    sed -n 's/^bbolt Version: //p' <<<"$version" | grep .
+}
+
+# Debian's package of the library leaves the command out, so it is built from the package's source, with the libraries
+# of the same suite. Nothing of the build is kept: the compiler alone takes 280 MB.
+build_bbolt() {
+    local suite go=$work/bbolt-build have
+    for suite in sid testing; do
+        rm -rf "$go"
+        if from_debian "$suite" "$go/libraries" golang-github-spf13-cobra-dev golang-github-spf13-pflag-dev \
+            golang-golang-x-sys-dev golang-golang-x-sync-dev &&
+            source_from_debian "$suite" "$go/own/src/go.etcd.io/bbolt" golang-github-coreos-bbolt; then
+            break
+        fi
+        say "suite $suite cannot be had"
+    done
+    [ -d "$go/own/src/go.etcd.io/bbolt/cmd/bbolt" ] || die "no source of bbolt's command can be reached"
+    from_debian trixie "$go/compiler" golang-1.24-go golang-1.24-src
+    mkdir -p "$work/bbolt"
+    # No network is used: GOPATH holds all it imports.
+    (cd "$go/own/src/go.etcd.io/bbolt/cmd/bbolt" && env -i PATH="$PATH" HOME="$work" GOENV=off GOFLAGS=-trimpath \
+        CGO_ENABLED=0 GO111MODULE=off GOROOT="$go/compiler/usr/lib/go-1.24" \
+        GOPATH="$go/own:$go/libraries/usr/share/gocode" GOCACHE="$go/cache" \
+        "$go/compiler/usr/lib/go-1.24/bin/go" build -ldflags='-s -w' -o "$work/bbolt/bbolt" .)
+    have=$(bbolt_of "$work/bbolt") || die "bbolt: it was built and does not start"
+    printf '%s\n' "$have" >"$work/bbolt/VERSION"
+    rm -rf "$go" "${tools:?}/bbolt"
+    mv "$work/bbolt" "$tools/bbolt"
+}
+
+ensure_bbolt() {
+    local have
+    if have=$(bbolt_of "$tools/bbolt") && [ "$have" = "$(cat "$tools/bbolt/VERSION" 2>/dev/null)" ]; then
+        say "bbolt: $have, already there"
+        return
+    fi
+    build_bbolt
+    have=$(bbolt_of "$tools/bbolt")
+    # What differs between these two minors is told apart in cli/tests/oracle_bbolt.rs.
+    [[ $have == 1.[45].* ]] || die "bbolt: expected version 1.4 or 1.5, the package brought $have"
+    say "bbolt: $have"
+}
+
 ensure() { # NAME VERSION-PATTERN INSTALLER PROGRAM...
     local name=$1 pattern=$2 installer=$3 have
     shift 3
@@ -209,3 +273,4 @@ ensure etcd-3.4.23 '3.4.23' install_3_4_23 etcd etcdctl
 ensure etcd-3.5.1 '3.5.1' install_3_5_1 etcd etcdctl etcdutl
 ensure etcd-3.5.new '3.5.[1-9]?*' install_3_5_new etcd etcdctl etcdutl
 ensure_judge
+ensure_bbolt

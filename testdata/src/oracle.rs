@@ -13,6 +13,7 @@
 //! A test that uses this is named `oracle_*` (or lives in a test binary of that name) and is
 //! `#[ignore = "needs real etcd: scripts/test.sh runs it"]`.
 
+mod bbolt;
 mod client;
 mod cluster;
 mod judge;
@@ -20,6 +21,7 @@ mod ports;
 mod server;
 mod tools;
 
+pub use bbolt::Bbolt;
 pub use client::{Client, HashKv, Member, Range, Status};
 pub use cluster::Cluster;
 pub use judge::{Digest, Judge, Sight, Verdict};
