@@ -36,6 +36,11 @@ pub enum Lock {
         /// How long to wait for it.
         timeout: Option<Duration>,
     },
+    /// An exclusive `flock`, as a server takes it: for whoever puts another file in this one's place.
+    Exclusive {
+        /// How long to wait for it; `None` waits for ever.
+        timeout: Option<Duration>,
+    },
 }
 
 /// How to open a file.
@@ -155,7 +160,7 @@ impl Source for FileSource {
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Db<FileSource>, FileError> {
     let io_error = |source| FileError::Io { path: path.to_owned(), source };
     let file = open_read_only(path).map_err(io_error)?;
-    lock_shared(&file, path, options.lock, &())?;
+    take_lock(&file, path, options.lock, &())?;
     let source = FileSource::new(file, path, options.io).map_err(io_error)?;
     Db::from_source(source).map_err(|source| FileError::Open { path: path.to_owned(), source })
 }
@@ -180,16 +185,20 @@ pub fn open_read_only(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes the shared lock on `file` as `lock` asks; it lasts as long as the file stays open.
+/// Takes the lock on `file` that `lock` asks for; it lasts as long as the file stays open.
 ///
 /// # Errors
 /// When the lock is still held at the end of the timeout, the user asked to stop, or the file system has no locks.
-pub fn lock_shared(file: &File, path: &Path, lock: Lock, watch: &dyn Watch) -> Result<(), FileError> {
-    let Lock::Shared { timeout } = lock else { return Ok(()) };
+pub fn take_lock(file: &File, path: &Path, lock: Lock, watch: &dyn Watch) -> Result<(), FileError> {
+    let (timeout, operation) = match lock {
+        Lock::None => return Ok(()),
+        Lock::Shared { timeout } => (timeout, FlockOperation::NonBlockingLockShared),
+        Lock::Exclusive { timeout } => (timeout, FlockOperation::NonBlockingLockExclusive),
+    };
     let start = Instant::now();
     let mut told = false;
     loop {
-        match flock(file, FlockOperation::NonBlockingLockShared) {
+        match flock(file, operation) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             Err(errno) => {

@@ -4,7 +4,7 @@
 //! bucket is a B+tree of branch and leaf pages. [`Db`] opens such a file from any [`Source`] of bytes (a map, `pread`,
 //! a slice), picks the meta and hands out validated [`Node`] views; [`Bucket`], [`Cursor`] and [`LeafRange`] walk
 //! keys in order; [`check`](check::check) finds every broken invariant; [`build`] writes a fresh file from sorted
-//! pairs, and [`graft`] edits a copy in a handful of pages.
+//! pairs, [`rebuild`](mod@rebuild) one from another file, and [`graft`] edits a copy in a handful of pages.
 //!
 //! Nothing here knows etcd. No content of a file makes this crate panic, loop, recurse without bound or allocate
 //! more than the file's own size justifies; damage is a [`Fault`] with a page and a byte span.
@@ -24,6 +24,7 @@ pub mod meta;
 pub mod page;
 pub mod page_file;
 pub mod range;
+pub mod rebuild;
 pub mod source;
 mod tree;
 pub mod watch;
@@ -41,5 +42,6 @@ pub use meta::{Meta, MetaFault};
 pub use page::{Node, NodeKind, PageHeader, PageId};
 pub use page_file::{PageFile, PageFileError};
 pub use range::LeafRange;
+pub use rebuild::{Content, RebuildError, RebuildOptions, Rebuilt, rebuild};
 pub use source::{Source, SourceError};
 pub use watch::{Unmetered, Watch};

@@ -207,7 +207,7 @@ fn contents<S: Source>(db: &Db<S>) -> Result<Contents, Fault> {
 }
 
 /// Sets the checksum of the meta at the start, and of one at every place where a second may be.
-fn repair_metas(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn repair_metas(bytes: &[u8]) -> Vec<u8> {
     let mut file = bytes.to_vec();
     for start in std::iter::once(0).chain((0..=14).map(|doubling| 1024usize << doubling)) {
         let Some(page) = file.get_mut(start..).filter(|page| page.len() as u64 >= META_PAGE_BYTES) else {

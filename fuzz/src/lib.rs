@@ -11,6 +11,7 @@
 mod build;
 mod db;
 mod packed;
+mod rebuild;
 mod request;
 mod text;
 mod wal;
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("graft", db::graft),
     ("build_round_trip", build::round_trip),
     ("graft_after_build", build::graft_after),
+    ("rebuild", rebuild::any),
     ("packed_input", packed::input),
     ("v2_store", text::v2_store),
     ("member_json", text::member),

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bbolt::file::{FileError, lock_shared, open_read_only};
+use bbolt::file::{FileError, open_read_only, take_lock};
 use bbolt::{FileSource, Io, Lock, Source, Watch};
 use wal::directory::{self, Listing, SegmentName};
 use wal::log::{Piece, Segments, Unreadable};
@@ -264,7 +264,7 @@ fn open_segment(path: &Path, options: &LogOptions, watch: &dyn Watch) -> Result<
     if !meta.is_file() {
         return Ok(Opened::Refused("not a regular file".to_owned()));
     }
-    lock_shared(&file, path, options.lock, watch).map_err(|error| match error {
+    take_lock(&file, path, options.lock, watch).map_err(|error| match error {
         FileError::Locked { path, waited } => LogFilesError::Locked { path, waited },
         FileError::Interrupted => LogFilesError::Interrupted,
         FileError::Io { path, source } => LogFilesError::Io { path, source },

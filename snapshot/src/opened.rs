@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use bbolt::file::{FileError, lock_shared};
+use bbolt::file::{FileError, take_lock};
 use bbolt::{Db, FileSource, OpenError as DbError, OpenOptions, Watch};
 
 use crate::datadir::{Kind, LocateError, Located, locate};
@@ -159,7 +159,7 @@ pub fn open(path: &Path, options: &InputOptions, watch: &dyn Watch) -> Result<Op
     let input = input::open(&located.db, &unpacking, watch)?;
     let mut notes = Vec::new();
     if input.container == Container::Plain {
-        lock_shared(&input.file, &located.db, options.open.lock, watch)?;
+        take_lock(&input.file, &located.db, options.open.lock, watch)?;
     } else {
         notes.push(format!("{}: {} in {}", path.display(), input.description(), unpacking.tmp_dir.display()));
     }
