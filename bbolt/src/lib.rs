@@ -26,6 +26,7 @@ pub mod page_file;
 pub mod range;
 pub mod rebuild;
 pub mod source;
+pub mod surgery;
 mod tree;
 pub mod watch;
 

@@ -8,7 +8,7 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    bbolt_info, completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status,
+    bbolt_info, bbolt_surgery, completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status,
     version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
@@ -86,6 +86,9 @@ pub(crate) enum Snap {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bbolt {
     Info(bbolt_info::InfoArgs),
+    /// Edits single pages, always in a copy, which is checked
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Surgery(Box<bbolt_surgery::Surgery>),
 }
 
 /// Flags every command takes.

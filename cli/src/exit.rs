@@ -11,6 +11,7 @@ use snapshot::opened::OpenError;
 use snapshot::restore::RestoreError;
 use snapshot::save::SaveError;
 use snapshot::status::StatusError;
+use snapshot::surgery::SurgeryError;
 
 use crate::outcome;
 
@@ -69,7 +70,16 @@ macro_rules! failure_from {
     )*};
 }
 
-failure_from!(OpenError, StatusError, SaveError, HashError, RestoreError, LogFilesError, RepairError);
+failure_from!(
+    OpenError,
+    StatusError,
+    SaveError,
+    HashError,
+    RestoreError,
+    LogFilesError,
+    RepairError,
+    SurgeryError
+);
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.
 pub(crate) fn usage(error: &ClapError) -> u8 {

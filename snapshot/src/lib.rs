@@ -38,5 +38,6 @@ pub mod snap_files;
 pub mod stage;
 pub mod status;
 pub mod structure;
+pub mod surgery;
 pub mod target;
 pub mod v2store;

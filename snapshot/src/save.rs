@@ -284,7 +284,8 @@ pub(crate) fn write(
     Ok(Written { image_bytes, digest })
 }
 
-fn not_written(error: ReplicateError, input: &Opened, output: &Path) -> SaveError {
+/// What it means to the user that `output` could not be made from `input`.
+pub(crate) fn not_written(error: ReplicateError, input: &Opened, output: &Path) -> SaveError {
     let path = output.to_owned();
     match error {
         ReplicateError::Interrupted => SaveError::Interrupted,

@@ -1,6 +1,8 @@
 //! One command, one file; here they are told apart and their outcome is shown.
 
 pub(crate) mod bbolt_info;
+pub(crate) mod bbolt_surgery;
+pub(crate) mod bbolt_surgery_validate;
 pub(crate) mod completion;
 pub(crate) mod man;
 pub(crate) mod snap_dump;
@@ -65,6 +67,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Wal(Wal::Verify(args)) => wal_verify::run(&args, &context),
         Root::Snap(Snap::Dump(args)) => snap_dump::run(&args, &context),
         Root::Bbolt(Bbolt::Info(args)) => bbolt_info::run(&args, &context),
+        Root::Bbolt(Bbolt::Surgery(args)) => bbolt_surgery::run(*args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),
         Root::Man(args) => man::run(&args),
