@@ -261,7 +261,9 @@ pub enum Warning {
         of_file: u32,
     },
     /// Pages changed hands, and a freelist is kept that knows nothing of it.
-    #[error("the freelist that the file keeps does not know of this: 'surgery freelist abandon' does away with it")]
+    #[error(
+        "the freelist that the file keeps does not know of this: 'surgery freelist abandon' does away with it"
+    )]
     FreelistStale,
     /// Pages went out of use.
     #[error("{}", abandoned(.pages, *.is_branch))]
@@ -404,7 +406,9 @@ pub enum SurgeryError {
         page: PageId,
     },
     /// The page has no elements to clear.
-    #[error("page {page} has flags {flags:#06x}: only a branch (0x0001) or a leaf (0x0002) has elements to clear")]
+    #[error(
+        "page {page} has flags {flags:#06x}: only a branch (0x0001) or a leaf (0x0002) has elements to clear"
+    )]
     NotATreePage {
         /// The page.
         page: PageId,
@@ -424,7 +428,9 @@ pub enum SurgeryError {
         end: u32,
     },
     /// The range is empty or turned around.
-    #[error("the first element to clear, {start}, has to be smaller than the end, {end}, which is not cleared itself")]
+    #[error(
+        "the first element to clear, {start}, has to be smaller than the end, {end}, which is not cleared itself"
+    )]
     EmptyRange {
         /// The first to clear.
         start: u32,
@@ -432,7 +438,9 @@ pub enum SurgeryError {
         end: u32,
     },
     /// What stays does not fit, since elements share bytes.
-    #[error("the elements of page {page} that stay need {needed_bytes} bytes, more than its {page_bytes}: they share some")]
+    #[error(
+        "the elements of page {page} that stay need {needed_bytes} bytes, more than its {page_bytes}: they share some"
+    )]
     DoesNotFit {
         /// The page.
         page: PageId,

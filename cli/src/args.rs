@@ -8,8 +8,8 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    bbolt_info, bbolt_surgery, completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status,
-    version, wal_dump, wal_repair, wal_verify,
+    bbolt_info, bbolt_surgery, completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save,
+    snapshot_status, version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;

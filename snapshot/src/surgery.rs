@@ -159,11 +159,8 @@ pub fn operate(
     let patches = edit.writes().iter().map(|write| (write.offset, write.bytes.as_slice()));
     let overlay = Overlay::new(source, len_bytes, patches);
     copy::ensure_space(output, len_bytes).map_err(SaveError::from)?;
-    let after = if options.dry_run {
-        examine(&overlay, watch)?
-    } else {
-        write(input, &overlay, options, watch)?
-    };
+    let after =
+        if options.dry_run { examine(&overlay, watch)? } else { write(input, &overlay, options, watch)? };
     let new = those_not_in(&after, &before);
     Ok(SurgeryReport { edit, before, after, new, hash_dropped, len_bytes })
 }

@@ -74,11 +74,8 @@ pub fn clear_page_elements<S: Source>(
     if past > count {
         return Err(range_error());
     }
-    let (after, bytes) = if past == count {
-        cut(file, header, first)?
-    } else {
-        close_gap(file, header, first..past)?
-    };
+    let (after, bytes) =
+        if past == count { cut(file, header, first)? } else { close_gap(file, header, first..past)? };
     let is_branch = flags == FLAG_BRANCH;
     if after.overflow != header.overflow || is_branch {
         let ends = [after.overflow, header.overflow].map(|pages| page.0.saturating_add(u64::from(pages)));
@@ -194,11 +191,8 @@ impl Element {
             let word = table.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
             u64::from(u32::from_le_bytes(word))
         };
-        let (position, key_bytes, value_bytes) = if header.flags == FLAG_BRANCH {
-            (word(0), word(4), 0)
-        } else {
-            (word(4), word(8), word(12))
-        };
+        let (position, key_bytes, value_bytes) =
+            if header.flags == FLAG_BRANCH { (word(0), word(4), 0) } else { (word(4), word(8), word(12)) };
         let fault = |kind| {
             let offset = file.offset_of(id).saturating_add(at as u64);
             Fault { page: id, span: Span { offset, len: ELEMENT_BYTES as u64 }, kind }

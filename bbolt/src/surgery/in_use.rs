@@ -174,7 +174,8 @@ impl InUse {
             return;
         }
         self.heads.insert(id);
-        let overflow = file.whole(id).ok().and_then(|bytes| PageHeader::parse(&bytes)).map_or(0, |h| h.overflow);
+        let overflow =
+            file.whole(id).ok().and_then(|bytes| PageHeader::parse(&bytes)).map_or(0, |h| h.overflow);
         for page in (1..=u64::from(overflow)).map(|n| PageId(id.0.saturating_add(n))) {
             self.overflow.insert(page);
         }

@@ -39,7 +39,8 @@ fn replace_broken<S: Source>(
     fault: &MetaFault,
 ) -> Result<Edit, SurgeryError> {
     let bytes = file.first(PageId(other))?;
-    let is_meta = PageHeader::parse(&bytes).is_some_and(|header| header.id == other && header.flags == FLAG_META);
+    let is_meta =
+        PageHeader::parse(&bytes).is_some_and(|header| header.id == other && header.flags == FLAG_META);
     let txid = word(&bytes, TXID_AT).filter(|_| is_meta).unwrap_or_default();
     if txid > valid.txid {
         copy_meta(file, active, other)
@@ -181,7 +182,8 @@ fn warn_of_standing<S: Source>(file: &PageFile<S>, slot: u64, bytes: &[u8], edit
 
 /// Sets the checksum of a meta page.
 pub(super) fn sum(page: &mut [u8]) {
-    let Some((body, rest)) = page.get_mut(HEADER_BYTES..).and_then(|meta| meta.split_at_mut_checked(SUMMED_BYTES))
+    let Some((body, rest)) =
+        page.get_mut(HEADER_BYTES..).and_then(|meta| meta.split_at_mut_checked(SUMMED_BYTES))
     else {
         return;
     };

@@ -244,7 +244,9 @@ fn indices(from: i64, to: i64) -> Result<(u32, Option<u32>), Failure> {
     let end = match to {
         -1 => None,
         to => Some(u32::try_from(to).map_err(|_| {
-            Failure::usage(format!("--to-index {to}: elements are counted from 0, and -1 is the end of the page"))
+            Failure::usage(format!(
+                "--to-index {to}: elements are counted from 0, and -1 is the end of the page"
+            ))
         })?),
     };
     Ok((start, end))
@@ -319,7 +321,11 @@ fn story(report: &SurgeryReport) -> Vec<Note> {
     let mut notes = Vec::new();
     for change in report.edit.changes() {
         if change.before == change.after {
-            notes.push(Note::Prose(format!("page {} stays:  {}", change.page, shown(&change.before.to_string()))));
+            notes.push(Note::Prose(format!(
+                "page {} stays:  {}",
+                change.page,
+                shown(&change.before.to_string())
+            )));
         } else {
             notes.push(Note::Verbatim(shown_lines(&change.to_string())));
         }
@@ -393,7 +399,8 @@ fn to_json(report: &SurgeryReport, options: &SurgeryOptions) -> Value {
             "changed": change.before != change.after,
         })
     };
-    let write = |write: &bbolt::surgery::Write| json!({ "offset": write.offset, "length": write.bytes.len() });
+    let write =
+        |write: &bbolt::surgery::Write| json!({ "offset": write.offset, "length": write.bytes.len() });
     let warning = |warning: &Warning| json!({ "kind": warning.kind(), "message": warning.to_string() });
     json!({
         "operation": name(&options.operation),
