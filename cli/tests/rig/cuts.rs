@@ -181,11 +181,18 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         ATTACH,
         MENDED,
         MENDED_INSIDE,
-        MENDED_LOG
+        MENDED_LOG,
+        REVERTED,
+        PAGE_COPIED,
+        PAGE_CLEARED,
+        ELEMENT_CLEARED,
+        FREELIST_ABANDONED,
+        FREELIST_REBUILT,
+        META_UPDATED
     )]
     job: Job,
 ) {
-    assert_eq!(JOBS.len(), 23, "a job of the table is not among the values above");
+    assert_eq!(JOBS.len(), 30, "a job of the table is not among the values above");
     let recorded = record(&job);
     let last = outputs(&job).len();
     let complete = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Complete; last]).count();

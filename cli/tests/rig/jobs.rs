@@ -177,8 +177,31 @@ pub const MENDED_INSIDE: Job = Job { mount_point: Some("m1"), ..MENDED };
 pub const MENDED_LOG: Job =
     Job { line: "wal repair in/node/member/wal -o out/log", made: &["log"], boots: &[], ..MENDED };
 
+/// The last transaction undone in a copy.
+pub const REVERTED: Job = Job { line: "bbolt surgery revert-meta-page in/source.db -o out/s.db", ..SAVE };
+/// A page copied over a free one.
+pub const PAGE_COPIED: Job =
+    Job { line: "bbolt surgery copy-page in/source.db --from-page 3 --to-page 5 -o out/s.db", ..SAVE };
+/// A free page cleared.
+pub const PAGE_CLEARED: Job =
+    Job { line: "bbolt surgery clear-page in/source.db --pageId 2 -o out/s.db", ..SAVE };
+/// A key taken out of a leaf.
+pub const ELEMENT_CLEARED: Job = Job {
+    line: "bbolt surgery clear-page-elements in/source.db --pageId 3 --from-index 4 --to-index 5 -o out/s.db",
+    ..SAVE
+};
+/// A copy that says that no freelist is kept, as its original does.
+pub const FREELIST_ABANDONED: Job =
+    Job { line: "bbolt surgery freelist abandon in/source.db -o out/s.db", ..SAVE };
+/// A freelist made.
+pub const FREELIST_REBUILT: Job =
+    Job { line: "bbolt surgery freelist rebuild in/source.db -o out/s.db", ..SAVE };
+/// A meta edited.
+pub const META_UPDATED: Job =
+    Job { line: "bbolt surgery meta update in/source.db --fields pgid:54 -o out/s.db", ..SAVE };
+
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 23] = [
+pub const JOBS: [(&str, Job); 30] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -202,4 +225,11 @@ pub const JOBS: [(&str, Job); 23] = [
     ("mended", MENDED),
     ("mended inside", MENDED_INSIDE),
     ("mended log", MENDED_LOG),
+    ("reverted", REVERTED),
+    ("page copied", PAGE_COPIED),
+    ("page cleared", PAGE_CLEARED),
+    ("element cleared", ELEMENT_CLEARED),
+    ("freelist abandoned", FREELIST_ABANDONED),
+    ("freelist rebuilt", FREELIST_REBUILT),
+    ("meta updated", META_UPDATED),
 ];

@@ -6,8 +6,18 @@ use super::jobs::JOBS;
 use super::support_hostile::World;
 
 /// Commands that leave nothing which a server could be started on, or which could be taken for a snapshot.
-const HARMLESS: [&str; 7] =
-    ["completion", "man", "version", "snapshot status", "snap dump", "wal dump", "wal verify"];
+#[rustfmt::skip]
+const HARMLESS: &[&str] = &[
+    "completion",
+    "man",
+    "version",
+    "snapshot status",
+    "snap dump",
+    "wal dump",
+    "wal verify",
+    "bbolt info",
+    "bbolt surgery meta validate",
+];
 /// Those of them whose `--wal-dir` names a log to read.
 const READ_A_LOG: [&str; 2] = ["wal dump", "wal verify"];
 /// Flags that name a place to write to.
