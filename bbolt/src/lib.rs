@@ -42,7 +42,7 @@ pub use graft::{Graft, GraftError, Patch};
 pub use meta::{Meta, MetaFault};
 pub use page::{Node, NodeKind, PageHeader, PageId};
 pub use page_file::{PageFile, PageFileError};
-pub use range::LeafRange;
+pub use range::{LeafRange, PageSet};
 pub use rebuild::{Content, RebuildError, RebuildOptions, Rebuilt, rebuild};
 pub use source::{Source, SourceError};
 pub use watch::{Unmetered, Watch};

@@ -110,24 +110,28 @@ fn leaf_pages<S: Source>(db: &Db<S>, root: PageId) -> Result<Vec<PageId>, Fault>
 
 /// A set of the pages of one file, one bit a page. Pages beyond the file are never new: reading them is a fault anyway.
 #[derive(Debug)]
-pub(crate) struct PageSet {
+pub struct PageSet {
     words: Vec<u64>,
     pages: u64,
 }
 
 impl PageSet {
-    pub(crate) fn new(pages: u64) -> Self {
+    /// The empty set of the pages of a file that has this many.
+    #[must_use]
+    pub fn new(pages: u64) -> Self {
         let words = usize::try_from(pages.div_ceil(64)).unwrap_or_default();
         Self { words: vec![0; words], pages }
     }
 
-    pub(crate) fn contains(&self, id: PageId) -> bool {
+    /// Whether `id` is in.
+    #[must_use]
+    pub fn contains(&self, id: PageId) -> bool {
         let word = usize::try_from(id.0 / 64).ok().and_then(|i| self.words.get(i));
         word.is_some_and(|word| word & 1u64 << (id.0 % 64) != 0)
     }
 
     /// Adds `id`; false when it is in already. A page outside the file is reported as new, for its reader to refuse.
-    pub(crate) fn insert(&mut self, id: PageId) -> bool {
+    pub fn insert(&mut self, id: PageId) -> bool {
         if id.0 >= self.pages {
             return true;
         }

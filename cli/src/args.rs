@@ -8,8 +8,9 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    bbolt_info, bbolt_surgery, completion, man, snap_dump, snapshot_hash, snapshot_restore, snapshot_save,
-    snapshot_status, version, wal_dump, wal_repair, wal_verify,
+    bbolt_info, bbolt_surgery, completion, hash, iterate_bucket, list_bucket, man, scan_keys, snap_dump,
+    snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump, wal_repair,
+    wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -54,6 +55,10 @@ pub(crate) enum Root {
     /// Looks into, checks and mends bbolt files of any kind, as the bbolt tool does
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Bbolt(Bbolt),
+    ListBucket(list_bucket::ListBucketArgs),
+    IterateBucket(iterate_bucket::IterateBucketArgs),
+    Hash(hash::HashArgs),
+    ScanKeys(scan_keys::ScanKeysArgs),
     Completion(completion::CompletionArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),

@@ -125,8 +125,7 @@ fn join<S: Source>(
         findings.push(Finding::new("ETCD-RECORD", Severity::Error, message));
     }
     Ok(Contents {
-        // The algorithm is 32 bits wide: nothing is cut off.
-        hash: u32::try_from(crc.crc).unwrap_or_default(),
+        hash: crc.crc(),
         revision: records.revision.unwrap_or_default(),
         live_keys: reading.keys.live(),
         has_registry_keys: records.has_registry_keys,
@@ -227,7 +226,7 @@ impl Visit for Reading {
 }
 
 /// Adds a leaf's keys and values to `crc`; returns their length in bytes.
-fn hash_node(crc: &mut Digest, node: &Node<'_>) -> u64 {
+pub(crate) fn hash_node(crc: &mut Digest, node: &Node<'_>) -> u64 {
     let has_bucket = (0..node.count()).any(|index| node.is_bucket(index));
     if let Some(pairs) = node.contiguous_pairs().filter(|_| !has_bucket) {
         crc.update(pairs);
@@ -288,20 +287,31 @@ impl Records {
 
 /// The CRC-32C of some bytes, and how many there were: enough to join it to what stands before.
 #[derive(Debug, Clone, Copy, Default)]
-struct Piece {
+pub(crate) struct Piece {
     crc: u64,
     len_bytes: u64,
 }
 
 impl Piece {
-    fn of(bytes: &[u8]) -> Self {
+    /// What `digest`, which took `len_bytes`, came to.
+    pub(crate) fn new(digest: &Digest, len_bytes: u64) -> Self {
+        Self { crc: digest.finalize(), len_bytes }
+    }
+
+    /// The CRC-32C of these bytes.
+    pub(crate) fn crc(self) -> u32 {
+        // The algorithm is 32 bits wide: nothing is cut off.
+        u32::try_from(self.crc).unwrap_or_default()
+    }
+
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut digest = Digest::new(CRC_32C);
         digest.update(bytes);
         Self { crc: digest.finalize(), len_bytes: bytes.len() as u64 }
     }
 
     /// Both in a row.
-    fn followed_by(self, next: Self) -> Self {
+    pub(crate) fn followed_by(self, next: Self) -> Self {
         match (self.len_bytes, next.len_bytes) {
             (0, _) => next,
             (_, 0) => self,

@@ -41,3 +41,4 @@ pub mod structure;
 pub mod surgery;
 pub mod target;
 pub mod v2store;
+pub mod views;

@@ -6,7 +6,7 @@
 //! protobuf names. Passwords are not shown unless [`Style`] says so.
 
 mod conf_change;
-mod goquote;
+pub(crate) mod goquote;
 pub mod json;
 mod message;
 mod print;

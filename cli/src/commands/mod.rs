@@ -4,13 +4,18 @@ pub(crate) mod bbolt_info;
 pub(crate) mod bbolt_surgery;
 pub(crate) mod bbolt_surgery_validate;
 pub(crate) mod completion;
+pub(crate) mod hash;
+pub(crate) mod iterate_bucket;
+pub(crate) mod list_bucket;
 pub(crate) mod man;
+pub(crate) mod scan_keys;
 pub(crate) mod snap_dump;
 pub(crate) mod snapshot_hash;
 pub(crate) mod snapshot_restore;
 pub(crate) mod snapshot_save;
 pub(crate) mod snapshot_status;
 pub(crate) mod version;
+mod view;
 pub(crate) mod wal_dump;
 pub(crate) mod wal_repair;
 pub(crate) mod wal_verify;
@@ -68,6 +73,10 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Snap(Snap::Dump(args)) => snap_dump::run(&args, &context),
         Root::Bbolt(Bbolt::Info(args)) => bbolt_info::run(&args, &context),
         Root::Bbolt(Bbolt::Surgery(args)) => bbolt_surgery::run(*args, &context),
+        Root::ListBucket(args) => list_bucket::run(&args, &context),
+        Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
+        Root::Hash(args) => hash::run(&args, &context),
+        Root::ScanKeys(args) => scan_keys::run(&args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),
         Root::Man(args) => man::run(&args),

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 /// Appends `bytes` in double quotes: printable characters as they are, Go's escapes for the rest.
-pub(super) fn quote(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn quote(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {

@@ -348,6 +348,33 @@ pub static PERMISSION: MessageType = MessageType {
     ],
 };
 
+/// `authpb.Role`, a row of bucket `authRoles`.
+pub static ROLE_ROW: MessageType = MessageType {
+    name: "Role",
+    fields: &[F::new(1, "name", Bytes), F::new(2, "keyPermission", Message(&PERMISSION)).label(Repeated)],
+};
+
+/// `authpb.User`, a row of bucket `authUsers`. What is kept of the password is a hash of it.
+pub static USER_ROW: MessageType = MessageType {
+    name: "User",
+    fields: &[
+        F::new(1, "name", Bytes),
+        F::new(2, "password", Bytes).role(Role::Secret),
+        F::new(3, "roles", String).label(Repeated),
+        F::new(4, "options", Message(&USER_ADD_OPTIONS)),
+    ],
+};
+
+/// `leasepb.Lease`, a row of bucket `lease`.
+pub static LEASE_ROW: MessageType = MessageType {
+    name: "Lease",
+    fields: &[
+        F::new(1, "ID", Int64).role(Role::Lease),
+        F::new(2, "TTL", Int64),
+        F::new(3, "RemainingTTL", Int64),
+    ],
+};
+
 /// `etcdserverpb.AuthRoleRevokePermissionRequest`.
 pub static AUTH_ROLE_REVOKE_PERMISSION: MessageType = MessageType {
     name: "AuthRoleRevokePermissionRequest",

@@ -1,0 +1,113 @@
+//! A leaf as far as it holds: its elements one by one, those that leave the page as faults.
+
+use std::borrow::Cow;
+
+use bbolt::page::{ELEMENT_BYTES, FLAG_BUCKET, HEADER_BYTES};
+use bbolt::{Fault, FaultKind, PageFile, PageHeader, PageId, Source, Span};
+
+/// A leaf that calls itself one; nothing else of it was held against its bytes.
+#[derive(Debug)]
+pub(super) struct Leaf<'a> {
+    id: PageId,
+    offset: u64,
+    bytes: Cow<'a, [u8]>,
+    declared: u16,
+}
+
+/// One element.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Element<'l> {
+    pub(super) key: &'l [u8],
+    pub(super) value: &'l [u8],
+    pub(super) is_bucket: bool,
+}
+
+impl<'a> Leaf<'a> {
+    /// The leaf on `count` pages from `id` on.
+    pub(super) fn read<S: Source>(pages: &'a PageFile<S>, id: PageId, count: u64) -> Result<Self, Fault> {
+        // A page that is whole by itself is the common case, and its read says what is wrong if it fails.
+        let bytes = match pages.header(id)?.overflow {
+            overflow if u64::from(overflow) < count => pages.whole(id)?,
+            overflow => {
+                let len = count.saturating_mul(u64::from(pages.page_size()));
+                let fault = |error: bbolt::SourceError| {
+                    pages.fault(id, overflow, FaultKind::Unreadable { message: error.to_string() })
+                };
+                pages.source().bytes(pages.offset_of(id), len).map_err(fault)?
+            }
+        };
+        Ok(Self::new(bytes, id, pages.offset_of(id)))
+    }
+
+    /// The leaf that `bytes` are; a bucket's inline page when its `id` is that of the page it lies in.
+    pub(super) fn new(bytes: Cow<'a, [u8]>, id: PageId, offset: u64) -> Self {
+        let declared = PageHeader::parse(&bytes).map_or(0, |header| header.count);
+        Self { id, offset, bytes, declared }
+    }
+
+    pub(super) fn id(&self) -> PageId {
+        self.id
+    }
+
+    /// The number of elements that the header declares.
+    pub(super) fn declared(&self) -> u16 {
+        self.declared
+    }
+
+    /// The number of elements for which the table has room.
+    pub(super) fn count(&self) -> u16 {
+        let room = self.bytes.len().saturating_sub(HEADER_BYTES) / ELEMENT_BYTES;
+        self.declared.min(u16::try_from(room).unwrap_or(u16::MAX))
+    }
+
+    /// What is wrong with the number of elements, if anything.
+    pub(super) fn count_fault(&self) -> Option<Fault> {
+        let most = self.count();
+        let room = self.bytes.len().saturating_sub(HEADER_BYTES) as u64;
+        (most < self.declared).then(|| Fault {
+            page: self.id,
+            span: Span { offset: self.offset, len: self.bytes.len() as u64 },
+            kind: FaultKind::TooManyElements {
+                declared: u64::from(self.declared),
+                room_bytes: room,
+                most: u64::from(most),
+            },
+        })
+    }
+
+    /// Element `index`.
+    pub(super) fn element(&self, index: u16) -> Result<Element<'_>, Fault> {
+        let element = HEADER_BYTES + usize::from(index) * ELEMENT_BYTES;
+        let word = |at: usize| {
+            let word = self.bytes.get(element + at..element + at + 4).and_then(|word| word.try_into().ok());
+            u32::from_le_bytes(word.unwrap_or_default())
+        };
+        let (flags, position, key_len, value_len) = (word(0), word(4), word(8), word(12));
+        let start = element as u64 + u64::from(position);
+        let len = u64::from(key_len) + u64::from(value_len);
+        let data_start = (HEADER_BYTES + usize::from(self.count()) * ELEMENT_BYTES) as u64;
+        let pair = usize::try_from(start).ok().filter(|_| start >= data_start).and_then(|start| {
+            let end = start.checked_add(usize::try_from(len).ok()?)?;
+            self.bytes.get(start..end)?.split_at_checked(usize::try_from(key_len).ok()?)
+        });
+        let Some((key, value)) = pair else {
+            let page_bytes = self.bytes.len() as u64;
+            let kind = FaultKind::ElementOutOfPage { index, position: start, len, page_bytes };
+            return Err(self.element_fault(index, kind));
+        };
+        Ok(Element { key, value, is_bucket: flags & FLAG_BUCKET != 0 })
+    }
+
+    /// A fault about element `index`.
+    pub(super) fn element_fault(&self, index: u16, kind: FaultKind) -> Fault {
+        let element = (HEADER_BYTES + usize::from(index) * ELEMENT_BYTES) as u64;
+        let span = Span { offset: self.offset.saturating_add(element), len: ELEMENT_BYTES as u64 };
+        Fault { page: self.id, span, kind }
+    }
+
+    /// Where `part`, which lies in this leaf, stands in the file.
+    pub(super) fn offset_of(&self, part: &[u8]) -> u64 {
+        let within = (part.as_ptr() as usize).saturating_sub(self.bytes.as_ptr() as usize);
+        self.offset.saturating_add(within as u64)
+    }
+}
