@@ -91,6 +91,16 @@ pub(crate) enum Snap {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bbolt {
     Info(bbolt_info::InfoArgs),
+    Buckets(bbolt_buckets::BucketsArgs),
+    Keys(bbolt_keys::KeysArgs),
+    Get(bbolt_get::GetArgs),
+    Pages(bbolt_pages::PagesCommand),
+    Page(bbolt_page::PageArgs),
+    PageItem(bbolt_page_item::PageItemArgs),
+    Dump(bbolt_dump::DumpArgs),
+    Stats(bbolt_stats::StatsArgs),
+    Inspect(bbolt_inspect::InspectArgs),
+    Version(bbolt_version::VersionArgs),
     /// Edits single pages, always in a copy, which is checked
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Surgery(Box<bbolt_surgery::Surgery>),

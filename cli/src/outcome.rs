@@ -62,6 +62,14 @@ impl Outcome {
         }
     }
 
+    /// As [`Self::note_findings`], for a result that was put out already: the findings come after it.
+    pub(crate) fn note_findings_after(&mut self, findings: &[Finding]) {
+        self.after.extend(findings.iter().map(|finding| Note::Warning(shown(&finding.to_string()))));
+        if !findings.is_empty() {
+            self.code = exit::FINDINGS;
+        }
+    }
+
     /// Adds `sentence` about the integrity hash; a mismatch is heard even with `--quiet`, and is code 3.
     pub(crate) fn note_integrity(&mut self, integrity: Integrity, sentence: String) {
         if integrity == Integrity::Mismatch {

@@ -11,7 +11,7 @@ pub mod contents;
 pub mod copy;
 pub mod datadir;
 pub mod finding;
-pub mod gojson;
+pub use bbolt::gojson;
 pub mod gourl;
 pub mod hash;
 pub mod humanize;

@@ -6,7 +6,6 @@
 //! protobuf names. Passwords are not shown unless [`Style`] says so.
 
 mod conf_change;
-pub(crate) mod goquote;
 pub mod json;
 mod message;
 mod print;

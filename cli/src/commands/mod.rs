@@ -1,8 +1,19 @@
 //! One command, one file; here they are told apart and their outcome is shown.
 
+pub(crate) mod bbolt_buckets;
+pub(crate) mod bbolt_dump;
+mod bbolt_file;
+pub(crate) mod bbolt_get;
 pub(crate) mod bbolt_info;
+pub(crate) mod bbolt_inspect;
+pub(crate) mod bbolt_keys;
+pub(crate) mod bbolt_page;
+pub(crate) mod bbolt_page_item;
+pub(crate) mod bbolt_pages;
+pub(crate) mod bbolt_stats;
 pub(crate) mod bbolt_surgery;
 pub(crate) mod bbolt_surgery_validate;
+pub(crate) mod bbolt_version;
 pub(crate) mod completion;
 pub(crate) mod hash;
 pub(crate) mod iterate_bucket;
@@ -72,6 +83,16 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Wal(Wal::Verify(args)) => wal_verify::run(&args, &context),
         Root::Snap(Snap::Dump(args)) => snap_dump::run(&args, &context),
         Root::Bbolt(Bbolt::Info(args)) => bbolt_info::run(&args, &context),
+        Root::Bbolt(Bbolt::Buckets(args)) => bbolt_buckets::run(&args, &context),
+        Root::Bbolt(Bbolt::Keys(args)) => bbolt_keys::run(&args, &context),
+        Root::Bbolt(Bbolt::Get(args)) => bbolt_get::run(&args, &context),
+        Root::Bbolt(Bbolt::Pages(args)) => bbolt_pages::run(&args, &context),
+        Root::Bbolt(Bbolt::Page(args)) => bbolt_page::run(&args, &context),
+        Root::Bbolt(Bbolt::PageItem(args)) => bbolt_page_item::run(&args, &context),
+        Root::Bbolt(Bbolt::Dump(args)) => bbolt_dump::run(&args, &context),
+        Root::Bbolt(Bbolt::Stats(args)) => bbolt_stats::run(&args, &context),
+        Root::Bbolt(Bbolt::Inspect(args)) => bbolt_inspect::run(&args, &context),
+        Root::Bbolt(Bbolt::Version(_)) => bbolt_version::run(&context),
         Root::Bbolt(Bbolt::Surgery(args)) => bbolt_surgery::run(*args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),

@@ -5,11 +5,11 @@
 
 use std::io::Write;
 
-use super::goquote;
 use super::message::{Message, enum_number};
 use super::print::{self, Sink, Style};
 use super::schema::{Field, Kind};
 use super::wire::{Item, varint};
+use bbolt::goquote;
 
 /// Appends `message` to `out`. It ends in a blank unless nothing is printed.
 pub fn write(message: Message<'_>, style: &Style, out: &mut Vec<u8>) {

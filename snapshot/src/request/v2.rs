@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use super::goquote;
 use super::message::Message;
 use super::print::{REMOVED, Style};
+use bbolt::goquote;
 
 const METHOD: i32 = 2;
 const PATH: i32 = 3;

@@ -7,7 +7,7 @@ use bbolt::{Fault, PageId};
 use super::Form;
 use crate::finding::{Finding, Severity};
 use crate::mvcc::{KeyValue, REVISION_KEY_BYTES, Revision};
-use crate::request::goquote::quote;
+use bbolt::goquote::quote;
 use crate::request::schema::{LEASE_ROW, MessageType, ROLE_ROW, USER_ROW};
 use crate::request::{Item, Parsed, REMOVED, Style, json, text};
 use crate::schema::{

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 /// Appends `bytes` in double quotes: printable characters as they are, Go's escapes for the rest.
-pub(crate) fn quote(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn quote(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -37,7 +37,8 @@ fn push(character: char, out: &mut Vec<u8>) {
 
 /// Go's notion of a printable character, which is that of Rust's `escape_debug` for one that does not come first: no
 /// controls, no unassigned ones, and of the blanks only U+0020.
-fn is_print(character: char) -> bool {
+#[must_use]
+pub fn is_print(character: char) -> bool {
     if character.is_ascii() {
         return matches!(character, ' '..='~');
     }
