@@ -145,7 +145,10 @@ pub(crate) fn finding(fault: &Fault) -> Finding {
 ///
 /// # Errors
 /// When the user asks to stop.
-pub(crate) fn checked<S: bbolt::Source>(db: &Db<S>, context: &Context) -> Result<(Report, Vec<Finding>), Failure> {
+pub(crate) fn checked<S: bbolt::Source>(
+    db: &Db<S>,
+    context: &Context,
+) -> Result<(Report, Vec<Finding>), Failure> {
     let report = check::check(db, context.watch.as_ref());
     let findings = structure::findings(&report).map_err(|_| interrupted())?;
     Ok((report, findings))
@@ -176,7 +179,9 @@ pub(crate) fn bucket<'d, S: bbolt::Source>(
         };
         bucket = found.ok_or_else(|| {
             let seen = path(names.get(..=depth));
-            Failure::failed(format!("bucket not found: {seen}; 'etcd-rescue bbolt inspect' shows what there is"))
+            Failure::failed(format!(
+                "bucket not found: {seen}; 'etcd-rescue bbolt inspect' shows what there is"
+            ))
         })?;
     }
     Ok(bucket)
@@ -184,6 +189,7 @@ pub(crate) fn bucket<'d, S: bbolt::Source>(
 
 /// Names of buckets, outermost first, as findings show them.
 pub(crate) fn path(names: Option<&[Vec<u8>]>) -> String {
-    let names: Vec<String> = names.unwrap_or_default().iter().map(|name| bbolt::fault::readable(name)).collect();
+    let names: Vec<String> =
+        names.unwrap_or_default().iter().map(|name| bbolt::fault::readable(name)).collect();
     names.join("/")
 }

@@ -40,8 +40,7 @@ pub(crate) fn run(args: &InspectArgs, context: &Context) -> Result<Outcome, Fail
     context.watch.finish();
     outcome::tell(&notes, context.quiet);
     let mut outcome = Outcome::default();
-    let written =
-        bbolt_file::to_stdout_stoppable(watch, |out| inspect::write(out, &db, &survey, one_line))?;
+    let written = bbolt_file::to_stdout_stoppable(watch, |out| inspect::write(out, &db, &survey, one_line))?;
     if written.is_none() {
         return Ok(outcome);
     }

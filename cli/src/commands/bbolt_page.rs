@@ -53,7 +53,8 @@ pub(crate) fn run(args: &PageArgs, context: &Context) -> Result<Outcome, Failure
     let pages = args.file.pages(&input)?;
     outcome::tell(&notes, context.quiet);
     let options = PageOptions { json, format: args.format_value, misnamed: false };
-    let mut printer = Printer { input: &input, pages, context, options, standings: None, findings: Vec::new() };
+    let mut printer =
+        Printer { input: &input, pages, context, options, standings: None, findings: Vec::new() };
     let mut outcome = Outcome::default();
     let printed = bbolt_file::to_stdout_stoppable(context.watch.as_ref(), |out| {
         if args.all { printer.all(out) } else { printer.some(&args.pages, out) }

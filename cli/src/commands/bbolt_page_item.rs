@@ -64,7 +64,10 @@ pub(crate) fn run(args: &PageItemArgs, context: &Context) -> Result<Outcome, Fai
     };
     let index = u16::try_from(args.item).ok().filter(|index| *index < page.declared()).ok_or_else(|| {
         let count = page.declared();
-        Failure::failed(format!("page {id} has {count} items, numbered from 0; there is no item {}", args.item))
+        Failure::failed(format!(
+            "page {id} has {count} items, numbered from 0; there is no item {}",
+            args.item
+        ))
     })?;
     let element = page.element(index).map_err(|fault| damaged(fault, &format!(", item {index},")))?;
     outcome::tell(&notes, context.quiet);

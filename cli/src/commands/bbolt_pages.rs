@@ -1,11 +1,11 @@
 //! `bbolt pages`: all pages, as a list or as a picture.
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use bbolt::render::listing::{HEAD, Listing, Marks};
 use bbolt::render::map::{KINDS, Map, MapOptions};
-use bbolt::survey::{SurveyOptions, Standings, survey};
+use bbolt::survey::{Standings, SurveyOptions, survey};
 use bbolt::{PageFile, PageId, Source};
 use clap::Args;
 use serde_json::json;
@@ -59,7 +59,8 @@ pub(crate) fn run(args: &PagesCommand, context: &Context) -> Result<Outcome, Fai
         None => (None, bbolt_file::meta_findings(&pages)),
         Some(db) => {
             watch_begin(context, db.page_count().saturating_mul(u64::from(db.page_size())));
-            let survey = survey(db, &SurveyOptions::default(), watch).map_err(|_| bbolt_file::interrupted())?;
+            let survey =
+                survey(db, &SurveyOptions::default(), watch).map_err(|_| bbolt_file::interrupted())?;
             let standings = Standings::new(db, survey);
             let mut findings = bbolt_file::db_meta_findings(db);
             if args.map || !standings.is_sound() || !findings.is_empty() {
@@ -82,7 +83,8 @@ pub(crate) fn run(args: &PagesCommand, context: &Context) -> Result<Outcome, Fai
                 marks.entry(PageId(slot)).or_default().push(fault.code());
             }
         }
-        let text = "Without a valid meta it is not known what is in use: pages are shown as they call themselves.";
+        let text =
+            "Without a valid meta it is not known what is in use: pages are shown as they call themselves.";
         outcome.before.push(Note::Prose(text.to_owned()));
     }
     if pages.is_page_size_guessed() {

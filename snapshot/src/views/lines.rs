@@ -7,13 +7,13 @@ use bbolt::{Fault, PageId};
 use super::Form;
 use crate::finding::{Finding, Severity};
 use crate::mvcc::{KeyValue, REVISION_KEY_BYTES, Revision};
-use bbolt::goquote::quote;
 use crate::request::schema::{LEASE_ROW, MessageType, ROLE_ROW, USER_ROW};
 use crate::request::{Item, Parsed, REMOVED, Style, json, text};
 use crate::schema::{
     AUTH, AUTH_ROLES, AUTH_USERS, CONSISTENT_INDEX, FINISHED_COMPACT, KEY, LEASE, META, SCHEDULED_COMPACT,
     TERM,
 };
+use bbolt::goquote::quote;
 
 /// In bucket `auth`: the revision of users and roles, u64 big-endian.
 const AUTH_REVISION: &[u8] = b"authRevision";
