@@ -16,6 +16,16 @@ const HARMLESS: &[&str] = &[
     "wal dump",
     "wal verify",
     "bbolt info",
+    "bbolt buckets",
+    "bbolt keys",
+    "bbolt get",
+    "bbolt pages",
+    "bbolt page",
+    "bbolt page-item",
+    "bbolt dump",
+    "bbolt stats",
+    "bbolt inspect",
+    "bbolt version",
     "bbolt surgery meta validate",
 ];
 /// Those of them whose `--wal-dir` names a log to read.
