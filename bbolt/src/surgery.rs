@@ -367,7 +367,7 @@ fn abandoned(pages: &Option<(PageId, PageId)>, is_branch: bool) -> String {
     });
     let below = is_branch.then(|| "pages below the elements taken out may be out of use".to_owned());
     let what: Vec<String> = overflow.into_iter().chain(below).collect();
-    format!("{}; a freelist that the file keeps does not list them", what.join(", and "))
+    format!("{}; where the file keeps a freelist, it does not list them", what.join(", and "))
 }
 
 fn written_over(pages: &[PageId]) -> String {
@@ -588,7 +588,3 @@ fn no_meta<S: Source>(file: &PageFile<S>) -> SurgeryError {
         file.metas().each_ref().map(|meta| meta.as_ref().err().cloned().unwrap_or(MetaFault::Missing));
     SurgeryError::NoMeta { meta0, meta1 }
 }
-
-#[cfg(test)]
-#[path = "surgery/tests.rs"]
-mod tests;

@@ -160,6 +160,16 @@ fn build_programs() -> [(&'static str, Vec<u8>); 6] {
     ]
 }
 
+/// Operations of eight bytes as the target of that name takes them: what, what is accepted, two page numbers, two more.
+fn surgeries() -> [Vec<[u8; 8]>; 4] {
+    [
+        vec![[5, 0, 0, 0, 0, 0, 0, 0], [6, 0, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]],
+        vec![[2, 0, 4, 0, 6, 0, 0, 0], [2, 1, 4, 0, 3, 0, 0, 0], [2, 0, 0, 0, 1, 0, 0, 0]],
+        vec![[4, 0, 4, 0, 0, 0, 0, 1], [4, 0, 4, 0, 0, 0, 1, 0xFF], [3, 0, 5, 0, 0, 0, 0, 0]],
+        vec![[7, 2, 3, 0, 1, 0, 1, 0], [7, 0, 20, 0, 0, 0, 3, 0], [7, 0, 0, 0, 0, 0, 0, 12]],
+    ]
+}
+
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let write = |target: &str, name: &str, bytes: &[u8]| {
@@ -183,6 +193,9 @@ fn main() {
         }
         let edits = [0x40 | 1, 40, 0x80, 90, 1, 200, 2, 3, 0xc0 | 3, 1, 0x80 | 2, 5];
         write("graft", name, &[&edits[..], &[0], &file].concat());
+        for (which, operations) in surgeries().iter().enumerate() {
+            write("surgery", &format!("{name}-{which}"), &[&operations.concat()[..], &[0], &file].concat());
+        }
     }
     for (name, program) in build_programs() {
         write("build_round_trip", name, &program);

@@ -13,6 +13,7 @@ mod db;
 mod packed;
 mod rebuild;
 mod request;
+mod surgery;
 mod text;
 mod wal;
 
@@ -39,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wal_scan", wal::scan),
     ("wal_directory", wal::directory),
     ("wal_repair", wal::mend),
+    ("surgery", surgery::operate),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.

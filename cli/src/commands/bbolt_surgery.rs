@@ -365,10 +365,14 @@ fn conclusion(report: &SurgeryReport, options: &SurgeryOptions) -> Vec<Note> {
         notes.push(Note::Warning(format!("{more} more new findings: 'bbolt check' lists them all")));
     }
     let output = shown(&options.output.display().to_string());
-    let standing = match (report.after.len(), report.new.len()) {
-        (0, _) => "It is sound.".to_owned(),
-        (after, 0) => format!("It has {after} findings, which the input has too."),
-        (after, _) => format!("It has {after} findings."),
+    let count = match report.after.len() {
+        1 => "1 finding".to_owned(),
+        many => format!("{many} findings"),
+    };
+    let standing = match (report.after.is_empty(), report.new.is_empty()) {
+        (true, _) => "It is sound.".to_owned(),
+        (false, true) => format!("It has {count}, none of them new."),
+        (false, false) => format!("It has {count}."),
     };
     notes.push(Note::Prose(if options.dry_run {
         format!("Dry run: nothing was written. Of {output}, had it been: {standing}")

@@ -10,6 +10,7 @@ mod run;
 mod save;
 mod status;
 mod streams;
+mod surgery;
 mod usage;
 mod wal_dump;
 mod wal_repair;
