@@ -159,7 +159,7 @@ fn oracle_the_same_operation_makes_the_same_file() {
 fn oracle_a_rebuilt_freelist_is_one_that_bbolt_can_work_with() {
     let bbolt = Bbolt::find();
     let scratch = tempfile::tempdir().unwrap();
-    let mut rebuilt = Vec::new();
+    let (mut rebuilt, mut alike) = (Vec::new(), 0);
     for (number, file) in files(scratch.path()).iter().enumerate() {
         let abandoned = scratch.path().join(format!("abandoned-{number}.db"));
         let ours = scratch.path().join(format!("rebuilt-{number}.db"));
@@ -172,22 +172,21 @@ fn oracle_a_rebuilt_freelist_is_one_that_bbolt_can_work_with() {
         assert!(theirs.stderr.contains("already has freelist"), "{theirs:?}");
 
         assert_eq!(bbolt.run(["check", text(&ours)]).ok().stdout, "OK\n");
-        // Where the list fits among the free pages it is what bbolt's own makes, to the byte.
+        // It is what bbolt's own makes, to the byte.
         let theirs = scratch.path().join(format!("theirs-{number}.db"));
         bbolt.run(["surgery", "freelist", "rebuild", text(&abandoned), "--output", text(&theirs)]).ok();
-        let (ours_bytes, theirs_bytes) = (fs::read(&ours).unwrap(), fs::read(&theirs).unwrap());
-        // A snapshot's metas may be where bbolt would not have put them: then it writes over the one in force.
-        let parity = PageFile::new(ours_bytes.as_slice(), None).unwrap();
-        let [meta0, meta1] = parity.metas().clone().map(Result::unwrap);
-        if meta0.txid.is_multiple_of(2)
-            && meta1.txid
-                == meta0.txid.wrapping_add_signed(if parity.active_slot() == Some(0) { -1 } else { 1 })
-        {
-            let len = ours_bytes.len().min(theirs_bytes.len());
-            assert!(ours_bytes[..len] == theirs_bytes[..len], "{}", file.display());
+        // A snapshot's metas may be where no commit would have put them: then bbolt writes over the one in force.
+        let before = fs::read(&abandoned).unwrap();
+        let pages = PageFile::new(before.as_slice(), None).unwrap();
+        if pages.active_slot() == usize::try_from(pages.meta().unwrap().txid % 2).ok() {
+            let (ours, theirs) = (fs::read(&ours).unwrap(), fs::read(&theirs).unwrap());
+            // Where it has to append, bbolt makes the file longer than it needs.
+            assert!(theirs.starts_with(&ours), "{}", file.display());
+            alike += 1;
         }
         rebuilt.push(ours);
     }
+    assert!(alike > 3, "{alike}");
     // The judge opens them to write, which bbolt does by this list.
     Judge::find().accept(7, 8, &rebuilt);
 }

@@ -31,7 +31,7 @@ fn before_and_after_are_told_and_the_result_is_checked() {
     "#);
     // The next step of the same operation.
     let ran = room
-        .run("bbolt surgery clear-page-elements out.db --pageId 6 --from-index 1 --to-index 2 -o next.db");
+        .run("bbolt surgery clear-page-elements out.db --pageId 6 --from-index 2 --to-index 3 -o next.db");
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(testdata::fingerprint(&room.path().join("source.db")), before);
     assert_eq!(room.names(), ["next.db", "out.db", "source.db"]);
