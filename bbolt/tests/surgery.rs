@@ -441,7 +441,8 @@ fn a_long_freelist_says_its_length_in_its_first_word() {
 
 #[test]
 fn no_freelist_is_made_of_a_damaged_tree() {
-    let damaged: [(&str, fn(&mut Vec<u8>)); 6] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damaged: [(&str, Damage); 6] = [
         ("a leaf zeroed", |bytes| bytes[4 * PAGE..5 * PAGE].fill(0)),
         ("a child shared", |bytes| bytes[3 * PAGE + 16 + 8] = 7),
         ("a cycle", |bytes| bytes[3 * PAGE + 16 + 8] = 3),
