@@ -8,10 +8,10 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    bbolt_buckets, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page, bbolt_page_item,
-    bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, completion, hash, iterate_bucket, list_bucket,
-    man, scan_keys, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version,
-    wal_dump, wal_repair, wal_verify,
+    bbolt_buckets, bbolt_compact, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page,
+    bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, completion, defrag, hash,
+    iterate_bucket, list_bucket, man, scan_keys, snap_dump, snapshot_hash, snapshot_restore, snapshot_save,
+    snapshot_status, version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -60,6 +60,7 @@ pub(crate) enum Root {
     IterateBucket(iterate_bucket::IterateBucketArgs),
     Hash(hash::HashArgs),
     ScanKeys(scan_keys::ScanKeysArgs),
+    Defrag(defrag::DefragArgs),
     Completion(completion::CompletionArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
@@ -105,6 +106,7 @@ pub(crate) enum Bbolt {
     /// Edits single pages, always in a copy, which is checked
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Surgery(Box<bbolt_surgery::Surgery>),
+    Compact(bbolt_compact::CompactArgs),
 }
 
 /// Flags every command takes.
@@ -245,6 +247,7 @@ impl ConnectionArgs {
     /// not given.
     pub(crate) fn given(&self, command: &Root) -> Vec<&'static str> {
         let own_key = matches!(command, Root::Wal(Wal::Dump(_)));
+        let own_no_sync = matches!(command, Root::Bbolt(Bbolt::Compact(_)));
         let flags = [
             ("--endpoints", self.endpoints.is_some()),
             ("--cacert", self.cacert.is_some()),
@@ -269,7 +272,7 @@ impl ConnectionArgs {
             ("--ca-file", self.ca_file.is_some()),
             ("--cert-file", self.cert_file.is_some()),
             ("--key-file", self.key_file.is_some()),
-            ("--no-sync", self.no_sync),
+            ("--no-sync", self.no_sync && !own_no_sync),
             ("--total-timeout", self.total_timeout.is_some()),
         ];
         flags.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()

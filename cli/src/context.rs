@@ -80,6 +80,24 @@ impl Context {
         LogOptions { io, lock, wal_dir: wal_dir.map(Path::to_owned) }
     }
 
+    /// Opens the database in a data dir under the lock a server takes, for it is to be replaced.
+    ///
+    /// # Errors
+    /// When there is no database, a server holds it, or `--no-lock` was given.
+    pub(crate) fn open_to_replace(&self, data_dir: &Path) -> Result<(Opened, Vec<Note>), Failure> {
+        let Lock::Shared { timeout } = self.input.open.lock else {
+            return Err(Failure::usage(
+                "--no-lock: the database is replaced, and only its lock tells that no server runs on it; leave --no-lock \
+                 out, or write a copy with -o OUT",
+            ));
+        };
+        let open = OpenOptions { lock: Lock::Exclusive { timeout }, ..self.input.open };
+        let input =
+            opened::open(data_dir, &InputOptions { open, ..self.input.clone() }, self.watch.as_ref())?;
+        let notes = input.notes().iter().cloned().map(Note::Prose).collect();
+        Ok((input, notes))
+    }
+
     /// Opens what the user points at; the notes say what that took.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 
 use clap::error::Error as ClapError;
+use snapshot::compact_file::CompactError;
+use snapshot::defrag::DefragError;
 use snapshot::finding::Finding;
 use snapshot::hash::HashError;
 use snapshot::log_files::LogFilesError;
@@ -78,7 +80,9 @@ failure_from!(
     RestoreError,
     LogFilesError,
     RepairError,
-    SurgeryError
+    SurgeryError,
+    CompactError,
+    DefragError
 );
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.

@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod boot;
+pub mod compact_file;
 pub mod contents;
 pub mod copy;
 pub mod datadir;
+pub mod defrag;
 pub mod finding;
 pub use bbolt::gojson;
 pub mod gourl;
@@ -37,6 +39,7 @@ pub mod schema;
 pub mod snap_files;
 pub mod stage;
 pub mod status;
+pub mod stream_file;
 pub mod structure;
 pub mod surgery;
 pub mod target;

@@ -1,5 +1,6 @@
 //! An input, opened: a snapshot, a db or a directory that holds one, compressed or not.
 
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -128,6 +129,15 @@ impl Opened {
             Ok(stamp) if stamp == self.stamp => Ok(()),
             _ => Err(Changed { offset: None }),
         }
+    }
+
+    /// True when the database's name still leads to the file that was opened: not when somebody has put another in its
+    /// place since, nor when what is read was unpacked.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        let inode = |found: io::Result<Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+        let held = inode(self.source.file().metadata());
+        held.is_some() && held == inode(self.located.db.metadata())
     }
 
     /// The database in it.

@@ -28,21 +28,21 @@ use crate::overlay::Overlay;
 
 /// How an image is cut up, in bytes.
 #[derive(Debug, Clone, Copy)]
-struct Sizes {
+pub(crate) struct Sizes {
     /// What is written at once, and compared at once.
-    chunk: u64,
+    pub(crate) chunk: u64,
     /// What is synced at once.
-    window: u64,
+    pub(crate) window: u64,
 }
 
 /// A chunk keeps a device busy and stays in a processor's cache between checksum and copy. A window's sync costs
 /// milliseconds, and the last window's is waited for.
-const SIZES: Sizes = Sizes { chunk: integrity::CHUNK_BYTES, window: 8 * integrity::CHUNK_BYTES };
+pub(crate) const SIZES: Sizes = Sizes { chunk: integrity::CHUNK_BYTES, window: 8 * integrity::CHUNK_BYTES };
 /// Windows under way at once: some are written while others are synced and read, and memory, a chunk and a huge page
 /// each, stays small.
-const WORKERS: u64 = 6;
+pub(crate) const WORKERS: u64 = 6;
 /// The same through the page cache, where a file lets one write at a time and the others spin.
-const WORKERS_IN_CACHE: u64 = 2;
+pub(crate) const WORKERS_IN_CACHE: u64 = 2;
 /// What `O_DIRECT` asks of addresses, offsets and lengths: a multiple of the device's block, of which pages are.
 const ALIGN_BYTES: usize = 4096;
 /// The smallest huge page of the machines etcd runs on; a multiple of the above.
@@ -128,7 +128,7 @@ pub fn replicate<S: Source>(
 }
 
 /// Something that keeps bytes, and may not.
-trait Target: Sync {
+pub(crate) trait Target: Sync {
     /// True when bytes had better come from a [`Buffer`].
     fn is_direct(&self) -> bool;
     /// Makes room for the `len_bytes` at `offset`, which will be written.
@@ -142,7 +142,7 @@ trait Target: Sync {
 }
 
 /// A file in the making.
-struct Copy<'a> {
+pub(crate) struct Copy<'a> {
     file: &'a File,
     /// The same file, past the page cache; `None` where there is no such way.
     direct: Option<File>,
@@ -164,11 +164,16 @@ impl<'a> Copy<'a> {
             // The clone is of the whole file, which may be longer or shorter than the image.
             file.set_len(image.len_bytes())?;
         }
+        Ok(Self { is_shared, ..Self::fresh(file, path) })
+    }
+
+    /// A file without anything in it yet.
+    pub(crate) fn fresh(file: &'a File, path: &Path) -> Self {
         let flags = OFlags::DIRECT.bits().cast_signed();
         let is_memory = rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type == TMPFS_MAGIC);
         let open = || OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok();
         let direct = if is_memory { None } else { open() };
-        Ok(Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, is_shared })
+        Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, is_shared: false }
     }
 
     /// The way past the page cache, for memory that `fits` it.
@@ -239,13 +244,13 @@ fn is_aligned(bytes: &[u8]) -> bool {
 
 /// Room for a chunk, placed as `O_DIRECT` wants it, and in huge pages where there are any: a device takes a request of
 /// few long pieces two to three times as fast as one of many short ones.
-struct Buffer {
+pub(crate) struct Buffer {
     memory: MmapMut,
     start: usize,
 }
 
 impl Buffer {
-    fn new(len_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn new(len_bytes: u64) -> io::Result<Self> {
         let len = usize::try_from(len_bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let memory = MmapMut::map_anon(len.saturating_add(HUGE_PAGE_BYTES))?;
         // Without huge pages it is only slower.
@@ -255,7 +260,7 @@ impl Buffer {
     }
 
     /// Its first `len_bytes`, at most a chunk.
-    fn first(&mut self, len_bytes: u64) -> &mut [u8] {
+    pub(crate) fn first(&mut self, len_bytes: u64) -> &mut [u8] {
         let len = usize::try_from(len_bytes).unwrap_or(usize::MAX);
         let room = self.memory.get_mut(self.start..).unwrap_or_default();
         let len = len.min(room.len());
@@ -421,7 +426,11 @@ impl<S: Source, T: Target> Work<'_, S, T> {
     }
 }
 
-fn failed(target: usize, doing: &'static str, offset: u64) -> impl FnOnce(io::Error) -> ReplicateError {
+pub(crate) fn failed(
+    target: usize,
+    doing: &'static str,
+    offset: u64,
+) -> impl FnOnce(io::Error) -> ReplicateError {
     move |error| ReplicateError::Target { target, doing, offset, error }
 }
 

@@ -246,6 +246,19 @@ impl Stage {
     /// [`StageError`]: something is there already, or the system refuses. Nothing is left behind.
     pub fn new(final_path: &Path, kind: Kind) -> Result<Stage, StageError> {
         let inside = examine(final_path, kind)?;
+        Self::make(final_path, kind, inside)
+    }
+
+    /// Makes room for a file that is to take the place of the file `final_path`, for [`replace`](Stage::replace).
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing is left behind.
+    pub fn for_replacement(final_path: &Path) -> Result<Stage, StageError> {
+        ensure_writable(&parent_of(final_path))?;
+        Self::make(final_path, Kind::File, false)
+    }
+
+    fn make(final_path: &Path, kind: Kind, inside: bool) -> Result<Stage, StageError> {
         let left = leftovers(final_path)?;
         let (parent, name) = if inside {
             (final_path.to_owned(), OsStr::new(INSIDE))
@@ -340,6 +353,22 @@ impl Stage {
         self.publish()?;
         self.finish();
         Ok(())
+    }
+
+    /// Syncs what was written and puts it in the place of `old`, which must still be what the final name leads to, by
+    /// one rename: the name leads to the one or to the other, whole, at every moment. Then syncs the directory above.
+    ///
+    /// # Errors
+    /// [`StageError::Overtaken`] when the name leads elsewhere; [`StageError::Io`]. The old file is in place then, unless
+    /// it is the directory that cannot be synced: which of the two a loss of power would leave is not known in that case.
+    pub fn replace(mut self, old: &File) -> Result<(), StageError> {
+        self.seal(None)?;
+        if !leads_to(&self.final_path, old).map_err(failed("look at", &self.final_path))? {
+            return Err(StageError::Overtaken(self.final_path.clone()));
+        }
+        fs::rename(&self.root, &self.final_path).map_err(failed("rename", &self.root))?;
+        self.finish();
+        sync(&self.place())
     }
 
     /// The same for a data directory whose log lies in it, in the directory `log` (relative): etcd starts from both or

@@ -1,6 +1,7 @@
 //! One command, one file; here they are told apart and their outcome is shown.
 
 pub(crate) mod bbolt_buckets;
+pub(crate) mod bbolt_compact;
 pub(crate) mod bbolt_dump;
 mod bbolt_file;
 pub(crate) mod bbolt_get;
@@ -15,6 +16,7 @@ pub(crate) mod bbolt_surgery;
 pub(crate) mod bbolt_surgery_validate;
 pub(crate) mod bbolt_version;
 pub(crate) mod completion;
+pub(crate) mod defrag;
 pub(crate) mod hash;
 pub(crate) mod iterate_bucket;
 pub(crate) mod list_bucket;
@@ -98,6 +100,8 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),
         Root::ScanKeys(args) => scan_keys::run(&args, &context),
+        Root::Bbolt(Bbolt::Compact(args)) => bbolt_compact::run(&args, &context),
+        Root::Defrag(args) => defrag::run(&args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),
         Root::Man(args) => man::run(&args),
