@@ -170,6 +170,18 @@ impl DefragError {
     }
 }
 
+/// Makes sure that `input` is a db that can be replaced, before all the work.
+///
+/// # Errors
+/// [`DefragError::NotADirectory`], [`DefragError::NotInPlace`].
+pub fn ensure_in_place(input: &Opened) -> Result<(), DefragError> {
+    let path = input.db_path().display().to_string();
+    if input.kind() == InputKind::File {
+        return Err(DefragError::NotADirectory { path });
+    }
+    if input.is_in_place() { Ok(()) } else { Err(DefragError::NotInPlace { path }) }
+}
+
 /// Writes the db of `input`, a data dir opened under the exclusive lock, anew in its place.
 ///
 /// # Errors
@@ -181,12 +193,7 @@ pub fn defrag(
     watch: &dyn Watch,
 ) -> Result<DefragReport, DefragError> {
     let shown = input.db_path().display().to_string();
-    if input.kind() == InputKind::File {
-        return Err(DefragError::NotADirectory { path: shown });
-    }
-    if !input.is_in_place() {
-        return Err(DefragError::NotInPlace { path: shown });
-    }
+    ensure_in_place(input)?;
     // The new file is to take the place of the file, not of a link to it.
     let io_error = |source| DefragError::Io { path: input.db_path().to_owned(), source };
     let db = input.db_path().canonicalize().map_err(io_error)?;

@@ -80,6 +80,9 @@ pub(crate) fn run(args: &DefragArgs, context: &Context) -> Result<Outcome, Failu
         Some(_) => context.open(&args.data_dir)?,
         None => context.open_to_replace(&args.data_dir)?,
     };
+    if args.output.is_none() {
+        defrag::ensure_in_place(&input)?;
+    }
     let left = Leftovers::sweep(place, args.clean && !args.dry_run)?;
     if let Some(output) = &args.output {
         compact_file::ensure_free(output)?;

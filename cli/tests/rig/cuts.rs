@@ -70,6 +70,20 @@ fn torn_member(world: &World) {
     torn.set_len(u64::try_from(written).unwrap() - 2).unwrap();
 }
 
+/// What `out/` holds before a job that replaces a member's db: a member, its db with the room behind its pages that a
+/// server leaves there.
+pub(crate) fn member() -> &'static State {
+    static MEMBER: OnceLock<State> = OnceLock::new();
+    MEMBER.get_or_init(|| {
+        let world = World::new();
+        world.put("source.db", source());
+        world.line(ONE.line).says(0, &[]);
+        let db = fs::OpenOptions::new().write(true).open(world.output("m1/member/snap/db")).unwrap();
+        db.set_len(db.metadata().unwrap().len() + (1 << 20)).unwrap();
+        on_disk(&world.output(""))
+    })
+}
+
 /// A world in which `job` can run.
 pub(crate) fn world(job: &Job) -> World {
     let world = World::new();
@@ -86,6 +100,9 @@ pub(crate) fn prepare(world: &World, job: &Job) {
     world.clear();
     if let Some(dir) = job.mount_point {
         fs::create_dir(world.output(dir)).unwrap();
+    }
+    if job.in_place {
+        materialise(member(), &world.output(""), &BTreeMap::new());
     }
     if let Some(log) = job.cut_log {
         world.line(job.plain_line()).says(0, &[]);
@@ -188,11 +205,16 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         ELEMENT_CLEARED,
         FREELIST_ABANDONED,
         FREELIST_REBUILT,
-        META_UPDATED
+        META_UPDATED,
+        COMPACTED,
+        LONG_COMPACTED,
+        DEFRAGMENTED_COPY,
+        DEFRAGMENTED,
+        DEFRAGMENTED_KEPT
     )]
     job: Job,
 ) {
-    assert_eq!(JOBS.len(), 30, "a job of the table is not among the values above");
+    assert_eq!(JOBS.len(), 35, "a job of the table is not among the values above");
     let recorded = record(&job);
     let last = outputs(&job).len();
     let complete = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Complete; last]).count();
@@ -242,6 +264,11 @@ fn assert_next_run_copes(world: &World, job: &Job, recorded: &Recorded, state: &
     };
     put();
     let story = &state.story;
+    if job.in_place {
+        put();
+        assert_next_defragments(world, job, recorded, state);
+        return;
+    }
     let has_partial = state.found.keys().any(|path| path.contains(PARTIAL));
     let next = world.line(job.plain_line());
     if job.code != 0 {
@@ -277,6 +304,28 @@ fn assert_next_run_copes(world: &World, job: &Job, recorded: &Recorded, state: &
     assert_whole(world, job, &recorded.whole, story);
     let names = world.names();
     assert!(!names.iter().any(|name| name.contains(PARTIAL)), "{story}: {names:?}");
+}
+
+/// A db can be defragmented again, whatever was cut, and `--clean` takes away what the cut left.
+fn assert_next_defragments(world: &World, job: &Job, recorded: &Recorded, state: &State) {
+    let story = &state.story;
+    let has_partial = state.found.keys().any(|path| path.contains(PARTIAL));
+    let next = world.line(job.plain_line());
+    assert_eq!(next.code, Some(0), "{story}: {next:#?}");
+    assert!(!has_partial || next.stderr.contains("--clean removes it"), "{story}: {next:#?}");
+    assert_new_db(world, recorded, story);
+    let cleaned = world.line(&format!("{} --clean", job.plain_line()));
+    assert_eq!(cleaned.code, Some(0), "{story}: {cleaned:#?}");
+    assert_new_db(world, recorded, story);
+    let names = world.names();
+    assert!(!names.iter().any(|name| name.contains(PARTIAL)), "{story}: {names:?}");
+}
+
+/// Asserts that the db is the one the uncut run left: the same is made of the old one and of the new one.
+fn assert_new_db(world: &World, recorded: &Recorded, story: &str) {
+    let db = "m1/member/snap/db";
+    let now = on_disk(&world.output(""));
+    assert_eq!(now.found[db].what, recorded.whole.found[db].what, "{story}");
 }
 
 /// Asserts that `out/` holds what the uncut run left.
@@ -337,6 +386,29 @@ fn oracle_no_cut_starts_a_server_on_half_a_store(#[case] job: Job, #[case] versi
     assert!(fates.contains(&Fate::Starts), "{job:?}: nothing was complete");
     let can_be_barred = boot.wal_dir.is_some();
     assert_eq!(fates.contains(&Fate::RefusesAndChangesNothing), can_be_barred, "{job:?}: {fates:?}");
+}
+
+/// Every cut of a defragmentation in place leaves a member that real servers start on: with the old db or with the new
+/// one, and with whatever lies beside it.
+#[test]
+#[ignore = "needs real etcd: scripts/test.sh runs it"]
+fn oracle_every_cut_of_a_defragmentation_starts() {
+    let recorded = record(&DEFRAGMENTED_KEPT);
+    let boot = &DEFRAGMENTED_KEPT.boots[0];
+    let mut tried = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for (state, verdicts) in &recorded.states {
+        let names: Vec<&String> = state.found.keys().collect();
+        if !tried.insert((names, verdicts[0] == Verdict::Complete)) {
+            continue;
+        }
+        seen.insert(verdicts[0] == Verdict::Complete);
+        let versions = if soak() { &Version::ALL[..] } else { &[Version::V3_5_1] };
+        for version in versions {
+            assert_fate(boot, &recorded, state, *version, Fate::Starts);
+        }
+    }
+    assert_eq!(seen.len(), 2, "not both dbs were tried");
 }
 
 fn assert_fate(boot: &Boot, recorded: &Recorded, state: &State, version: Version, fate: Fate) {

@@ -35,6 +35,8 @@ pub struct Job {
     /// Where the log is of a restore that was cut between its last two renames, and which is there before. The job is to
     /// take that away, and to restore.
     pub cut_log: Option<&'static str>,
+    /// The data dir of the first boot is there before, and it is its db that the job replaces.
+    pub in_place: bool,
     /// The name in `out/` below which all is on a file system of its own.
     pub apart: Option<&'static str>,
     /// How etcd would be started on the result; empty where it is no data dir.
@@ -77,6 +79,7 @@ pub const ONE: Job = Job {
     made: &["m1/member"],
     mount_point: None,
     cut_log: None,
+    in_place: false,
     apart: None,
     boots: &[boot("m1", None)],
 };
@@ -200,8 +203,20 @@ pub const FREELIST_REBUILT: Job =
 pub const META_UPDATED: Job =
     Job { line: "bbolt surgery meta update in/source.db --fields pgid:54 -o out/s.db", ..SAVE };
 
+/// A file without its free pages.
+pub const COMPACTED: Job = Job { line: "bbolt compact in/source.db -o out/s.db", ..SAVE };
+/// The same of one so long that several windows of it are written at once.
+pub const LONG_COMPACTED: Job = Job { input: Input::LongBare, ..COMPACTED };
+/// A defragmented copy of a member's db.
+pub const DEFRAGMENTED_COPY: Job =
+    Job { line: "defrag --data-dir in/node -o out/s.db", input: Input::Member, ..SAVE };
+/// A db defragmented in place.
+pub const DEFRAGMENTED: Job = Job { line: "defrag --data-dir out/m1", in_place: true, ..ONE };
+/// The same, with a copy of the old one beside it.
+pub const DEFRAGMENTED_KEPT: Job = Job { line: "defrag --data-dir out/m1 --keep-original --clean", ..DEFRAGMENTED };
+
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 30] = [
+pub const JOBS: [(&str, Job); 35] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -232,4 +247,9 @@ pub const JOBS: [(&str, Job); 30] = [
     ("freelist abandoned", FREELIST_ABANDONED),
     ("freelist rebuilt", FREELIST_REBUILT),
     ("meta updated", META_UPDATED),
+    ("compacted", COMPACTED),
+    ("long compacted", LONG_COMPACTED),
+    ("defragmented copy", DEFRAGMENTED_COPY),
+    ("defragmented", DEFRAGMENTED),
+    ("defragmented, kept", DEFRAGMENTED_KEPT),
 ];

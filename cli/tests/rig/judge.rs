@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use super::cuts::member;
 use super::jobs::{Boot, Job};
 use super::model::{Found, Ino, State, What};
 
@@ -73,6 +74,9 @@ pub(crate) fn judge(job: &Job, state: &State, whole: &State) -> Result<Vec<Verdi
 }
 
 fn judge_output(job: &Job, tops: &[&str], state: &State, whole: &State) -> Result<Verdict, String> {
+    if job.in_place {
+        return judge_in_place(job, tops, state, whole);
+    }
     let (found, expected) = (held(state, tops, job), held(whole, tops, job));
     if found.is_empty() {
         return Ok(Verdict::Absent);
@@ -91,6 +95,31 @@ fn judge_output(job: &Job, tops: &[&str], state: &State, whole: &State) -> Resul
         "{tops:?} are neither absent nor complete (for one: {differs:?}), {}: {found:#?}",
         state.story
     ))
+}
+
+/// How a copy of the old db is called.
+const ORIGINAL: &str = "m1/member/snap/db.original";
+
+/// The same of a db that is replaced: the member is as it was before, which counts as absent, or as the uncut run left it;
+/// nothing in between. A copy of the old db is the old db.
+fn judge_in_place(job: &Job, tops: &[&str], state: &State, whole: &State) -> Result<Verdict, String> {
+    let (before, mut found) = (held(member(), tops, job), held(state, tops, job));
+    let mut expected = held(whole, tops, job);
+    let old = before.get("m1/member/snap/db").ok_or("there was no db")?;
+    let is_kept = found.keys().any(|path| path.starts_with(ORIGINAL));
+    if let Some((path, _)) = found.iter().find(|(path, what)| path.starts_with(ORIGINAL) && *what != old) {
+        return Err(format!("{path} is not the old db, {}", state.story));
+    }
+    found.retain(|path, _| !path.starts_with(ORIGINAL));
+    expected.retain(|path, _| !path.starts_with(ORIGINAL));
+    if found == before {
+        return Ok(Verdict::Absent);
+    }
+    if found == expected && is_kept == job.line.contains("--keep-original") {
+        return Ok(Verdict::Complete);
+    }
+    let differs = expected.iter().find(|(path, what)| found.get(*path) != Some(what)).map(|(path, _)| *path);
+    Err(format!("the member is neither the old nor the new one (for one: {differs:?}), {}", state.story))
 }
 
 /// Puts `state` into the directory `at`, which is empty. `inodes` are the devices and inodes that the recorded run saw:

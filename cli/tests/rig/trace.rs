@@ -17,7 +17,7 @@ pub(crate) const HARMLESS: &str = "pread64,preadv,preadv2,futex,munmap,mprotect,
     stat,fstat,lstat,newfstatat,statx,statfs,fstatfs,readlink,readlinkat,access,faccessat,faccessat2,getdents64,getcwd,\
     getrandom,rseq,set_robust_list,set_tid_address,prlimit64,poll,ppoll,arch_prctl,getuid,geteuid,getgid,getegid,uname,\
     sysinfo,exit,exit_group,restart_syscall,tgkill,fadvise64,readahead,flock,sched_setaffinity,getrusage,mincore,\
-    membarrier,recvfrom,sendto,epoll_ctl,epoll_wait,prctl,gettimeofday";
+    flistxattr,fgetxattr,membarrier,recvfrom,sendto,epoll_ctl,epoll_wait,prctl,gettimeofday";
 /// Bytes of one string that are recorded: more than any single write.
 pub(crate) const STRING_BYTES: &str = "67108864";
 
@@ -279,7 +279,7 @@ impl Replay {
                 Ok(())
             }
             // Whose files they are is no part of the model.
-            "chown" | "fchown" | "lchown" | "fchownat" | "utimensat" => Ok(()),
+            "chown" | "fchown" | "lchown" | "fchownat" | "utimensat" | "fsetxattr" => Ok(()),
             "socketpair" | "pipe" | "pipe2" => {
                 let both = arg(if call.name == "socketpair" { 3 } else { 0 });
                 both.trim_matches(['[', ']']).split(',').try_for_each(|fd| {
