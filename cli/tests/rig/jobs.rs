@@ -213,7 +213,8 @@ pub const DEFRAGMENTED_COPY: Job =
 /// A db defragmented in place.
 pub const DEFRAGMENTED: Job = Job { line: "defrag --data-dir out/m1", in_place: true, ..ONE };
 /// The same, with a copy of the old one beside it.
-pub const DEFRAGMENTED_KEPT: Job = Job { line: "defrag --data-dir out/m1 --keep-original --clean", ..DEFRAGMENTED };
+pub const DEFRAGMENTED_KEPT: Job =
+    Job { line: "defrag --data-dir out/m1 --keep-original --clean", ..DEFRAGMENTED };
 
 /// All of them, by name.
 pub const JOBS: [(&str, Job); 35] = [
