@@ -241,6 +241,8 @@ pub struct Build<W> {
     /// Pages of discarded buckets, ascending; no two runs touch.
     free: Vec<Range<u64>>,
     has_failed: bool,
+    /// Whether trees are split as bbolt splits them; see [`Build::splitting_as_bbolt`].
+    splits_as_bbolt: bool,
 }
 
 impl<W: PageWriter> Build<W> {
@@ -267,7 +269,16 @@ impl<W: PageWriter> Build<W> {
             open: Vec::new(),
             free: Vec::new(),
             has_failed: false,
+            splits_as_bbolt: false,
         })
+    }
+
+    /// Leaves up to four pairs at the end of a bucket in one page, however long they are, as bbolt does: so that the file is
+    /// no longer than bbolt's own. For a [`Build`] that was told nothing yet.
+    pub(crate) fn splitting_as_bbolt(mut self) -> Self {
+        self.root = self.root.keeping_few_whole();
+        self.splits_as_bbolt = true;
+        self
     }
 
     /// Opens the bucket `name` in the bucket that is open, or at the top level. Names and keys of one bucket share one
@@ -279,6 +290,7 @@ impl<W: PageWriter> Build<W> {
         self.unless_failed(|build| {
             build.element(name, &[], true)?;
             let tree = TreeBuilder::new(build.options.page_size, build.options.leaf_fill_percent);
+            let tree = if build.splits_as_bbolt { tree.keeping_few_whole() } else { tree };
             let first = build.sink.next_id();
             build.open.push(OpenBucket { name: name.to_vec(), sequence: 0, tree, first });
             Ok(())

@@ -100,7 +100,8 @@ pub fn rebuild<S: Source, W: PageWriter>(
         freelist: options.freelist,
         ..BuildOptions::default()
     };
-    let mut copy = Copy { build: Build::new(writer, build_options)?, tally: Tally::new() };
+    let build = Build::new(writer, build_options)?.splitting_as_bbolt();
+    let mut copy = Copy { build, tally: Tally::new() };
     walk(db, options.keep_sequences, &mut copy, watch)?;
     Ok(Rebuilt { content: copy.tally.content(), built: copy.build.finish()? })
 }

@@ -19,6 +19,9 @@ pub(crate) const MAX_VALUE_BYTES: usize = 0x7FFF_FFFE;
 /// Fewest elements a page is closed with while more follow: bbolt splits no page below that, and a branch with one
 /// child makes its rebalancing panic.
 pub(crate) const LEAST_ELEMENTS: usize = 2;
+/// Elements up to which bbolt leaves a node whole, however long they are (FORMATS A.7): of a few long values this makes
+/// fewer pages, and no branch.
+const WHOLE_ELEMENTS: usize = 4;
 /// Most elements a page is closed with. bbolt panics at 0xFFFF; one is left for a last element without company.
 const MOST_ELEMENTS: usize = 0xFFFF - 2;
 /// Most bytes a page with its overflow may have: bbolt 1.3 reads each key and value through an array of 2^31 - 1 bytes
@@ -180,6 +183,8 @@ struct Splitter {
     closed_bytes: u64,
     open: usize,
     open_bytes: u64,
+    /// The last elements stay in one page when there are no more of them than this, however long they are.
+    whole: usize,
 }
 
 impl Splitter {
@@ -194,7 +199,18 @@ impl Splitter {
             closed_bytes: 0,
             open: 0,
             open_bytes: HEADER_BYTES as u64,
+            whole: 0,
         }
+    }
+
+    /// True when the two pages at hand, if they are the last, are one.
+    fn stays_whole(&self) -> bool {
+        self.closed + self.open <= self.whole && self.together_bytes() <= MOST_NODE_BYTES
+    }
+
+    /// Length of the two pages at hand as one.
+    fn together_bytes(&self) -> u64 {
+        (self.closed_bytes + self.open_bytes).saturating_sub(HEADER_BYTES as u64)
     }
 
     /// Takes the next element's length; returns the number of elements of a page that is now complete, if any.
@@ -214,7 +230,7 @@ impl Splitter {
             self.open += 1;
             self.open_bytes = bytes;
         }
-        if self.open >= LEAST_ELEMENTS && self.closed > 0 {
+        if self.open >= LEAST_ELEMENTS && self.closed > 0 && !self.stays_whole() {
             done = Some(std::mem::take(&mut self.closed));
         }
         done
@@ -222,7 +238,10 @@ impl Splitter {
 
     /// The numbers of elements of the last pages; nothing more may be pushed.
     fn finish(&self) -> [usize; 2] {
-        let together = self.closed_bytes + self.open_bytes - HEADER_BYTES as u64;
+        let together = self.together_bytes();
+        if self.closed > 0 && self.stays_whole() {
+            return [self.closed + self.open, 0];
+        }
         if self.closed == 0 || self.open >= LEAST_ELEMENTS || together > MOST_NODE_BYTES {
             [self.closed, self.open]
         } else if self.closed > LEAST_ELEMENTS && together > self.fill_bytes {
@@ -327,13 +346,25 @@ pub(crate) struct TreeBuilder {
     levels: Vec<Level>,
     /// Header and element table of the page that is being written.
     table: Vec<u8>,
+    /// See [`Splitter::whole`].
+    whole: usize,
 }
 
 impl TreeBuilder {
     /// An empty tree, whose leaves are to be `leaf_fill_percent` full.
     pub(crate) fn new(page_size: u32, leaf_fill_percent: u8) -> Self {
         let levels = vec![Level::leaves(page_size, leaf_fill_percent)];
-        Self { page_size, levels, table: Vec::new() }
+        Self { page_size, levels, table: Vec::new(), whole: 0 }
+    }
+
+    /// Leaves a few elements in one page where bbolt does, instead of splitting by length alone: for trees that are to be
+    /// no longer than bbolt's. Of an empty tree only.
+    pub(crate) fn keeping_few_whole(mut self) -> Self {
+        self.whole = WHOLE_ELEMENTS;
+        for level in &mut self.levels {
+            level.splitter.whole = WHOLE_ELEMENTS;
+        }
+        self
     }
 
     /// Goes on with a tree whose right spine has these elements, the root's first: pages they name stay where they
@@ -443,7 +474,9 @@ impl TreeBuilder {
         let (mut height, mut done) = (height, done);
         while let Some(count) = done {
             if height + 1 == self.levels.len() {
-                self.levels.push(Level::branches(self.page_size));
+                let mut level = Level::branches(self.page_size);
+                level.splitter.whole = self.whole;
+                self.levels.push(level);
             }
             let (below, above) = self.levels.split_at_mut(height + 1);
             let (Some(level), Some(parent)) = (below.last_mut(), above.first_mut()) else { return Ok(()) };
