@@ -20,11 +20,12 @@ use crate::freelist::Freelist;
 use crate::page::{Node, PageId};
 use crate::source::Source;
 use crate::watch::Watch;
-use free::check_freelist;
+use free::{check_freed_in_use, check_freelist};
 use list::Findings;
 use metas::{active_page, check_metas, page_in_range};
 use prove::prove;
 use search::search;
+use walk::Found;
 
 /// Most findings a report keeps; the rest are counted.
 pub const MOST_FINDINGS: usize = 100_000;
@@ -190,7 +191,7 @@ pub fn check_visiting<S: Source, V: Visit>(db: &Db<S>, watch: &dyn Watch, visit:
     let (seen, mut statistics, interrupted, buckets) = match proof {
         Some(proof) => (proof.seen, proof.statistics, proof.interrupted, Some(proof.buckets)),
         None => {
-            let (seen, statistics, interrupted) = search(db, &meter, freelist.as_ref(), &mut list);
+            let (seen, statistics, interrupted) = search(db, &meter, freelist.as_ref(), None, &mut list);
             (seen, statistics, interrupted, None)
         }
     };
@@ -211,12 +212,25 @@ pub fn check_visiting<S: Source, V: Visit>(db: &Db<S>, watch: &dyn Watch, visit:
     if !interrupted {
         meter.finish(pages.saturating_mul(u64::from(db.page_size())));
     }
-    list.kept.sort_by(|a, b| {
-        let key = |f: &Finding| (f.fault.page, f.fault.span, f.fault.code());
-        key(a).cmp(&key(b))
-    });
+    list.sort();
     let report = Report { findings: list.kept, dropped: list.dropped, statistics, interrupted };
     Visited { report, buckets: buckets.filter(|_| !interrupted) }
+}
+
+/// Checks only what lies below `page`, as if it were a bucket's root: its subtree and the buckets in it.
+///
+/// The metas, the freelist itself and what nothing reaches are left out; that a page of the subtree is listed as free is
+/// not. `page` may be one that no tree reaches, such as an older version of a leaf. `watch` hears of the pages walked.
+pub fn check_from<S: Source>(db: &Db<S>, page: PageId, watch: &dyn Watch) -> Report {
+    let meter = Meter { watch, told: AtomicU64::new(0) };
+    let mut list = Findings::default();
+    let (seen, mut statistics, interrupted) = search(db, &meter, None, Some(Found::page(page)), &mut list);
+    statistics.pages = db.page_count();
+    if !interrupted {
+        check_freed_in_use(db, db.freelist().ok().as_ref(), &seen, &mut list);
+    }
+    list.sort();
+    Report { findings: list.kept, dropped: list.dropped, statistics, interrupted }
 }
 
 /// Where the bytes done are told. The second walk of a damaged file tells only what the first did not get to.

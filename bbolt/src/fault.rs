@@ -188,6 +188,16 @@ pub enum FaultKind {
         /// The inner bucket's name, readable.
         nested: String,
     },
+    /// A plain value in the root bucket, where bbolt lets nobody put one: a page of another bucket stands there.
+    #[error("element {index}: key {key}, {more} more like it: values where only buckets can be")]
+    ValueAtTopLevel {
+        /// The first such element's number.
+        index: u16,
+        /// Its key, readable.
+        key: String,
+        /// How many more the page has.
+        more: usize,
+    },
     /// A branch with one child: every checker passes it, the first rebalance kills the server.
     #[error("is a branch with a single child, on which a server panics at its next delete there")]
     LoneChild,
@@ -275,6 +285,7 @@ impl FaultKind {
             Self::BucketTooShort { .. } => "BBOLT-BUCKET-LENGTH",
             Self::InlineNotALeaf { .. } => "BBOLT-INLINE-TYPE",
             Self::BucketInInline { .. } => "BBOLT-BUCKET-IN-INLINE",
+            Self::ValueAtTopLevel { .. } => "BBOLT-TOP-LEVEL-VALUE",
             Self::LoneChild => "BBOLT-LONE-CHILD",
             Self::UnevenDepth { .. } => "BBOLT-UNEVEN-DEPTH",
             Self::EmptyLeaf => "BBOLT-EMPTY-LEAF",

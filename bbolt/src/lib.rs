@@ -37,7 +37,7 @@ pub mod watch;
 
 pub use bucket::Bucket;
 pub use build::{Build, BuildError, BuildOptions, Built, FreelistSync, PageWriter};
-pub use check::{Finding, Report, Severity, Statistics, check};
+pub use check::{Finding, Report, Severity, Statistics, check, check_from};
 pub use cursor::{Cursor, Item};
 pub use db::{Db, OpenError};
 pub use fault::{Fault, FaultKind, Span};

@@ -8,10 +8,10 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    bbolt_buckets, bbolt_compact, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page,
-    bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, completion, defrag, hash,
-    iterate_bucket, list_bucket, man, scan_keys, snap_dump, snapshot_hash, snapshot_restore, snapshot_save,
-    snapshot_status, version, wal_dump, wal_repair, wal_verify,
+    bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys,
+    bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, completion, defrag,
+    hash, iterate_bucket, list_bucket, man, scan_keys, snap_dump, snapshot_hash, snapshot_restore,
+    snapshot_save, snapshot_status, version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -92,6 +92,7 @@ pub(crate) enum Snap {
 /// The commands under `bbolt`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bbolt {
+    Check(bbolt_check::CheckArgs),
     Info(bbolt_info::InfoArgs),
     Buckets(bbolt_buckets::BucketsArgs),
     Keys(bbolt_keys::KeysArgs),

@@ -24,6 +24,7 @@ pub mod log_dump;
 pub mod log_files;
 pub mod log_repair;
 pub mod log_verify;
+pub mod meaning;
 pub mod member_files;
 pub mod membership;
 pub mod mvcc;

@@ -2,7 +2,8 @@
 //!
 //! `fixtures/` and `samples/` beside this crate hold the data (their README says who wrote what);
 //! [`snapshot`], [`unpack`], [`facts`] and [`sample`] hand it out. [`fingerprint`] proves that a command left
-//! its inputs alone. [`damage`] makes damaged copies of real logs. [`oracle`] starts real etcd servers on scratch copies.
+//! its inputs alone. [`damage`] makes damaged copies of real logs, [`bbolt_damage`] of
+//! bbolt files. [`oracle`] starts real etcd servers on scratch copies.
 //!
 //! Everything here panics with a message when it cannot do its job: it is only ever called by tests, and a
 //! test that lacks its data must fail.
@@ -13,6 +14,7 @@
     reason = "test support: a failure here is the test's failure"
 )]
 
+pub mod bbolt_damage;
 pub mod damage;
 mod fingerprint;
 mod fixture;

@@ -37,6 +37,14 @@ impl Findings {
         self.kept.push(Finding { fault, severity, parent, bucket, key_range });
     }
 
+    /// By page, then offset, then code.
+    pub(super) fn sort(&mut self) {
+        self.kept.sort_by(|a, b| {
+            let key = |f: &Finding| (f.fault.page, f.fault.span, f.fault.code());
+            key(a).cmp(&key(b))
+        });
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.kept.len() >= MOST_FINDINGS
     }

@@ -86,6 +86,7 @@ pub(super) fn prove<S: Source, V: Visit>(
     let mut round = 0u32;
     while !buckets.is_empty() && !disproved.load(Ordering::Relaxed) && !interrupted.load(Ordering::Relaxed) {
         let mut splitter = Walk::new(db, &seen, meter, &interrupted, Sink::Disproved(&disproved));
+        splitter.in_root_bucket = round == 0;
         let mut subtrees = Vec::new();
         for (bucket, found) in buckets.iter().enumerate() {
             splitter.split(found.subtree(bucket), &mut subtrees);
@@ -102,6 +103,7 @@ pub(super) fn prove<S: Source, V: Visit>(
             };
             let mut walk = Walk::new(db, &seen, meter, &interrupted, Sink::Disproved(&disproved));
             walk.on_leaf = Some(&mut on_leaf);
+            walk.in_root_bucket = round == 0;
             for subtree in subtrees.get(share.subtrees.clone()).unwrap_or_default() {
                 if walk.stopped() {
                     break;

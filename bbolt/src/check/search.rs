@@ -6,41 +6,43 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::list::Findings;
 use super::metas::page_in_range;
 use super::seen::Seen;
-use super::walk::{Sink, Walk};
+use super::walk::{Found, Sink, Walk};
 use super::{Finding, Meter, Statistics};
 use crate::db::Db;
 use crate::fault::FaultKind;
 use crate::freelist::Freelist;
 use crate::source::Source;
 
-/// Walks everything in key order on this thread and lists what is wrong.
+/// Walks everything in key order on this thread, or what lies below `from`, and lists what is wrong.
 pub(super) fn search<S: Source>(
     db: &Db<S>,
     meter: &Meter<'_>,
     freelist: Option<&Freelist>,
+    from: Option<Found>,
     list: &mut Findings,
 ) -> (Seen, Statistics, bool) {
     let seen = Seen::new(db.page_count());
     let interrupted = AtomicBool::new(false);
-    if !page_in_range(db, db.meta().root.0) {
-        return (seen, Statistics::default(), false);
-    }
     let before = list.kept.len();
     let mut walk = Walk::new(db, &seen, meter, &interrupted, Sink::List(list));
     walk.told_bytes = meter.told.load(Ordering::Relaxed);
+    walk.from = from;
     walk.claim_freelist(freelist);
-    walk.all();
+    if from.is_some() || page_in_range(db, db.meta().root.0) {
+        walk.all();
+    }
     walk.look();
     let statistics = walk.statistics;
-    name_first_users(db, meter, freelist, list.kept.get_mut(before..).unwrap_or_default());
+    name_first_users(db, meter, freelist, from, list.kept.get_mut(before..).unwrap_or_default());
     (seen, statistics, interrupted.into_inner())
 }
 
 /// Fills in who used first the pages that are used twice: the same walk again, looking for just these.
-pub(super) fn name_first_users<S: Source>(
+fn name_first_users<S: Source>(
     db: &Db<S>,
     meter: &Meter<'_>,
     freelist: Option<&Freelist>,
+    from: Option<Found>,
     findings: &mut [Finding],
 ) {
     let is_double = |f: &Finding| matches!(f.fault.kind, FaultKind::MultipleReferences { .. });
@@ -53,6 +55,7 @@ pub(super) fn name_first_users<S: Source>(
     let interrupted = AtomicBool::new(false);
     let mut walk = Walk::new(db, &seen, meter, &interrupted, Sink::Owners(doubles));
     walk.told_bytes = u64::MAX;
+    walk.from = from;
     walk.claim_freelist(freelist);
     walk.all();
     let Sink::Owners(owners) = walk.sink else { return };

@@ -59,6 +59,11 @@ impl Found {
         Self { outer: 0, holder: active_page(db), element: 0, root: db.meta().root }
     }
 
+    /// A page as if it were a bucket's root; it stands for its own parent.
+    pub(super) fn page(root: PageId) -> Self {
+        Self { outer: 0, holder: root, element: 0, root }
+    }
+
     pub(super) fn subtree(&self, bucket: usize) -> Subtree {
         Subtree { bucket, page: self.root, parent: self.holder, depth: 0, low: Vec::new(), high: None }
     }
@@ -88,6 +93,10 @@ pub(super) struct Walk<'c, 'd, S> {
     /// The buckets that the walker knows, of which `bucket` is being walked; empty while proving.
     pub(super) known: Vec<Found>,
     pub(super) bucket: usize,
+    /// Where the walk starts in place of the root bucket.
+    pub(super) from: Option<Found>,
+    /// True while the root bucket is walked, in which only buckets may be.
+    pub(super) in_root_bucket: bool,
     /// Names of the bucket being walked, once somebody asked for them.
     pub(super) path: Option<(usize, Vec<Vec<u8>>)>,
     pub(super) found: Vec<Found>,
@@ -118,6 +127,8 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
             statistics: Statistics::default(),
             known: Vec::new(),
             bucket: 0,
+            from: None,
+            in_root_bucket: false,
             path: None,
             found: Vec::new(),
             leaf_depths: None,
@@ -330,8 +341,20 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
                 self.bucket_element(node, index, parent, bounds);
             }
         }
+        if self.in_root_bucket && buckets < u64::from(node.count()) {
+            self.values_at_top(node, parent, bounds);
+        }
         self.statistics.keys += u64::from(node.count()) - buckets;
         self.statistics.buckets += buckets;
+    }
+
+    /// Told once a leaf: of a bucket's leaf that is taken for the root bucket, every element is one of these.
+    fn values_at_top(&mut self, node: &Node<'d>, parent: PageId, bounds: Bounds<'_>) {
+        let mut values = (0..node.count()).filter(|index| !node.is_bucket(*index));
+        let Some(index) = values.next() else { return };
+        let more = values.count();
+        let kind = FaultKind::ValueAtTopLevel { index, key: readable(node.key(index)), more };
+        self.report(node.element_fault(index, kind), Some(parent), Some(bounds));
     }
 
     pub(super) fn bucket_element(&mut self, node: &Node<'d>, index: u16, parent: PageId, bounds: Bounds<'_>) {
@@ -430,14 +453,15 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
         names
     }
 
-    /// Walks all buckets from the root bucket on, one after the other.
+    /// Walks all buckets from the root bucket, or from where the walk is to start, one after the other.
     pub(super) fn all(&mut self) {
-        self.known = vec![Found::root(self.db)];
+        self.known = vec![self.from.unwrap_or_else(|| Found::root(self.db))];
         while let Some(found) = self.known.get(self.bucket).copied() {
             if self.stopped() {
                 return;
             }
             self.leaf_depths = None;
+            self.in_root_bucket = self.bucket == 0 && self.from.is_none();
             self.subtree(&found.subtree(self.bucket));
             self.known.append(&mut self.found);
             self.bucket += 1;

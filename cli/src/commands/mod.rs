@@ -1,6 +1,7 @@
 //! One command, one file; here they are told apart and their outcome is shown.
 
 pub(crate) mod bbolt_buckets;
+pub(crate) mod bbolt_check;
 pub(crate) mod bbolt_compact;
 pub(crate) mod bbolt_dump;
 mod bbolt_file;
@@ -84,6 +85,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Wal(Wal::Repair(args)) => wal_repair::run(args, &context),
         Root::Wal(Wal::Verify(args)) => wal_verify::run(&args, &context),
         Root::Snap(Snap::Dump(args)) => snap_dump::run(&args, &context),
+        Root::Bbolt(Bbolt::Check(args)) => bbolt_check::run(&args, &context),
         Root::Bbolt(Bbolt::Info(args)) => bbolt_info::run(&args, &context),
         Root::Bbolt(Bbolt::Buckets(args)) => bbolt_buckets::run(&args, &context),
         Root::Bbolt(Bbolt::Keys(args)) => bbolt_keys::run(&args, &context),

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::tools::{Run, bare_command, installed};
 
@@ -26,8 +27,13 @@ impl Bbolt {
 
     /// Runs the tool to its end. Its panics are ends too: exit code 2 and a trace on stderr.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
-        let mut command = bare_command(self.dir.join("bbolt"));
+        let mut command = self.command();
         command.args(args);
         Run::to_end(command)
+    }
+
+    /// The tool without arguments, for whoever runs it within bounds of its own.
+    pub fn command(&self) -> Command {
+        bare_command(self.dir.join("bbolt"))
     }
 }
