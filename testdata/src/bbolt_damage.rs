@@ -2,7 +2,7 @@
 //!
 //! [`DAMAGES`] is the table. [`Damage::make`] takes a sound file that the real bbolt library or a real etcd wrote and
 //! damages it; the same row gives the same bytes every time. What the rows expect follows from the format and from what
-//! was damaged; what the peers do was seen (`oracle_bbolt_damage` holds it against them).
+//! was damaged; what the peers do was seen (`tests/oracle_bbolt_damage.rs` holds it against them).
 //!
 //! ```no_run
 //! for damage in testdata::bbolt_damage::DAMAGES {
@@ -16,7 +16,7 @@ mod table;
 
 use std::ops::RangeInclusive;
 
-pub use image::{ADDED, Image, PAGE};
+pub use image::{ADDED, Image, MetaField, PAGE};
 pub use table::DAMAGES;
 
 use crate::damage::Rng;
@@ -75,7 +75,7 @@ pub enum Peer {
     Reports,
     /// It cannot open the file, and says so.
     Refuses,
-    /// It panics, or dies of a signal.
+    /// It panics, or dies of a signal; where it does so beside its main thread it may have said that all is well before.
     Panics,
     /// It runs for longer than anybody waits, or until memory is gone.
     Hangs,

@@ -15,6 +15,7 @@ const HARMLESS: &[&str] = &[
     "snap dump",
     "wal dump",
     "wal verify",
+    "bbolt check",
     "bbolt info",
     "bbolt buckets",
     "bbolt keys",
