@@ -30,22 +30,23 @@ pub fn abandon_freelist<S: Source>(file: &PageFile<S>, accepted: Accepted) -> Re
     let mut edit = Edit::default();
     for slot in 0..2 {
         let page = PageId(slot);
-        match meta_of(file, slot)? {
-            Err(fault) if !accepted.invalid_meta => {
-                edit.warn(Warning::InvalidMetaKept { slot, fault: fault.clone() });
-                edit.keep(file, page);
-                continue;
-            }
-            Err(fault) => edit.warn(Warning::InvalidMetaAccepted { slot, fault: fault.clone() }),
-            Ok(_) => {}
+        let before = meta_of(file, slot)?;
+        if let Err(fault) = before
+            && !accepted.invalid_meta
+        {
+            edit.warn(Warning::InvalidMetaKept { slot, fault: fault.clone() });
+            edit.keep(file, page);
+            continue;
         }
         let mut bytes = file.first(page)?.into_owned();
         if let Some(place) = bytes.get_mut(FREELIST_AT..FREELIST_AT + ID_BYTES) {
             place.copy_from_slice(&NO_FREELIST.to_le_bytes());
         }
         sum(&mut bytes);
-        if let Err(fault) = Meta::parse(&bytes) {
-            edit.warn(Warning::StillInvalid { slot, fault });
+        match (Meta::parse(&bytes), before) {
+            (Err(fault), _) => edit.warn(Warning::StillInvalid { slot, fault }),
+            (Ok(_), Err(fault)) => edit.warn(Warning::InvalidMetaAccepted { slot, fault: fault.clone() }),
+            (Ok(_), Ok(_)) => {}
         }
         edit.set(file, page, bytes);
     }

@@ -129,12 +129,11 @@ pub fn update_meta<S: Source>(
         return Err(SurgeryError::ImpossiblePageSize { page_size: *page_size });
     }
     let mut edit = Edit::default();
-    match meta_of(file, slot)? {
-        Ok(_) => {}
-        Err(fault) if accepted.invalid_meta => {
-            edit.warn(Warning::InvalidMetaAccepted { slot, fault: fault.clone() });
-        }
-        Err(fault) => return Err(SurgeryError::MetaInvalid { slot, fault: fault.clone() }),
+    let before = meta_of(file, slot)?;
+    if let Err(fault) = before
+        && !accepted.invalid_meta
+    {
+        return Err(SurgeryError::MetaInvalid { slot, fault: fault.clone() });
     }
     let mut bytes = file.first(PageId(slot))?.into_owned();
     let mut set = |at: usize, value: &[u8]| {
@@ -168,6 +167,9 @@ fn warn_of_standing<S: Source>(file: &PageFile<S>, slot: u64, bytes: &[u8], edit
         Ok(meta) => meta,
         Err(fault) => return edit.warn(Warning::StillInvalid { slot, fault }),
     };
+    if let Ok(Err(fault)) = meta_of(file, slot) {
+        edit.warn(Warning::InvalidMetaAccepted { slot, fault: fault.clone() });
+    }
     let of_file = file.page_size();
     if meta.page_size != of_file {
         edit.warn(Warning::PageSizeChanged { slot, page_size: meta.page_size, of_file });
