@@ -8,6 +8,7 @@
 //! (names of 16 and more hex digits, as the fuzzer gives them, are not committed).
 #![forbid(unsafe_code)]
 
+mod bbolt_show;
 mod build;
 mod db;
 mod packed;
@@ -23,6 +24,7 @@ pub type Target = fn(&[u8]);
 /// All targets by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("db_walk", db::walk),
+    ("bbolt_show", bbolt_show::show),
     ("snapshot_status", db::status),
     ("snapshot_restore", db::restore),
     ("graft", db::graft),

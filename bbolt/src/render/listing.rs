@@ -112,6 +112,10 @@ impl<'p, S: Source> Listing<'p, S> {
             _ if self.continued.as_ref().is_some_and(|continued| continued.contains(id)) => None,
             Standing::Free => Some(Row { standing, header: None }),
             Standing::Used | Standing::Lost => Some(Row { standing, header: self.pages.header(id).ok() }),
+            // A page that is named somewhere is shown as what it calls itself, wherever it says it is.
+            Standing::Unknown if self.marks.contains_key(&id) => {
+                Some(Row { standing, header: self.pages.header(id).ok() })
+            }
             Standing::Unknown => Some(Row { standing, header: self.head(id) }),
         }
     }

@@ -49,9 +49,21 @@ impl<'a> Loose<'a> {
             FLAG_LEAF => NodeKind::Leaf,
             flags => return Err(fault(FaultKind::NotATreePage { flags })),
         };
-        let most = (bytes.len() - HEADER_BYTES) / ELEMENT_BYTES;
-        let count = header.count.min(u16::try_from(most).unwrap_or(u16::MAX));
-        Ok(Self { bytes, id, offset, kind, declared: header.count, count })
+        let most = u16::try_from((bytes.len() - HEADER_BYTES) / ELEMENT_BYTES).unwrap_or(u16::MAX);
+        let mut page = Self { bytes, id, offset, kind, declared: header.count, count: header.count };
+        if header.count > most {
+            page.count = page.count_by_first_key().min(most);
+        }
+        Ok(page)
+    }
+
+    /// How many elements stand before the first key, which every known writer puts right behind the last element.
+    fn count_by_first_key(&self) -> u16 {
+        let position = match self.kind {
+            NodeKind::Branch => self.u32_at(HEADER_BYTES),
+            NodeKind::Leaf => self.u32_at(HEADER_BYTES + 4),
+        };
+        u16::try_from(position / 16).unwrap_or(u16::MAX)
     }
 
     /// Branch or leaf.
@@ -60,7 +72,7 @@ impl<'a> Loose<'a> {
         self.kind
     }
 
-    /// Number of elements for which the page has room.
+    /// Number of elements looked at: those declared or, where there is no room for these, those in front of the first key.
     #[must_use]
     pub fn count(&self) -> u16 {
         self.count
@@ -102,8 +114,7 @@ impl<'a> Loose<'a> {
         let start = at as u64 + u64::from(position);
         let key_end = start + u64::from(key_len);
         let end = key_end + u64::from(value_len);
-        // Behind the table there is room for the elements declared, or for none.
-        let data_start = (HEADER_BYTES + usize::from(self.declared) * ELEMENT_BYTES) as u64;
+        let data_start = (HEADER_BYTES + usize::from(self.count) * ELEMENT_BYTES) as u64;
         let parts = self.part(start, key_end).zip(self.part(key_end, end));
         let Some((key, value)) = parts.filter(|_| start >= data_start && index < self.count) else {
             let (len, page_bytes) = (end - start, self.bytes.len() as u64);

@@ -26,8 +26,11 @@ pub(crate) struct GetArgs {
     /// A bbolt file, a snapshot or a data dir
     #[arg(value_name = "FILE")]
     input: PathBuf,
-    /// The bucket's name, after those of the buckets it lies in, and the key
-    #[arg(value_names = ["BUCKET", "KEY"], required = true, num_args = 2..)]
+    /// The bucket's name; the buckets within it follow
+    #[arg(value_name = "BUCKET")]
+    bucket: OsString,
+    /// The names of inner buckets, outermost first, and last the key
+    #[arg(value_name = "KEY", required = true)]
     path: Vec<OsString>,
     /// How the value is shown: auto|ascii-encoded|hex|bytes|redacted
     #[arg(short, long, value_name = "FORMAT", default_value = "auto")]
@@ -52,7 +55,8 @@ enum ParseFormat {
 /// When there is no such bucket or key, the file has no valid meta, or stdout cannot be written.
 pub(crate) fn run(args: &GetArgs, context: &Context) -> Result<Outcome, Failure> {
     let json = bbolt_file::is_json(context)?;
-    let mut names: Vec<Vec<u8>> = args.path.iter().cloned().map(OsString::into_vec).collect();
+    let path = std::iter::once(&args.bucket).chain(&args.path);
+    let mut names: Vec<Vec<u8>> = path.cloned().map(OsString::into_vec).collect();
     let key = names.pop().unwrap_or_default();
     let key = match args.parse_format {
         ParseFormat::AsciiEncoded => key,

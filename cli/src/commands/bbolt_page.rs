@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use bbolt::fault::FaultKind;
+use bbolt::page::{FLAG_BRANCH, FLAG_LEAF};
 use bbolt::render::bytes::ByteFormat;
 use bbolt::render::page::{self, PageOptions, SEPARATOR};
 use bbolt::survey::{Standing, Standings, SurveyOptions, survey};
-use bbolt::{Fault, PageFile, PageId, Source};
+use bbolt::{Fault, PageFile, PageHeader, PageId, Source};
 use clap::Args;
 use snapshot::finding::Finding;
 use snapshot::opened::Opened;
@@ -17,7 +18,9 @@ use crate::exit::{self, Failure};
 use crate::outcome::{self, Note, Outcome};
 use crate::values;
 
-/// Most findings that are told; all are marked where they stand.
+/// Most findings of one page that are told; all are marked where they stand.
+const MOST_FINDINGS_OF_A_PAGE: usize = 10;
+/// Most findings that are told.
 const MOST_FINDINGS: usize = 1000;
 
 /// Prints pages in full
@@ -53,15 +56,23 @@ pub(crate) fn run(args: &PageArgs, context: &Context) -> Result<Outcome, Failure
     let pages = args.file.pages(&input)?;
     outcome::tell(&notes, context.quiet);
     let options = PageOptions { json, format: args.format_value, misnamed: false };
-    let mut printer =
-        Printer { input: &input, pages, context, options, standings: None, findings: Vec::new() };
+    let mut printer = Printer {
+        input: &input,
+        pages,
+        context,
+        options,
+        is_all: args.all,
+        standings: None,
+        findings: Vec::new(),
+    };
     let mut outcome = Outcome::default();
     let printed = bbolt_file::to_stdout_stoppable(context.watch.as_ref(), |out| {
         if args.all { printer.all(out) } else { printer.some(&args.pages, out) }
     })?;
     let Some(missing) = printed else { return Ok(outcome) };
-    if args.all && printer.pages.meta().is_none() {
-        printer.findings.extend(bbolt_file::meta_findings(&printer.pages));
+    if args.all && matches!(&printer.standings, Some(Some(standings)) if !standings.is_sound()) {
+        let db = bbolt_file::db(&input, &args.file.input)?;
+        printer.findings = bbolt_file::checked(&db, context)?.1;
     }
     printer.findings.truncate(MOST_FINDINGS);
     outcome.note_findings_after(&printer.findings);
@@ -77,6 +88,7 @@ struct Printer<'i, S> {
     pages: PageFile<S>,
     context: &'i Context,
     options: PageOptions,
+    is_all: bool,
     /// What is in use, once that was asked for; `None` inside when there is no way to know.
     standings: Option<Option<Standings>>,
     findings: Vec<Finding>,
@@ -118,19 +130,22 @@ impl<S: Source> Printer<'_, S> {
     }
 
     fn one<W: Write>(&mut self, id: PageId, out: &mut W) -> io::Result<One> {
-        let misnamed = self.pages.header(id).is_ok_and(|header| header.id != id.0);
+        let is_tree = |header: &PageHeader| [FLAG_BRANCH, FLAG_LEAF].contains(&header.flags);
+        let header = self.pages.header(id).ok().filter(|header| header.id != id.0 && is_tree(header));
         // Free pages, and those within another, hold what was there before.
-        let standing = if misnamed { self.standing(id) } else { None };
-        let misnamed = standing == Some(Standing::Used);
+        let is_dead = |standing| matches!(standing, Some(Standing::Free | Standing::Overflow));
+        let misnamed = header.is_some() && !is_dead(self.standing(id));
         let shown = page::write(out, &self.pages, id, PageOptions { misnamed, ..self.options })?;
         if shown.faults.is_empty() {
             return Ok(One { overflow: shown.overflow, missing: None });
         }
         let standing = self.standing(id);
-        let is_dead = matches!(standing, Some(Standing::Free | Standing::Overflow));
+        let is_dead = is_dead(standing);
         let is_outside = id.0 >= self.pages.page_count();
-        if !is_dead && !is_outside {
-            let told = MOST_FINDINGS.saturating_sub(self.findings.len());
+        // Of all pages those that nothing is known to reach may well be free.
+        let may_be_free = self.is_all && standing == Some(Standing::Unknown);
+        if !(is_dead || is_outside || may_be_free) {
+            let told = MOST_FINDINGS.saturating_sub(self.findings.len()).min(MOST_FINDINGS_OF_A_PAGE);
             self.findings.extend(shown.faults.iter().take(told).map(bbolt_file::finding));
         }
         let missing = (is_dead || is_outside).then(|| shown.faults.into_iter().next()).flatten();

@@ -1,6 +1,7 @@
 //! The real binary, as a user sees it.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+mod bbolt_show;
 mod formats;
 mod hash;
 mod help;
