@@ -1,4 +1,5 @@
 //! What real programs do with every row of the table of damaged bbolt files is what the table says they do.
+#![allow(clippy::expect_used, reason = "tests")]
 
 use std::fs;
 use std::process::Command;
