@@ -63,6 +63,14 @@ timed() { # LABEL COMMAND...
 }
 
 copied() { cp "$file" "$scratch/w.1" && sync "$scratch/w.1"; }
+copied_defragmented() { cp "$scratch/defragmented" "$scratch/w.1" && sync "$scratch/w.1"; }
+# A data dir of the file, which is not part of what is timed.
+member() {
+    mkdir -p "$scratch/w.member/member/snap"
+    cp "$file" "$scratch/w.member/member/snap/db"
+    sync -f "$scratch"
+    cat "$scratch/w.member/member/snap/db" >/dev/null
+}
 copied_thrice() {
     local n
     for n in 1 2 3; do cp "$file" "$scratch/w.$n"; done
@@ -73,7 +81,7 @@ round() { # NUMBER
     # In another order each time, the same on every machine, so that nobody always has the same neighbour.
     local command
     for command in $(printf '%s\n' openssl y status skip pread hash status_new cp restore save restore_old restore_new \
-        cp3 all | shuf --random-source=<(yes "$1")); do
+        cp3 all cp_defrag compact defrag defrag_old | shuf --random-source=<(yes "$1")); do
         one "$command"
     done
 }
@@ -94,6 +102,15 @@ one() { # COMMAND
         save) timed "ours: snapshot save" "$ours" snapshot save "$file" -o "$scratch/w.saved" ;;
         restore_old) timed "etcdutl 3.5.1 snapshot restore" "$old" snapshot restore "$file" --data-dir "$scratch/w.restored" ;;
         restore_new) timed "etcdutl $newer snapshot restore" "$new" snapshot restore "$file" --data-dir "$scratch/w.restored" ;;
+        cp_defrag)
+            rm -f "$scratch/defragmented"
+            member
+            "$ours" -q defrag --data-dir "$scratch/w.member" -o "$scratch/defragmented" >/dev/null
+            timed "D: cp and sync of what defrag writes" copied_defragmented
+            rm -f "$scratch/defragmented" ;;
+        compact) timed "ours: bbolt compact" "$ours" bbolt compact "$file" -o "$scratch/w.compacted" ;;
+        defrag) member; timed "ours: defrag" "$ours" defrag --data-dir "$scratch/w.member" ;;
+        defrag_old) member; timed "etcdutl 3.5.1 defrag" "$old" defrag --data-dir "$scratch/w.member" ;;
         cp3) timed "3C: three cp and one sync" copied_thrice ;;
         all) timed "ours: snapshot restore --all-members (3)" "$ours" snapshot restore "$file" --all-members \
                 --initial-cluster "$three" -o "$scratch/w.all" ;;

@@ -4,7 +4,7 @@
 #   --scale  size of the big file whose heap is measured (default 8GiB); --dir where it goes (default target/soak)
 # crash: the crash rig with all its kills at random moments (240) and at each call, faults at each call, and every size
 # step of a full disk. judge: every seeded case of the independent
-# judge. log: every row of the table of damage on every version's log, and 400 logs damaged at random for each installed server. heap: status, save and restore of a file of that size under a hard limit of 64 MiB and 32 bytes a distinct key.
+# judge. log: every row of the table of damage on every version's log, and 400 logs damaged at random for each installed server. heap: status, save, restore, compact and defrag of a file of that size under a hard limit of 64 MiB and 32 bytes a distinct key.
 # fuzz: half an hour, shared among the targets. bench: scripts/bench-peers.sh at the size of the baseline.
 set -euo pipefail
 
@@ -69,6 +69,12 @@ heap() {
     limited "$limit" "$ours" --io pread snapshot status --skip-hash-check "$file"
     limited "$limit" "$ours" snapshot save "$file" -o "$dir/saved.db"
     rm -f "$dir/saved.db"
+    limited $((64 * 1024 * 1024)) "$ours" bbolt compact "$file" -o "$dir/saved.db"
+    rm -f "$dir/saved.db"
+    mkdir -p "$dir/restored/member/snap"
+    cp "$file" "$dir/restored/member/snap/db"
+    limited $((64 * 1024 * 1024)) "$ours" defrag --data-dir "$dir/restored"
+    rm -rf "$dir/restored"
     limited "$limit" "$ours" snapshot restore "$file" --data-dir "$dir/restored"
     rm -rf "${dir:?}"/restored "$file"
 }
