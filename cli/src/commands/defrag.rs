@@ -17,7 +17,7 @@ use crate::leftovers::Leftovers;
 use crate::outcome::{self, Note, Outcome};
 use crate::output::{self, Cell};
 
-/// Gives the free pages of a member's database back to the file system, as etcdutl's defrag does
+/// Gives the free pages of a member's database back, as etcdutl defrag does
 ///
 /// The member must not run. A new database is written beside the old one, synced, read back and compared, and only then put
 /// in its place by one rename; the old one is then gone, unless --keep-original leaves a copy, or -o leaves it alone. What is kept of

@@ -13,13 +13,20 @@ fn short_help() {
     Usage: etcd-rescue [OPTIONS] <COMMAND>
 
     Commands:
-      snapshot    Looks into, makes and restores snapshots
-      wal         Reads and verifies the log
-      snap        Looks into the .snap files beside a database
-      completion  Prints completions for a shell
-      man         Prints the manual page, or writes one for each command
-      version     Prints the version
-      help        Print this message or the help of the given subcommand(s)
+      snapshot        Looks into, makes and restores snapshots
+      wal             Reads and verifies the log
+      snap            Looks into the .snap files beside a database
+      bbolt           Looks into, checks and mends bbolt files of any kind, as the bbolt tool does
+      list-bucket     Lists the buckets of a db
+      iterate-bucket  Prints the pairs of a bucket, from the last to the first
+      hash            Prints the hash of all buckets that a server of 3.6 or 3.7 would answer
+      scan-keys       Prints the revisions on all pages of a db, also on those that are not in use any
+                      more
+      defrag          Gives the free pages of a member's database back, as etcdutl defrag does
+      completion      Prints completions for a shell
+      man             Prints the manual page, or writes one for each command
+      version         Prints the version
+      help            Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help (see more with '--help')
