@@ -16,6 +16,7 @@ mod rebuild;
 mod request;
 mod surgery;
 mod text;
+mod views;
 mod wal;
 
 /// What a target does with one input.
@@ -32,6 +33,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("graft_after_build", build::graft_after),
     ("rebuild", rebuild::any),
     ("packed_input", packed::input),
+    ("views", views::all),
     ("v2_store", text::v2_store),
     ("member_json", text::member),
     ("initial_cluster", text::initial_cluster),

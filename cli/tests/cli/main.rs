@@ -13,5 +13,6 @@ mod status;
 mod streams;
 mod surgery;
 mod usage;
+mod views;
 mod wal_dump;
 mod wal_repair;

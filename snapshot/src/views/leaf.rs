@@ -54,10 +54,20 @@ impl<'a> Leaf<'a> {
         self.declared
     }
 
-    /// The number of elements for which the table has room.
+    /// The number of elements: as many as the header declares, unless the table has no room for so many; then as many as stand
+    /// before the first one's key.
     pub(super) fn count(&self) -> u16 {
         let room = self.bytes.len().saturating_sub(HEADER_BYTES) / ELEMENT_BYTES;
-        self.declared.min(u16::try_from(room).unwrap_or(u16::MAX))
+        let room = u16::try_from(room).unwrap_or(u16::MAX);
+        if self.declared <= room {
+            return self.declared;
+        }
+        elements_before(HEADER_BYTES as u64 + u64::from(self.word(HEADER_BYTES + 4)), room)
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        let word = self.bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+        u32::from_le_bytes(word.unwrap_or_default())
     }
 
     /// What is wrong with the number of elements, if anything.
@@ -78,11 +88,7 @@ impl<'a> Leaf<'a> {
     /// Element `index`.
     pub(super) fn element(&self, index: u16) -> Result<Element<'_>, Fault> {
         let element = HEADER_BYTES + usize::from(index) * ELEMENT_BYTES;
-        let word = |at: usize| {
-            let word = self.bytes.get(element + at..element + at + 4).and_then(|word| word.try_into().ok());
-            u32::from_le_bytes(word.unwrap_or_default())
-        };
-        let (flags, position, key_len, value_len) = (word(0), word(4), word(8), word(12));
+        let [flags, position, key_len, value_len] = [0, 4, 8, 12].map(|at| self.word(element + at));
         let start = element as u64 + u64::from(position);
         let len = u64::from(key_len) + u64::from(value_len);
         let data_start = (HEADER_BYTES + usize::from(self.count()) * ELEMENT_BYTES) as u64;
@@ -110,4 +116,10 @@ impl<'a> Leaf<'a> {
         let within = (part.as_ptr() as usize).saturating_sub(self.bytes.as_ptr() as usize);
         self.offset.saturating_add(within as u64)
     }
+}
+
+/// How many elements a table has when its first key stands at `first_key` of the page, or `room` when that makes no sense.
+pub(super) fn elements_before(first_key: u64, room: u16) -> u16 {
+    let before = first_key.saturating_sub(HEADER_BYTES as u64) / ELEMENT_BYTES as u64;
+    u16::try_from(before).ok().filter(|before| (1..=room).contains(before)).unwrap_or(room)
 }

@@ -3,7 +3,7 @@
 use bbolt::page::{ELEMENT_BYTES, FLAG_BRANCH, FLAG_LEAF, HEADER_BYTES, MAX_DEPTH};
 use bbolt::{Fault, FaultKind, PageFile, PageId, PageSet, Source};
 
-use super::leaf::{Element, Leaf};
+use super::leaf::{Element, Leaf, elements_before};
 
 /// Which way a walk goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,11 +141,17 @@ impl<'p, S: Source> Walk<'p, S> {
         };
         let bytes = self.pages.source().bytes(self.pages.offset_of(id), len).map_err(unreadable)?;
         let table = bytes.get(HEADER_BYTES..).unwrap_or_default();
-        let elements = table.chunks_exact(ELEMENT_BYTES).take(usize::from(count));
-        if elements.len() == 0 {
+        let room = u16::try_from(table.len() / ELEMENT_BYTES).unwrap_or(u16::MAX);
+        let most = if count <= room {
+            count
+        } else {
+            let position = table.first_chunk().map_or(0, |position| u32::from_le_bytes(*position));
+            elements_before(HEADER_BYTES as u64 + u64::from(position), room)
+        };
+        if most == 0 {
             return Err(self.pages.fault(id, 0, FaultKind::EmptyBranch));
         }
-        let most = elements.len() as u64;
+        let elements = table.chunks_exact(ELEMENT_BYTES).take(usize::from(most));
         let child = |element: &[u8]| {
             let page = element.get(8..).and_then(|page| page.try_into().ok()).map(u64::from_le_bytes);
             (PageId(page.unwrap_or_default()), id, depth + 1)
@@ -154,8 +160,8 @@ impl<'p, S: Source> Walk<'p, S> {
             Way::Forward => self.stack.extend(elements.rev().map(child)),
             Way::Backward => self.stack.extend(elements.map(child)),
         }
-        if most < u64::from(count) {
-            let (declared, room_bytes) = (u64::from(count), table.len() as u64);
+        if most < count {
+            let (declared, room_bytes, most) = (u64::from(count), table.len() as u64, u64::from(most));
             return Err(self.pages.fault(id, 0, FaultKind::TooManyElements { declared, room_bytes, most }));
         }
         Ok(())
