@@ -1,7 +1,7 @@
 //! The views of a db: whatever the bytes are, they end, keep to their limit, and print lines that can be read.
 
 use bbolt::PageFile;
-use snapshot::views::{Form, IterateOptions, ScanOptions, iterate, list, scan};
+use snapshot::views::{Form, IterateOptions, ScanOptions, Scanned, iterate, list, scan};
 
 use crate::db::repair_metas;
 
@@ -20,10 +20,10 @@ fn view(bytes: &[u8], page_size: Option<u32>) {
     let Ok(pages) = PageFile::new(bytes, page_size) else { return };
     for form in [Form::Lines, Form::Json] {
         let mut out = Vec::new();
-        let scanned = scan(&pages, &ScanOptions { form, start_revision: 0 }, &mut out, &()).unwrap();
+        let scanned = scanned_into(&pages, form, 0, &mut out);
         readable(form, &out);
         let mut some = Vec::new();
-        let later = scan(&pages, &ScanOptions { form, start_revision: 2 }, &mut some, &()).unwrap();
+        let later = scanned_into(&pages, form, 2, &mut some);
         assert!(later.seen.pairs <= scanned.seen.pairs && some.len() <= out.len());
     }
     let Ok(names) = list(&pages) else { return };
@@ -46,8 +46,16 @@ fn view(bytes: &[u8], page_size: Option<u32>) {
     }
 }
 
+/// Memory takes what is written to it, and nobody interrupts: a scan does not fail.
+fn scanned_into(pages: &PageFile<&[u8]>, form: Form, start_revision: i64, out: &mut Vec<u8>) -> Scanned {
+    match scan(pages, &ScanOptions { form, start_revision }, out, &()) {
+        Ok(scanned) => scanned,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 fn readable(form: Form, out: &[u8]) {
-    let text = std::str::from_utf8(out).unwrap();
+    let Ok(text) = std::str::from_utf8(out) else { panic!("what was printed is no text") };
     assert!(text.is_empty() || text.ends_with('\n'));
     if form == Form::Json {
         for line in text.lines() {
