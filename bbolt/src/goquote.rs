@@ -1,38 +1,62 @@
 //! Text as Go's `%q` shows it.
 
-use std::io::Write;
+/// Digits of `\x`, `\u` and `\U`.
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `bytes` in double quotes: printable characters as they are, Go's escapes for the rest.
 pub fn quote(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            push(character, out);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // Nearly all that people keep is plain text: it is copied in runs.
+        let plain = rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len());
+        let (run, after) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
+        out.extend_from_slice(run);
+        let special = after.iter().position(|byte| is_plain(*byte)).unwrap_or(after.len());
+        let (special, after) = after.split_at_checked(special).unwrap_or((after, &[]));
+        // No character of several bytes has a plain byte in it, so none is cut in two.
+        for chunk in special.utf8_chunks() {
+            chunk.valid().chars().for_each(|character| push(character, out));
+            chunk.invalid().iter().for_each(|byte| escape('x', u32::from(*byte), 2, out));
         }
-        for byte in chunk.invalid() {
-            // Writing to memory does not fail.
-            let _ = write!(out, "\\x{byte:02x}");
-        }
+        rest = after;
     }
     out.push(b'"');
 }
 
+/// Printable, and no escape.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+}
+
 fn push(character: char, out: &mut Vec<u8>) {
-    let _ = match character {
-        '"' => out.write_all(b"\\\""),
-        '\\' => out.write_all(b"\\\\"),
-        '\x07' => out.write_all(b"\\a"),
-        '\x08' => out.write_all(b"\\b"),
-        '\x0c' => out.write_all(b"\\f"),
-        '\n' => out.write_all(b"\\n"),
-        '\r' => out.write_all(b"\\r"),
-        '\t' => out.write_all(b"\\t"),
-        '\x0b' => out.write_all(b"\\v"),
-        printable if is_print(printable) => write!(out, "{printable}"),
-        low if u32::from(low) < 0x20 || low == '\x7f' => write!(out, "\\x{:02x}", u32::from(low)),
-        wide if u32::from(wide) < 0x1_0000 => write!(out, "\\u{:04x}", u32::from(wide)),
-        wide => write!(out, "\\U{:08x}", u32::from(wide)),
-    };
+    match character {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\x07' => out.extend_from_slice(b"\\a"),
+        '\x08' => out.extend_from_slice(b"\\b"),
+        '\x0c' => out.extend_from_slice(b"\\f"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        '\x0b' => out.extend_from_slice(b"\\v"),
+        printable if is_print(printable) => {
+            out.extend_from_slice(printable.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        low if u32::from(low) < 0x20 || low == '\x7f' => escape('x', u32::from(low), 2, out),
+        wide if u32::from(wide) < 0x1_0000 => escape('u', u32::from(wide), 4, out),
+        wide => escape('U', u32::from(wide), 8, out),
+    }
+}
+
+/// A backslash, `kind`, and the last `digits` digits of `number` in hexadecimal.
+fn escape(kind: char, number: u32, digits: u32, out: &mut Vec<u8>) {
+    out.push(b'\\');
+    out.extend_from_slice(kind.encode_utf8(&mut [0; 4]).as_bytes());
+    for place in (0..digits).rev() {
+        let digit = usize::try_from(number >> (4 * place) & 0xf).unwrap_or_default();
+        out.extend(HEX.get(digit));
+    }
 }
 
 /// Go's notion of a printable character, which is that of Rust's `escape_debug` for one that does not come first: no
