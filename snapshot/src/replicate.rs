@@ -150,6 +150,8 @@ pub(crate) struct Copy<'a> {
     is_direct: AtomicBool,
     /// Shares the blocks of the image's base: what is not changed is there.
     is_shared: bool,
+    /// What is read back is kept in the page cache, for who reads it next.
+    is_kept: bool,
 }
 
 impl<'a> Copy<'a> {
@@ -164,16 +166,17 @@ impl<'a> Copy<'a> {
             // The clone is of the whole file, which may be longer or shorter than the image.
             file.set_len(image.len_bytes())?;
         }
-        Ok(Self { is_shared, ..Self::fresh(file, path) })
+        Ok(Self { is_shared, is_kept: false, ..Self::fresh(file, path) })
     }
 
-    /// A file without anything in it yet.
+    /// A file without anything in it yet, which is read again as soon as it is written: what is read back from the device
+    /// is kept in the page cache for that.
     pub(crate) fn fresh(file: &'a File, path: &Path) -> Self {
         let flags = OFlags::DIRECT.bits().cast_signed();
         let is_memory = rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type == TMPFS_MAGIC);
         let open = || OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok();
         let direct = if is_memory { None } else { open() };
-        Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, is_shared: false }
+        Self { file, is_direct: AtomicBool::new(direct.is_some()), direct, is_shared: false, is_kept: true }
     }
 
     /// The way past the page cache, for memory that `fits` it.
@@ -227,7 +230,7 @@ impl Target for Copy<'_> {
     }
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if let Some(direct) = self.direct(is_aligned(buffer)) {
+        if let Some(direct) = self.direct(is_aligned(buffer) && !self.is_kept) {
             let done = direct.read_exact_at(buffer, offset);
             if !self.is_refused(&done) {
                 return done;
