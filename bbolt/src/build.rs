@@ -37,7 +37,7 @@ const CRC_32C: CrcAlgorithm = CrcAlgorithm::Crc32Iscsi;
 /// Pages before the first that a tree can have: the metas.
 const META_PAGES: u64 = 2;
 /// Shortest file in bytes: bbolt up to 1.3.6 reads as much to find the page size, and takes the system's if it cannot.
-const LEAST_FILE_BYTES: u64 = 4096;
+pub(crate) const LEAST_FILE_BYTES: u64 = 4096;
 /// Length of a page number in a freelist, in bytes.
 const ID_BYTES: u64 = 8;
 

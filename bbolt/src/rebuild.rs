@@ -4,7 +4,10 @@
 //! copied once, into the page being written. No page is walked twice, so the work is linear in the file whatever it
 //! holds; what is kept is a bit for each page, a frame for each level of each open bucket, and what [`Build`] holds.
 
+mod length;
+
 use crc_fast::{CrcAlgorithm, Digest};
+pub use length::rebuilt_bytes;
 
 use crate::bucket::Bucket;
 use crate::build::{Build, BuildError, BuildOptions, Built, FreelistSync, PageWriter};

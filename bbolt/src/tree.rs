@@ -33,12 +33,12 @@ const MOST_PAIR_BYTES: u64 = MOST_NODE_BYTES - (HEADER_BYTES + ELEMENT_BYTES) as
 pub(crate) const LEAF_FILL_PERCENT: u8 = 90;
 /// How full branches are made. A tree taken up at its right edge brings a branch of any fill along, and one that
 /// still fits its page is not to be split.
-const BRANCH_FILL_PERCENT: u8 = 100;
+pub(crate) const BRANCH_FILL_PERCENT: u8 = 100;
 /// From this length on, room for pending keys and values is made in steps of as much, or of the next pair where it is
 /// longer, and no longer by doubling: of long values, none more than those pending are to have room.
 const STEP_BYTES: usize = 1 << 20;
 /// The share of a page, as a divisor, that an inline bucket's page may have (FORMATS A.5).
-const INLINE_SHARE: u32 = 4;
+pub(crate) const INLINE_SHARE: u32 = 4;
 
 /// Why a key and a value cannot be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -174,7 +174,7 @@ impl Pending {
 
 /// Decides, element by element, where one level of a tree is cut into pages.
 #[derive(Debug)]
-struct Splitter {
+pub(crate) struct Splitter {
     /// How full the open page is made, in bytes, and those after it.
     fill_bytes: u64,
     later_fill_bytes: u64,
@@ -190,7 +190,7 @@ struct Splitter {
 impl Splitter {
     /// Cuts pages of `page_size` bytes, `fill_percent` full. The first one is made at least as full as an inline
     /// bucket may be, so that no page of a bucket is cut off while the bucket could still become inline.
-    fn new(page_size: u32, fill_percent: u8) -> Self {
+    pub(crate) fn new(page_size: u32, fill_percent: u8) -> Self {
         let later_fill_bytes = u64::from(page_size) * u64::from(fill_percent) / 100;
         Self {
             fill_bytes: later_fill_bytes.max(u64::from(page_size / INLINE_SHARE)),
@@ -201,6 +201,11 @@ impl Splitter {
             open_bytes: HEADER_BYTES as u64,
             whole: 0,
         }
+    }
+
+    /// The same with the last [`WHOLE_ELEMENTS`] in one page.
+    pub(crate) fn keeping_few_whole(self) -> Self {
+        Self { whole: WHOLE_ELEMENTS, ..self }
     }
 
     /// True when the two pages at hand, if they are the last, are one.
@@ -214,7 +219,7 @@ impl Splitter {
     }
 
     /// Takes the next element's length; returns the number of elements of a page that is now complete, if any.
-    fn push(&mut self, len_bytes: u64) -> Option<usize> {
+    pub(crate) fn push(&mut self, len_bytes: u64) -> Option<usize> {
         let bytes = self.open_bytes.saturating_add(len_bytes);
         let full = self.open >= LEAST_ELEMENTS && (bytes > self.fill_bytes || self.open >= MOST_ELEMENTS);
         let mut done = None;
@@ -237,7 +242,7 @@ impl Splitter {
     }
 
     /// The numbers of elements of the last pages; nothing more may be pushed.
-    fn finish(&self) -> [usize; 2] {
+    pub(crate) fn finish(&self) -> [usize; 2] {
         let together = self.together_bytes();
         if self.closed > 0 && self.stays_whole() {
             return [self.closed + self.open, 0];

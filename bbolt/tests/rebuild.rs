@@ -8,7 +8,7 @@ mod graft_common;
 
 use bbolt::bucket::Root;
 use bbolt::meta::NO_FREELIST;
-use bbolt::rebuild::content;
+use bbolt::rebuild::{content, rebuilt_bytes};
 use bbolt::{
     Bucket, Build, BuildOptions, Db, FaultKind, FreelistSync, RebuildError, RebuildOptions, Watch, check,
     rebuild,
@@ -44,6 +44,7 @@ fn assert_rebuilt(file: &[u8], options: &RebuildOptions) -> Vec<u8> {
     let mut out = Vec::new();
     let rebuilt = rebuild(&db, &mut out, options, &()).unwrap();
     assert_eq!(rebuilt.built.len_bytes, out.len() as u64);
+    assert_eq!(rebuilt_bytes(&db, options, &()).unwrap(), out.len() as u64);
     let mut expected = read(file);
     if !options.keep_sequences {
         for event in &mut expected {

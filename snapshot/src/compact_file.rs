@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bbolt::check::Statistics;
-use bbolt::rebuild::content;
+use bbolt::rebuild::{content, rebuilt_bytes};
 use bbolt::{
     Db, FileSource, FreelistSync, Io, OpenError as DbError, PageWriter, RebuildError, RebuildOptions,
     Rebuilt, Source, Unmetered, Watch, check, rebuild,
@@ -49,7 +49,7 @@ pub struct Survey {
     pub file_bytes: u64,
     /// Bytes of the pages that hold something.
     pub in_use_bytes: u64,
-    /// About how many bytes the new file will have.
+    /// How many bytes the new file will have.
     pub expected_bytes: u64,
     /// True when the file ends with an integrity hash, as a snapshot does. It is not looked at, and the new file has none.
     pub has_hash: bool,
@@ -201,14 +201,13 @@ pub fn survey(input: &Opened, options: &RebuildOptions, watch: &dyn Watch) -> Re
     }
     let statistics = report.statistics;
     let pages = statistics.branch_pages + statistics.leaf_pages + statistics.overflow_pages;
-    let filled_bytes =
-        statistics.in_use_bytes.saturating_mul(100) / u64::from(options.leaf_fill_percent.max(1));
+    let in_use_bytes = pages.saturating_mul(page_bytes);
     let file_bytes = input.source().len_bytes();
-    // Metas, a root and perhaps a freelist come to every file.
-    let expected_bytes = (filled_bytes.div_ceil(page_bytes) + 4) * page_bytes;
+    watch.begin("measuring", in_use_bytes);
+    let expected_bytes = rebuilt_bytes(&db, options, watch).map_err(|error| not_built(error, input))?;
     Ok(Survey {
         file_bytes,
-        in_use_bytes: pages.saturating_mul(page_bytes),
+        in_use_bytes,
         expected_bytes,
         has_hash: integrity::image_bytes(file_bytes).1,
         statistics,
