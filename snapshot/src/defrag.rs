@@ -11,8 +11,9 @@
 //! Once the lock is let go it would run on a file without a name, and all it wrote to its db would be gone when it ends;
 //! a defragmentation by etcdutl has this hole. With its metas gone the old file is no database: the server ends with
 //! `invalid database`, and when it is started again it opens the new one. One that is started after the rename opens the
-//! new file, and waits for its lock until all is done. So no server ever runs on the old file. The one exception is told
-//! of: where the old file has another name, a hard link, somebody wants it kept, and it is not touched.
+//! new file, which is whole. So no server runs on the old file. The exceptions: where the old file has another name, a hard
+//! link, somebody wants it kept, and it is not touched; where the directory cannot be synced the old file may be what a loss
+//! of power leaves, and it is not touched either (both are told of); and a run that is killed between 4 and 5.
 //!
 //! | cut after | `db` is | beside it | etcd |
 //! |---|---|---|---|
@@ -133,9 +134,21 @@ pub enum DefragError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The new db is staged and cannot get its name.
-    #[error(transparent)]
+    /// The new db cannot be staged, or cannot get its name.
+    #[error("{0}; the db is unchanged")]
     Stage(#[from] StageError),
+    /// The new db has its name, and the directory cannot be synced.
+    #[error(
+        "{path}: the new database is in place, but not for certain on the disk: {source}. After a loss of power the old one may \
+         be there, whole. A server that was started while this ran may hold the old file: stop and start it before it is \
+         relied on"
+    )]
+    NotSynced {
+        /// The db.
+        path: String,
+        /// The system's reason.
+        source: StageError,
+    },
     /// There is no room.
     #[error("{0}; the db is unchanged. -o OUT writes the defragmented copy to another disk")]
     Space(#[from] SpaceError),
@@ -221,8 +234,8 @@ pub fn defrag(
     } else {
         None
     };
-    input.ensure_not_written_to().map_err(|source| DefragError::Changed { path: shown, source })?;
-    let original = match original {
+    input.ensure_not_written_to().map_err(|source| DefragError::Changed { path: shown.clone(), source })?;
+    let kept = match original {
         Some(kept) => {
             let path = kept.final_path().to_owned();
             kept.commit(None)?;
@@ -230,9 +243,24 @@ pub fn defrag(
         }
         None => None,
     };
-    stage.replace(old)?;
+    if let Err(source) = stage.replace(old) {
+        let is_old = leads_to(&db, old);
+        // Where the db is there itself, a copy of it is what nobody asked for.
+        if let Some(kept) = kept.filter(|_| is_old) {
+            drop(fs::remove_file(kept));
+        }
+        return Err(match source {
+            StageError::Io { .. } if !is_old => DefragError::NotSynced { path: shown, source },
+            source => source.into(),
+        });
+    }
     warnings.extend(condemn(&condemned, input));
-    Ok(DefragReport { db, compact: compact_file::report(survey, rebuilt), original, warnings })
+    Ok(DefragReport { db, compact: compact_file::report(survey, rebuilt), original: kept, warnings })
+}
+
+/// True when the name `path` is still that of `file`, also when that cannot be told.
+fn leads_to(path: &Path, file: &File) -> bool {
+    File::open(path).and_then(|named| same_file(&named, file)).unwrap_or(true)
 }
 
 fn same_file(a: &File, b: &File) -> io::Result<bool> {

@@ -254,7 +254,12 @@ impl Stage {
     /// # Errors
     /// [`StageError`]; nothing is left behind.
     pub fn for_replacement(final_path: &Path) -> Result<Stage, StageError> {
-        ensure_writable(&parent_of(final_path))?;
+        ensure_writable(&parent_of(final_path)).map_err(|error| match error {
+            StageError::NotWritable { place, error, .. } => {
+                StageError::NotWritable { path: final_path.to_owned(), place, error }
+            }
+            other => other,
+        })?;
         Self::make(final_path, Kind::File, false)
     }
 

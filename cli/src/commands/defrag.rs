@@ -75,7 +75,9 @@ struct Done {
 /// When a server holds the database, it is damaged, or the new one cannot be written.
 pub(crate) fn run(args: &DefragArgs, context: &Context) -> Result<Outcome, Failure> {
     let db = datadir::locate(&args.data_dir).map_err(OpenError::from)?.db;
-    let place = args.output.as_deref().unwrap_or(&db);
+    // What is staged lies beside the file, where the db is a link to it.
+    let file = db.canonicalize().unwrap_or_else(|_| db.clone());
+    let place = args.output.as_deref().unwrap_or(&file);
     let (input, notes) = match &args.output {
         Some(_) => context.open(&args.data_dir)?,
         None => context.open_to_replace(&args.data_dir)?,
@@ -118,7 +120,7 @@ pub(crate) fn run(args: &DefragArgs, context: &Context) -> Result<Outcome, Failu
 fn plan(db: &Path, survey: &Survey) -> String {
     let size = humanize::bytes;
     let expected = survey.expected_bytes;
-    let freed = match survey.file_bytes.checked_sub(expected) {
+    let freed = match survey.file_bytes.checked_sub(expected).filter(|freed| *freed > 0) {
         Some(freed) => format!("frees about {}", size(freed)),
         None => "frees nothing".to_owned(),
     };
