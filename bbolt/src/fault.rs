@@ -98,6 +98,16 @@ pub enum FaultKind {
         /// The page's length with overflow, in bytes.
         page_bytes: u64,
     },
+    /// More bytes of keys and values than the page has, so some are shared.
+    #[error(
+        "has {declared_bytes} bytes of keys and values in the {room_bytes} behind its elements: some overlap"
+    )]
+    OverlappingElements {
+        /// Bytes of all keys and values.
+        declared_bytes: u64,
+        /// Bytes of the page behind its element table.
+        room_bytes: u64,
+    },
     /// A key of no bytes, on which bbolt panics.
     #[error("element {index} has an empty key")]
     EmptyKey {
@@ -271,6 +281,7 @@ impl FaultKind {
             Self::NotAFreelist { .. } => "BBOLT-FREELIST-TYPE",
             Self::TooManyElements { .. } => "BBOLT-ELEMENT-COUNT",
             Self::ElementOutOfPage { .. } => "BBOLT-ELEMENT-BOUNDS",
+            Self::OverlappingElements { .. } => "BBOLT-ELEMENT-OVERLAP",
             Self::EmptyKey { .. } => "BBOLT-EMPTY-KEY",
             Self::EmptyBranch => "BBOLT-EMPTY-BRANCH",
             Self::KeyOrder { .. } => "BBOLT-KEY-ORDER",

@@ -98,6 +98,52 @@ pub struct Node<'a> {
     count: u16,
 }
 
+/// Of a page whose elements are looked at one by one: how often their bytes may exceed the page's. One damaged length makes it
+/// twice at most.
+const MOST_SHARING: u64 = 4;
+
+/// How many of the first `count` elements of the tree page in `bytes` may be shown: all, but where they share bytes so often that
+/// no damage explains it. A file may be built so that it would take hours.
+#[must_use]
+pub fn showable_elements(bytes: &[u8], kind: NodeKind, count: u16) -> u16 {
+    let most = (bytes.len() as u64).saturating_mul(MOST_SHARING);
+    let mut shared_bytes = 0u64;
+    for (index, len) in (0..count).zip(lengths(bytes, kind, count)) {
+        shared_bytes += len;
+        if shared_bytes > most {
+            return index;
+        }
+    }
+    count
+}
+
+/// What is wrong when those of the first `count` elements that lie within the page have more bytes than it has behind its table.
+#[must_use]
+pub fn overlap(bytes: &[u8], kind: NodeKind, count: u16) -> Option<FaultKind> {
+    let declared_bytes = lengths(bytes, kind, count).sum();
+    let table_end = HEADER_BYTES + usize::from(count) * ELEMENT_BYTES;
+    let room_bytes = (bytes.len() as u64).saturating_sub(table_end as u64);
+    (declared_bytes > room_bytes).then_some(FaultKind::OverlappingElements { declared_bytes, room_bytes })
+}
+
+/// How long each element's key and value are together; 0 where they leave the page.
+fn lengths(bytes: &[u8], kind: NodeKind, count: u16) -> impl Iterator<Item = u64> {
+    let page_bytes = bytes.len() as u64;
+    let table = bytes.get(HEADER_BYTES..).unwrap_or_default().chunks_exact(ELEMENT_BYTES);
+    table.take(usize::from(count)).zip(0u64..).map(move |(element, index)| {
+        let word = |at: usize| {
+            let word = element.get(at..at + 4).and_then(|word| word.try_into().ok());
+            u64::from(u32::from_le_bytes(word.unwrap_or_default()))
+        };
+        let (position, len) = match kind {
+            NodeKind::Branch => (word(0), word(4)),
+            NodeKind::Leaf => (word(4), word(8) + word(12)),
+        };
+        let start = HEADER_BYTES as u64 + index * ELEMENT_BYTES as u64 + position;
+        if start + len <= page_bytes { len } else { 0 }
+    })
+}
+
 impl<'a> Node<'a> {
     /// Validates `bytes`, the whole page with its overflow, as a tree page.
     ///
@@ -131,6 +177,7 @@ impl<'a> Node<'a> {
         }
         let node = Self { bytes, id, offset, kind, count: header.count };
         let data_start = (HEADER_BYTES + table_bytes) as u64;
+        let mut declared_bytes = 0u64;
         for index in 0..node.count {
             let element = HEADER_BYTES + usize::from(index) * ELEMENT_BYTES;
             let (position, len) = match kind {
@@ -148,6 +195,13 @@ impl<'a> Node<'a> {
                     kind: FaultKind::ElementOutOfPage { index, position: start, len, page_bytes },
                 });
             }
+            // At most 65,535 times twice 2^32.
+            declared_bytes += len;
+        }
+        // No writer lets elements share bytes. Whoever goes through all of them then does work in proportion to the page.
+        let room_bytes = page_bytes - data_start;
+        if declared_bytes > room_bytes {
+            return Err(node.fault(FaultKind::OverlappingElements { declared_bytes, room_bytes }));
         }
         Ok(node)
     }

@@ -14,6 +14,9 @@ pub(super) struct Findings {
     pub(super) kept: Vec<Finding>,
     pub(super) dropped: u64,
     pub(super) named_bytes: usize,
+    /// Set once the names of a bucket found no room: to put them together again for every later fault would take time that grows
+    /// with the square of how deep buckets are nested.
+    pub(super) is_named_out: bool,
 }
 
 impl Findings {
@@ -46,7 +49,7 @@ impl Findings {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.kept.len() >= MOST_FINDINGS
+        self.kept.len() >= MOST_FINDINGS || self.is_named_out
     }
 }
 

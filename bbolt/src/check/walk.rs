@@ -428,6 +428,7 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
             let bytes: usize = path.iter().map(|name| name.len() + size_of::<Vec<u8>>()).sum();
             if list.named_bytes.saturating_add(bytes) > MOST_NAMED_BYTES {
                 list.dropped += 1;
+                list.is_named_out = true;
                 return;
             }
             let mut bucket = path.to_vec();

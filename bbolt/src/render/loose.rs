@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use crate::fault::{Fault, FaultKind, Span};
 use crate::page::{
-    ELEMENT_BYTES, FLAG_BRANCH, FLAG_BUCKET, FLAG_LEAF, HEADER_BYTES, NodeKind, PageHeader, PageId,
+    ELEMENT_BYTES, FLAG_BRANCH, FLAG_BUCKET, FLAG_LEAF, HEADER_BYTES, NodeKind, PageHeader, PageId, overlap,
+    showable_elements,
 };
 
 /// One element that lies within its page.
@@ -30,6 +31,8 @@ pub struct Loose<'a> {
     kind: NodeKind,
     declared: u16,
     count: u16,
+    /// For how many there is room.
+    most: u16,
 }
 
 impl<'a> Loose<'a> {
@@ -50,10 +53,12 @@ impl<'a> Loose<'a> {
             flags => return Err(fault(FaultKind::NotATreePage { flags })),
         };
         let most = u16::try_from((bytes.len() - HEADER_BYTES) / ELEMENT_BYTES).unwrap_or(u16::MAX);
-        let mut page = Self { bytes, id, offset, kind, declared: header.count, count: header.count };
+        let mut page = Self { bytes, id, offset, kind, declared: header.count, count: header.count, most: 0 };
         if header.count > most {
             page.count = page.count_by_first_key().min(most);
         }
+        page.count = showable_elements(&page.bytes, kind, page.count);
+        page.most = most;
         Ok(page)
     }
 
@@ -84,19 +89,22 @@ impl<'a> Loose<'a> {
         self.declared
     }
 
-    /// What is wrong when the header declares more elements than there is room for.
+    /// What is wrong with all elements together: there is no room for so many as the header declares, or some share their bytes.
+    /// Where they share them too often, not all are looked at.
     #[must_use]
     pub fn count_fault(&self) -> Option<Fault> {
         let room_bytes = self.bytes.len().saturating_sub(HEADER_BYTES) as u64;
-        (self.declared > self.count).then(|| Fault {
-            page: self.id,
-            span: Span { offset: self.offset, len: self.bytes.len() as u64 },
-            kind: FaultKind::TooManyElements {
+        let kind = if self.declared > self.most {
+            Some(FaultKind::TooManyElements {
                 declared: self.declared.into(),
                 room_bytes,
                 most: room_bytes / ELEMENT_BYTES as u64,
-            },
-        })
+            })
+        } else {
+            overlap(&self.bytes, self.kind, self.declared)
+        };
+        let span = Span { offset: self.offset, len: self.bytes.len() as u64 };
+        kind.map(|kind| Fault { page: self.id, span, kind })
     }
 
     /// Element `index`, which is smaller than [`Self::count`].

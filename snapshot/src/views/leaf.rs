@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use bbolt::page::{ELEMENT_BYTES, FLAG_BUCKET, HEADER_BYTES};
-use bbolt::{Fault, FaultKind, PageFile, PageHeader, PageId, Source, Span};
+use bbolt::page::{ELEMENT_BYTES, FLAG_BUCKET, HEADER_BYTES, overlap, showable_elements};
+use bbolt::{Fault, FaultKind, NodeKind, PageFile, PageHeader, PageId, Source, Span};
 
 /// A leaf that calls itself one; nothing else of it was held against its bytes.
 #[derive(Debug)]
@@ -12,6 +12,10 @@ pub(super) struct Leaf<'a> {
     offset: u64,
     bytes: Cow<'a, [u8]>,
     declared: u16,
+    /// Elements that are looked at.
+    count: u16,
+    /// Elements for which there is room.
+    room: u16,
 }
 
 /// One element.
@@ -42,7 +46,14 @@ impl<'a> Leaf<'a> {
     /// The leaf that `bytes` are; a bucket's inline page when its `id` is that of the page it lies in.
     pub(super) fn new(bytes: Cow<'a, [u8]>, id: PageId, offset: u64) -> Self {
         let declared = PageHeader::parse(&bytes).map_or(0, |header| header.count);
-        Self { id, offset, bytes, declared }
+        let room = bytes.len().saturating_sub(HEADER_BYTES) / ELEMENT_BYTES;
+        let room = u16::try_from(room).unwrap_or(u16::MAX);
+        let mut leaf = Self { id, offset, bytes, declared, count: declared, room };
+        if declared > room {
+            leaf.count = elements_before(HEADER_BYTES as u64 + u64::from(leaf.word(HEADER_BYTES + 4)), room);
+        }
+        leaf.count = showable_elements(&leaf.bytes, NodeKind::Leaf, leaf.count);
+        leaf
     }
 
     pub(super) fn id(&self) -> PageId {
@@ -56,13 +67,9 @@ impl<'a> Leaf<'a> {
 
     /// The number of elements: as many as the header declares, unless the table has no room for so many; then as many as stand
     /// before the first one's key.
+    /// Fewer still where they share their bytes too often.
     pub(super) fn count(&self) -> u16 {
-        let room = self.bytes.len().saturating_sub(HEADER_BYTES) / ELEMENT_BYTES;
-        let room = u16::try_from(room).unwrap_or(u16::MAX);
-        if self.declared <= room {
-            return self.declared;
-        }
-        elements_before(HEADER_BYTES as u64 + u64::from(self.word(HEADER_BYTES + 4)), room)
+        self.count
     }
 
     fn word(&self, at: usize) -> u32 {
@@ -74,15 +81,14 @@ impl<'a> Leaf<'a> {
     pub(super) fn count_fault(&self) -> Option<Fault> {
         let most = self.count();
         let room = self.bytes.len().saturating_sub(HEADER_BYTES) as u64;
-        (most < self.declared).then(|| Fault {
-            page: self.id,
-            span: Span { offset: self.offset, len: self.bytes.len() as u64 },
-            kind: FaultKind::TooManyElements {
-                declared: u64::from(self.declared),
-                room_bytes: room,
-                most: u64::from(most),
-            },
-        })
+        let kind = if self.declared > self.room {
+            let (declared, most) = (u64::from(self.declared), u64::from(most));
+            Some(FaultKind::TooManyElements { declared, room_bytes: room, most })
+        } else {
+            overlap(&self.bytes, NodeKind::Leaf, self.declared)
+        };
+        let span = Span { offset: self.offset, len: self.bytes.len() as u64 };
+        kind.map(|kind| Fault { page: self.id, span, kind })
     }
 
     /// Element `index`.
