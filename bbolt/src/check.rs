@@ -1,7 +1,7 @@
 //! The check engine: every invariant of bbolt's own check and those it leaves out (FORMATS A.8).
 //!
-//! A sound file is proved sound by all cores at once, each taking subtrees ([`prove`]). As soon as anything is wrong that
-//! proof is given up and one thread walks the file again in key order ([`search`]), so that the list of findings is
+//! A sound file is proved sound by all cores at once, each taking subtrees (`prove`). As soon as anything is wrong that
+//! proof is given up and one thread walks the file again in key order (`search`), so that the list of findings is
 //! complete, and the same on every run and machine. Beyond the findings, memory is two bits a page and a few bytes a bucket.
 
 mod free;

@@ -1,7 +1,7 @@
 //! Which pages are in use, and what each bucket's tree is made of: one walk over everything that a meta leads to.
 //!
 //! All cores walk at once. A page that cannot be followed, or that is used twice, ends that; one thread then walks again in
-//! key order, so that what is said of a damaged file is the same every time. What is wrong is [`check`](crate::check)'s to
+//! key order, so that what is said of a damaged file is the same every time. What is wrong is [`check`](mod@crate::check)'s to
 //! say: a survey only knows whether it saw everything.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -83,8 +83,10 @@ pub(crate) fn run(args: &GetArgs, context: &Context) -> Result<Outcome, Failure>
         let (key, path) = (readable(&key), bbolt_file::path(Some(&names)));
         let message = if is_bucket {
             format!("key {key} in bucket {path} is a bucket itself, and has no value")
-        } else {
+        } else if findings.is_empty() {
             format!("key not found: {key} in bucket {path}")
+        } else {
+            format!("key not found: {key} in bucket {path}, as far as that can be read")
         };
         return Err(Failure { findings, ..Failure::failed(message) });
     };
