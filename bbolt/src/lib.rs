@@ -25,6 +25,7 @@ pub mod map;
 pub mod meta;
 pub mod page;
 pub mod page_file;
+pub mod page_use;
 pub mod range;
 pub mod rebuild;
 pub mod render;

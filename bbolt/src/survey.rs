@@ -4,7 +4,7 @@
 //! key order, so that what is said of a damaged file is the same every time. What is wrong is [`check`](mod@crate::check)'s to
 //! say: a survey only knows whether it saw everything.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
@@ -13,6 +13,7 @@ use crate::db::Db;
 use crate::freelist::Freelist;
 use crate::meta::NO_FREELIST;
 use crate::page::{FLAG_BRANCH, FLAG_LEAF, MAX_DEPTH, Node, NodeKind, PageId};
+use crate::page_use::PageUse;
 use crate::source::Source;
 use crate::watch::Watch;
 
@@ -22,86 +23,6 @@ const ENOUGH_SUBTREES: usize = 512;
 const AHEAD_BYTES: u64 = 1024;
 /// Pages between two looks at [`Watch::interrupted`].
 const PAGES_PER_LOOK: u64 = 256;
-
-/// How each page of a file is used: two bits a page.
-#[derive(Debug)]
-pub struct PageUse {
-    words: Vec<AtomicU64>,
-    pages: u64,
-}
-
-const HEAD: u64 = 0b01;
-const OVERFLOW: u64 = 0b10;
-
-impl PageUse {
-    /// No page of `pages` is used yet.
-    #[must_use]
-    pub fn new(pages: u64) -> Self {
-        let words = usize::try_from(pages.div_ceil(32)).unwrap_or_default();
-        Self { words: std::iter::repeat_with(AtomicU64::default).take(words).collect(), pages }
-    }
-
-    /// Number of pages.
-    #[must_use]
-    pub fn pages(&self) -> u64 {
-        self.pages
-    }
-
-    fn bits(&self, id: PageId) -> u64 {
-        let word = usize::try_from(id.0 / 32).ok().and_then(|at| self.words.get(at));
-        word.map_or(0, |word| word.load(Ordering::Relaxed) >> ((id.0 % 32) * 2) & (HEAD | OVERFLOW))
-    }
-
-    /// True when `id` starts a page that a tree, or the file itself, names.
-    #[must_use]
-    pub fn is_head(&self, id: PageId) -> bool {
-        self.bits(id) & HEAD != 0
-    }
-
-    /// True when `id` lies in the overflow of such a page.
-    #[must_use]
-    pub fn is_overflow(&self, id: PageId) -> bool {
-        self.bits(id) & OVERFLOW != 0
-    }
-
-    /// True when `id` is used either way.
-    #[must_use]
-    pub fn is_used(&self, id: PageId) -> bool {
-        self.bits(id) != 0
-    }
-
-    /// Number of pages in use.
-    #[must_use]
-    pub fn used(&self) -> u64 {
-        const EACH_PAGE: u64 = 0x5555_5555_5555_5555;
-        let used = |word: &AtomicU64| {
-            let bits = word.load(Ordering::Relaxed);
-            u64::from(((bits | bits >> 1) & EACH_PAGE).count_ones())
-        };
-        self.words.iter().map(used).sum()
-    }
-
-    /// Marks page `id` and its `overflow`; false when one of them was in use already. Pages outside the file are nobody's.
-    fn claim(&self, id: PageId, overflow: u32) -> bool {
-        let end = id.0.saturating_add(u64::from(overflow)).min(self.pages.saturating_sub(1));
-        let mut alone = self.mark(id, HEAD);
-        for page in id.0.saturating_add(1)..=end {
-            alone &= self.mark(PageId(page), OVERFLOW);
-        }
-        alone
-    }
-
-    fn mark(&self, id: PageId, what: u64) -> bool {
-        let word = usize::try_from(id.0 / 32).ok().and_then(|at| self.words.get(at));
-        match word.filter(|_| id.0 < self.pages) {
-            Some(word) => {
-                let shift = (id.0 % 32) * 2;
-                word.fetch_or(what << shift, Ordering::Relaxed) >> shift & (HEAD | OVERFLOW) == 0
-            }
-            None => true,
-        }
-    }
-}
 
 /// What one bucket's own tree is made of. Nested buckets with pages count for themselves, inline ones here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

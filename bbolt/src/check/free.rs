@@ -2,11 +2,11 @@
 
 use super::list::Findings;
 use super::metas::page_in_range;
-use super::seen::Seen;
 use crate::db::Db;
 use crate::fault::{Fault, FaultKind, Span};
 use crate::freelist::{self, Freelist};
 use crate::page::{HEADER_BYTES, PageId};
+use crate::page_use::PageUse;
 use crate::range::PageSet;
 use crate::source::Source;
 
@@ -14,7 +14,7 @@ use crate::source::Source;
 pub(super) fn check_freelist<S: Source>(
     db: &Db<S>,
     freelist: Option<&Freelist>,
-    seen: &Seen,
+    seen: &PageUse,
     list: &mut Findings,
 ) {
     let Some(Freelist::Persisted { page, free, .. }) = freelist else { return };
@@ -42,7 +42,7 @@ pub(super) fn check_freelist<S: Source>(
 pub(super) fn check_freed_in_use<S: Source>(
     db: &Db<S>,
     freelist: Option<&Freelist>,
-    seen: &Seen,
+    seen: &PageUse,
     list: &mut Findings,
 ) {
     let Some(Freelist::Persisted { page, free, .. }) = freelist else { return };

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
-use super::seen::Seen;
 use super::walk::{Found, Sink, Subtree, Walk};
 use super::{MOST_RUNS, Meter, Statistics, Visit};
 use crate::db::Db;
 use crate::freelist::Freelist;
 use crate::page::{FLAG_BRANCH, Node, PageId};
+use crate::page_use::PageUse;
 use crate::source::Source;
 
 /// Subtrees after which a bucket is not split further.
@@ -19,7 +19,7 @@ pub(super) const MOST_BOUND_BYTES: usize = 64 << 20;
 
 /// What a proof comes to.
 pub(super) struct Proof<R> {
-    pub(super) seen: Seen,
+    pub(super) seen: PageUse,
     pub(super) statistics: Statistics,
     pub(super) interrupted: bool,
     pub(super) buckets: Vec<(PageId, Vec<R>)>,
@@ -76,7 +76,7 @@ pub(super) fn prove<S: Source, V: Visit>(
     freelist: Option<&Freelist>,
     visit: &V,
 ) -> Option<Proof<V::Run>> {
-    let seen = Seen::new(db.page_count());
+    let seen = PageUse::new(db.page_count());
     let (disproved, interrupted) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut statistics = Statistics::default();
     Walk::new(db, &seen, meter, &interrupted, Sink::Disproved(&disproved)).claim_freelist(freelist);

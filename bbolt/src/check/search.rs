@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::list::Findings;
 use super::metas::page_in_range;
-use super::seen::Seen;
 use super::walk::{Found, Sink, Walk};
 use super::{Finding, Meter, Statistics};
 use crate::db::Db;
 use crate::fault::FaultKind;
 use crate::freelist::Freelist;
+use crate::page_use::PageUse;
 use crate::source::Source;
 
 /// Walks everything in key order on this thread, or what lies below `from`, and lists what is wrong.
@@ -20,8 +20,8 @@ pub(super) fn search<S: Source>(
     freelist: Option<&Freelist>,
     from: Option<Found>,
     list: &mut Findings,
-) -> (Seen, Statistics, bool) {
-    let seen = Seen::new(db.page_count());
+) -> (PageUse, Statistics, bool) {
+    let seen = PageUse::new(db.page_count());
     let interrupted = AtomicBool::new(false);
     let before = list.kept.len();
     let mut walk = Walk::new(db, &seen, meter, &interrupted, Sink::List(list));
@@ -51,7 +51,7 @@ fn name_first_users<S: Source>(
     if doubles.is_empty() {
         return;
     }
-    let seen = Seen::new(db.page_count());
+    let seen = PageUse::new(db.page_count());
     let interrupted = AtomicBool::new(false);
     let mut walk = Walk::new(db, &seen, meter, &interrupted, Sink::Owners(doubles));
     walk.told_bytes = u64::MAX;

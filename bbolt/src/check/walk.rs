@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::list::{Findings, MOST_NAMED_BYTES};
 use super::metas::active_page;
-use super::seen::{HEAD, Seen};
 use super::{Meter, Statistics};
 use crate::bucket::{Bucket, Root};
 use crate::db::Db;
 use crate::fault::{Fault, FaultKind, readable};
 use crate::freelist::Freelist;
 use crate::page::{FLAG_BRANCH, FLAG_LEAF, MAX_DEPTH, Node, NodeKind, PageHeader, PageId};
+use crate::page_use::PageUse;
 use crate::source::Source;
 
 /// How much of a page is fetched while the one before it is worked on: about as much as the memory delivers meanwhile.
@@ -84,7 +84,7 @@ pub(super) struct Walk<'c, 'd, S> {
     pub(super) db: &'d Db<S>,
     /// Who is shown the leaves.
     pub(super) on_leaf: Option<&'c mut dyn FnMut(&Node<'_>)>,
-    pub(super) seen: &'c Seen,
+    pub(super) seen: &'c PageUse,
     pub(super) meter: &'c Meter<'c>,
     /// Set by whoever learns that the user asked to stop.
     pub(super) interrupted: &'c AtomicBool,
@@ -112,7 +112,7 @@ pub(super) struct Walk<'c, 'd, S> {
 impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
     pub(super) fn new(
         db: &'d Db<S>,
-        seen: &'c Seen,
+        seen: &'c PageUse,
         meter: &'c Meter<'c>,
         interrupted: &'c AtomicBool,
         sink: Sink<'c>,
@@ -226,7 +226,7 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
     /// Reads page `id` and marks all of it as used, before any work is done that grows with its content.
     pub(super) fn load(&mut self, id: PageId, parent: PageId) -> Result<Node<'d>, Fault> {
         let db = self.db;
-        if !self.seen.claim(id, HEAD) {
+        if !self.seen.claim_head(id) {
             return Err(db.fault(id, 0, FaultKind::MultipleReferences { first_user: parent }));
         }
         self.own(id, parent);
@@ -241,7 +241,7 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
         }
         let overflow = header.map_or(0, |h| h.overflow);
         let end = id.0.saturating_add(u64::from(overflow));
-        if overflow > 0 && end < self.seen.pages {
+        if overflow > 0 && end < self.seen.pages() {
             if let Some(taken) = self.seen.claim_overflow(id, overflow) {
                 return Err(db.fault(taken, 0, FaultKind::MultipleReferences { first_user: id }));
             }
@@ -471,7 +471,7 @@ impl<'c, 'd, S: Source> Walk<'c, 'd, S> {
 
     pub(super) fn claim_freelist(&mut self, freelist: Option<&Freelist>) {
         if let Some(Freelist::Persisted { page, overflow, .. }) = freelist {
-            self.seen.claim(*page, HEAD);
+            self.seen.claim_head(*page);
             self.seen.claim_overflow(*page, *overflow);
             self.own(*page, active_page(self.db));
             self.own_overflow(*page, page.0.saturating_add(u64::from(*overflow)));
