@@ -16,6 +16,8 @@
 mod bbolt;
 mod client;
 mod cluster;
+mod gateway;
+mod history;
 mod judge;
 mod ports;
 mod server;
@@ -24,6 +26,8 @@ mod tools;
 pub use bbolt::Bbolt;
 pub use client::{Client, HashKv, Member, Range, Status};
 pub use cluster::Cluster;
+pub use gateway::{Gateway, Kv, Refusal};
+pub use history::{Ending, QUICK, Truth, Workload};
 pub use judge::{Digest, Judge, Sight, Verdict};
 pub use ports::free_ports;
 pub use server::{Launch, Server};
