@@ -3,16 +3,21 @@
 //! One walk in key order, nested buckets on the way, with an explicit stack. Values are borrowed from the source and
 //! copied once, into the page being written. No page is walked twice, so the work is linear in the file whatever it
 //! holds; what is kept is a bit for each page, a frame for each level of each open bucket, and what [`Build`] holds.
+//!
+//! On the way top-level buckets can be edited ([`Edits`]): what removes pairs from the middle of a large bucket has no
+//! cheaper way than to write it anew, and so comes out defragmented.
 
+mod edits;
 mod length;
 
 use crc_fast::{CrcAlgorithm, Digest};
-pub use length::rebuilt_bytes;
+pub use edits::{Edits, Revise};
+pub use length::{edited_bytes, rebuilt_bytes};
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Root};
 use crate::build::{Build, BuildError, BuildOptions, Built, FreelistSync, PageWriter};
 use crate::db::Db;
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, readable};
 use crate::page::{MAX_DEPTH, Node, NodeKind, PageId};
 use crate::range::PageSet;
 use crate::source::Source;
@@ -61,6 +66,17 @@ pub enum RebuildError {
     /// The source holds what no file may, above all keys out of order, or the new file cannot be written.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A bucket of which single pairs were to go holds another bucket.
+    #[error("bucket {bucket} holds another bucket, {nested}; only buckets of plain pairs can be edited")]
+    Nested {
+        /// The bucket's name, readable.
+        bucket: String,
+        /// The name of the bucket in it, readable.
+        nested: String,
+    },
+    /// What was to be appended could not be had.
+    #[error("{0}")]
+    Appended(String),
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -97,6 +113,20 @@ pub fn rebuild<S: Source, W: PageWriter>(
     options: &RebuildOptions,
     watch: &dyn Watch,
 ) -> Result<Rebuilt, RebuildError> {
+    edit(db, writer, options, &Edits::default(), watch)
+}
+
+/// As [`rebuild`], with top-level buckets edited on the way. [`Rebuilt::content`] is what was written, edits included.
+///
+/// # Errors
+/// As [`rebuild`]; also when a bucket of which pairs are to go holds other buckets, or what is appended does not ascend.
+pub fn edit<S: Source, W: PageWriter>(
+    db: &Db<S>,
+    writer: W,
+    options: &RebuildOptions,
+    edits: &Edits<'_>,
+    watch: &dyn Watch,
+) -> Result<Rebuilt, RebuildError> {
     let build_options = BuildOptions {
         page_size: options.page_size.unwrap_or(db.page_size()),
         leaf_fill_percent: options.leaf_fill_percent,
@@ -105,7 +135,7 @@ pub fn rebuild<S: Source, W: PageWriter>(
     };
     let build = Build::new(writer, build_options)?.splitting_as_bbolt();
     let mut copy = Copy { build, tally: Tally::new() };
-    walk(db, options.keep_sequences, &mut copy, watch)?;
+    walk(db, options.keep_sequences, edits, &mut copy, watch)?;
     Ok(Rebuilt { content: copy.tally.content(), built: copy.build.finish()? })
 }
 
@@ -115,7 +145,7 @@ pub fn rebuild<S: Source, W: PageWriter>(
 /// When a page on the way is damaged, or the user asked to stop.
 pub fn content<S: Source>(db: &Db<S>, watch: &dyn Watch) -> Result<Content, RebuildError> {
     let mut tally = Tally::new();
-    walk(db, true, &mut tally, watch)?;
+    walk(db, true, &Edits::default(), &mut tally, watch)?;
     Ok(tally.content())
 }
 
@@ -220,10 +250,11 @@ struct Frame<'d> {
     depth: usize,
 }
 
-/// Shows all of `db` to `take`.
+/// Shows all of `db` under `edits` to `take`.
 fn walk<S: Source, T: Take>(
     db: &Db<S>,
     keep_sequences: bool,
+    edits: &Edits<'_>,
     take: &mut T,
     watch: &dyn Watch,
 ) -> Result<(), RebuildError> {
@@ -231,6 +262,10 @@ fn walk<S: Source, T: Take>(
     let kept = |sequence: u64| if keep_sequences { sequence } else { 0 };
     let root = db.root();
     take.root(kept(root.sequence()));
+    let mut pending = edits.pending();
+    // Buckets that are open; the one at the top level may be under revision.
+    let mut open = 0usize;
+    let mut revision: Option<Revision<'_>> = None;
     let mut stack =
         vec![Frame { node: first_time(db, &mut seen, PageId(0), root.root_node()?)?, next: 0, depth: 0 }];
     while let Some(frame) = stack.last_mut() {
@@ -241,6 +276,10 @@ fn walk<S: Source, T: Take>(
             }
             stack.pop();
             if depth == 0 && !stack.is_empty() {
+                if let Some(done) = revision.take_if(|_| open == 1) {
+                    append(done.edit, take)?;
+                }
+                open -= 1;
                 take.end()?;
             }
             continue;
@@ -265,9 +304,38 @@ fn walk<S: Source, T: Take>(
         while frame.next < frame.node.count() {
             let index = frame.next;
             frame.next += 1;
+            if open == 0 {
+                pending.before(frame.node.key(index), take)?;
+            }
+            if let Some(revision) = &mut revision {
+                let ordinal = revision.ordinal;
+                revision.ordinal += 1;
+                if frame.node.is_bucket(index) {
+                    let nested = readable(frame.node.key(index));
+                    return Err(RebuildError::Nested { bucket: revision.name.clone(), nested });
+                }
+                if !revision.edit.keeps(ordinal) {
+                    continue;
+                }
+            }
             if frame.node.is_bucket(index) {
+                let name = frame.node.key(index);
                 let bucket = Bucket::from_element(db, &frame.node, index)?;
-                take.begin(frame.node.key(index), kept(bucket.sequence()))?;
+                let sequence = kept(bucket.sequence());
+                match edits.of(name).filter(|_| open == 0) {
+                    Some(edits::Edit::Replace(pairs)) => {
+                        pending.done(name);
+                        edits::show(name, sequence, pairs, take)?;
+                        continue;
+                    }
+                    Some(edits::Edit::Revise(edit)) => {
+                        pending.done(name);
+                        revision = Some(Revision { edit: *edit, name: readable(name), ordinal: 0 });
+                    }
+                    None => {}
+                }
+                take.begin(name, sequence)?;
+                open += 1;
                 inner = Some(bucket);
                 break;
             }
@@ -276,12 +344,25 @@ fn walk<S: Source, T: Take>(
         if let Some(bucket) = inner {
             let node = bucket.root_node()?;
             // An inline page is part of its parent's.
-            let is_inline = matches!(bucket.root(), crate::bucket::Root::Inline(_));
+            let is_inline = matches!(bucket.root(), Root::Inline(_));
             let node = if is_inline { node } else { first_time(db, &mut seen, frame.node.id(), node)? };
             stack.push(Frame { node, next: 0, depth: 0 });
         }
     }
-    Ok(())
+    pending.rest(take)
+}
+
+/// A bucket at the top level whose pairs are sifted.
+struct Revision<'e> {
+    edit: &'e dyn Revise,
+    name: String,
+    /// Of the next pair.
+    ordinal: u64,
+}
+
+/// Shows what `edit` appends.
+fn append<T: Take>(edit: &dyn Revise, take: &mut T) -> Result<(), RebuildError> {
+    edit.append(&mut |key, value| Ok(take.put(key, value)?))
 }
 
 /// `node`, which `user` names, unless it or one of its pages was met before: what makes every walk end.

@@ -1,6 +1,6 @@
 //! How long a file will be once it is rebuilt, from the lengths of what goes into it: no key or value is looked at.
 
-use super::{RebuildError, RebuildOptions, Take, walk};
+use super::{Edits, RebuildError, RebuildOptions, Take, walk};
 use crate::bucket::BUCKET_HEADER_BYTES;
 use crate::build::{BuildError, FreelistSync, LEAST_FILE_BYTES};
 use crate::db::Db;
@@ -21,10 +21,23 @@ pub fn rebuilt_bytes<S: Source>(
     options: &RebuildOptions,
     watch: &dyn Watch,
 ) -> Result<u64, RebuildError> {
+    edited_bytes(db, options, &Edits::default(), watch)
+}
+
+/// The length in bytes of the file that [`edit`](super::edit) would write.
+///
+/// # Errors
+/// As [`edit`](super::edit).
+pub fn edited_bytes<S: Source>(
+    db: &Db<S>,
+    options: &RebuildOptions,
+    edits: &Edits<'_>,
+    watch: &dyn Watch,
+) -> Result<u64, RebuildError> {
     let page_size = options.page_size.unwrap_or(db.page_size());
     let fill_percent = options.leaf_fill_percent;
     let mut length = Length { page_size, fill_percent, pages: META_PAGES, open: Vec::new() };
-    walk(db, options.keep_sequences, &mut length, watch)?;
+    walk(db, options.keep_sequences, edits, &mut length, watch)?;
     if let Some(root) = length.open.pop() {
         root.tree.finish(page_size, &mut length.pages);
     }
