@@ -11,7 +11,7 @@ mod edits;
 mod length;
 
 use crc_fast::{CrcAlgorithm, Digest};
-pub use edits::{Edits, Revise};
+pub use edits::{Edits, Put, Revise};
 pub use length::{edited_bytes, rebuilt_bytes};
 
 use crate::bucket::{Bucket, Root};

@@ -351,6 +351,17 @@ impl LogFiles {
         &self.snaps
     }
 
+    /// The directory of those read here in which `output` would lie, wherever links lead: evidence stays as it is, and nothing
+    /// is made there.
+    #[must_use]
+    pub fn holding(&self, output: &Path) -> Option<&Path> {
+        let absolute = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
+        let there = absolute.ancestors().find_map(|path| path.canonicalize().ok())?;
+        let inputs = [Some(self.path()), Some(self.wal_dir()), self.snap_dir()];
+        let is_inside = |input: &&Path| input.canonicalize().is_ok_and(|input| there.starts_with(input));
+        inputs.into_iter().flatten().find(is_inside)
+    }
+
     /// Makes sure that nobody wrote to a segment or a snap, added or removed one, since they were opened.
     ///
     /// # Errors

@@ -238,8 +238,10 @@ pub fn repair(
     if files.is_single_segment() {
         return Err(RepairError::OneSegment(files.path().to_owned()));
     }
-    if let Some(output) = &options.output {
-        ensure_outside(output, files)?;
+    if let Some(output) = &options.output
+        && let Some(input) = files.holding(output)
+    {
+        return Err(RepairError::Inside { output: output.clone(), input: input.to_owned() });
     }
     let member = member(files, open, watch)?;
     let (snapshots, unreadable_snaps) = snapshots(files.snaps());
@@ -326,22 +328,6 @@ fn member(files: &LogFiles, open: &OpenOptions, watch: &dyn Watch) -> Result<Opt
         Schema::read(&db).map_err(|fault| unreadable(fault.to_string()))?
     };
     Ok(Some(Member { input, schema }))
-}
-
-/// Nothing is made in the directories that are read, wherever links lead.
-fn ensure_outside(output: &Path, files: &LogFiles) -> Result<(), RepairError> {
-    let absolute = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
-    let there = absolute.ancestors().find_map(|path| path.canonicalize().ok());
-    let inputs = [Some(files.path()), Some(files.wal_dir()), files.snap_dir()];
-    for input in inputs.into_iter().flatten() {
-        let is_inside = there
-            .as_deref()
-            .is_some_and(|there| input.canonicalize().is_ok_and(|input| there.starts_with(input)));
-        if is_inside {
-            return Err(RepairError::Inside { output: output.to_owned(), input: input.to_owned() });
-        }
-    }
-    Ok(())
 }
 
 fn same_place(a: &Path, b: &Path) -> bool {

@@ -1,11 +1,12 @@
 //! `snapshot save`: the snapshot a server would send, made from a dead member's db (FORMATS D).
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bbolt::{Db, OpenError as DbError, Unmetered, Watch};
+use bbolt::{Db, OpenError as DbError, Source, Unmetered, Watch};
 
 use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
@@ -232,34 +233,46 @@ pub(crate) fn write(
     watch: &dyn Watch,
 ) -> Result<Written, SaveError> {
     let output = options.output.as_path();
-    let io_error = |source| SaveError::Io { path: output.to_owned(), source };
     let image_bytes = db.meta().logical_bytes();
     let overlay = Overlay::new(db.source(), image_bytes, patches.iter().copied());
     copy::ensure_space(output, image_bytes + TRAILER_BYTES)?;
-    let hashed = |watch: &dyn Watch| {
-        integrity::sha256_and_sums(&overlay, image_bytes, watch).map_err(|source| match source {
-            HashingError::Interrupted => SaveError::Interrupted,
-            source @ HashingError::Source(_) => {
-                SaveError::Hashing { path: input.path().display().to_string(), source }
-            }
-        })
-    };
     if options.dry_run {
         watch.begin("hashing", image_bytes);
-        return Ok(Written { image_bytes, digest: hashed(watch)?.0 });
+        let digest = integrity::sha256(&overlay, image_bytes, watch).map_err(|e| not_hashed(e, input))?;
+        return Ok(Written { image_bytes, digest });
     }
     let stage = Stage::new(output, Kind::File)?;
     let Some(file) = stage.file() else {
         return Err(StageError::NotADirectory(output.to_owned()).into());
     };
+    let digest = hashed_into(file, stage.path(), output, &overlay, input, watch)?;
+    stage.commit(options.owner)?;
+    Ok(Written { image_bytes, digest })
+}
+
+/// Writes `image`, which is `input` under patches, with its SHA-256 behind it to the fresh file `file` (at `path`, later
+/// called `output`), and reads all of it back.
+pub(crate) fn hashed_into<S: Source>(
+    file: &File,
+    path: &Path,
+    output: &Path,
+    image: &Overlay<'_, S>,
+    input: &Opened,
+    watch: &dyn Watch,
+) -> Result<Digest, SaveError> {
+    let image_bytes = image.len_bytes();
     // Every byte is written once and read back once.
     watch.begin("writing", 2 * image_bytes);
     let stop = AtomicBool::new(false);
     let until = Until { watch, stop: &stop };
     let (digest, written) = rayon::join(
-        || hashed(&Unmetered(&until)).inspect_err(|_| stop.store(true, Ordering::Relaxed)),
         || {
-            replicate(&overlay, 0, input.source().file(), &[(file, stage.path())], &until)
+            integrity::sha256_and_sums(image, image_bytes, &Unmetered(&until))
+                .inspect_err(|_| stop.store(true, Ordering::Relaxed))
+                .map_err(|error| not_hashed(error, input))
+        },
+        || {
+            replicate(image, 0, input.source().file(), &[(file, path)], &until)
                 .inspect_err(|_| stop.store(true, Ordering::Relaxed))
         },
     );
@@ -272,16 +285,27 @@ pub(crate) fn write(
     integrity::ensure_same(&hashed, &written)
         .and_then(|()| input.ensure_not_written_to())
         .map_err(|source| SaveError::Changed { path: input.path().display().to_string(), source })?;
+    attach(file, output, image_bytes, digest)?;
+    Ok(digest)
+}
+
+/// Writes `digest` behind the `image_bytes` of the file that will be called `output`, syncs, and reads it back.
+pub(crate) fn attach(file: &File, output: &Path, image_bytes: u64, digest: Digest) -> Result<(), SaveError> {
     let mut trailer = [0; 32];
     file.write_all_at(&digest.0, image_bytes)
         .and_then(|()| copy::sync_and_drop_cache(file))
         .and_then(|()| file.read_exact_at(&mut trailer, image_bytes))
-        .map_err(io_error)?;
-    if trailer != digest.0 {
-        return Err(SaveError::ReadBack { path: output.to_owned() });
+        .map_err(|source| SaveError::Io { path: output.to_owned(), source })?;
+    if trailer == digest.0 { Ok(()) } else { Err(SaveError::ReadBack { path: output.to_owned() }) }
+}
+
+fn not_hashed(error: HashingError, input: &Opened) -> SaveError {
+    match error {
+        HashingError::Interrupted => SaveError::Interrupted,
+        source @ HashingError::Source(_) => {
+            SaveError::Hashing { path: input.path().display().to_string(), source }
+        }
     }
-    stage.commit(options.owner)?;
-    Ok(Written { image_bytes, digest })
 }
 
 /// What it means to the user that `output` could not be made from `input`.

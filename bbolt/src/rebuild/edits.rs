@@ -8,6 +8,9 @@ use std::iter::Peekable;
 use super::{RebuildError, Take, append};
 use crate::graft::Pairs;
 
+/// Takes pairs, keys ascending.
+pub type Put<'p> = dyn FnMut(&[u8], &[u8]) -> Result<(), RebuildError> + 'p;
+
 /// Which pairs of a bucket stay, and what follows them. Asked once for each pass over the file; the answers must be the
 /// same each time.
 pub trait Revise: Sync {
@@ -18,10 +21,7 @@ pub trait Revise: Sync {
     ///
     /// # Errors
     /// What `put` says, or why there are none ([`RebuildError::Appended`]).
-    fn append(
-        &self,
-        put: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), RebuildError>,
-    ) -> Result<(), RebuildError>;
+    fn append(&self, put: &mut Put<'_>) -> Result<(), RebuildError>;
 }
 
 pub(super) enum Edit<'e> {

@@ -1,0 +1,433 @@
+//! May the key space, the leases, the users or the alarms of this be edited? (Law 11 of the design; FORMATS R.5, X 10, X 69.)
+//!
+//! A cluster has one history, and each member applies the same log to the same data. An edit of one member's files that the
+//! others know nothing of makes them disagree, in silence or with a CORRUPT alarm. So a directory is edited only where
+//! nobody else holds that history: the member is the only one of its cluster. And it is edited where it stands at the end
+//! of its log, since a server applies what the log has beyond the database when it starts, to other data than those that were
+//! proposed. A file of its own belongs to no cluster until it is restored.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use bbolt::Watch;
+use wal::log::{Log, Segments, ServerEndKind};
+use wal::raftpb::{ConfChangeType, ConfState};
+use wal::scan::{Item, scan};
+use wal::{EntryRef, RecordType};
+
+use crate::datadir::Kind;
+use crate::finding::Finding;
+use crate::log_files::{self, LogFiles, LogFilesError, LogOptions, progress};
+use crate::membership::{Member, hex_id};
+use crate::opened::Opened;
+use crate::request::{self, Decoded, schema as messages};
+use crate::schema::Schema;
+use crate::snap_files::SnapKind;
+
+/// Name of the flag that accepts a member that disagrees with its cluster.
+const DIVERGE: &str = "--diverge";
+
+/// What is to be done to the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A compaction at this revision. What the log has beyond the database can be applied to what is left, unless it
+    /// reads an older revision.
+    Compaction {
+        /// The revision.
+        revision: i64,
+    },
+    /// Anything else.
+    Edit,
+}
+
+/// Where what is edited stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// True for a member's directory; false for a file of its own.
+    pub is_member: bool,
+    /// The member's own id, by its log.
+    pub member_id: Option<u64>,
+    /// The other members of its cluster, learners included.
+    pub others: Vec<u64>,
+    /// Index of the last entry in the database.
+    pub consistent_index: u64,
+    /// Index of the log's last entry; `None` without a log.
+    pub last_index: Option<u64>,
+    /// How many entries beyond [`Self::consistent_index`] ask for a change of what the database holds. A server applies them
+    /// when it starts.
+    pub pending: u64,
+    /// True when only `--diverge` let it pass.
+    pub diverges: bool,
+}
+
+/// Why it may not be edited.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoneError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Files(#[from] LogFilesError),
+    /// The cluster has other members.
+    #[error(
+        "{path}: its cluster has {} other member(s): {}. Edited here alone, this member would disagree with them, which etcd \
+         does not notice or answers with a CORRUPT alarm. Stop all members, edit a snapshot of one and restore the whole \
+         cluster from it; or accept with {DIVERGE} a copy that must never meet its old peers", others.len(), ids(others)
+    )]
+    Others {
+        /// What was given.
+        path: String,
+        /// Their ids.
+        others: Vec<u64>,
+    },
+    /// The member itself is no voter.
+    #[error(
+        "{path}: this member ({}) is not a voter of its cluster: it was removed, or only learns; {DIVERGE} edits its copy \
+         all the same", hex_id(*member_id)
+    )]
+    NoVoter {
+        /// What was given.
+        path: String,
+        /// The member's id.
+        member_id: u64,
+    },
+    /// Nothing says who the members are.
+    #[error(
+        "{path}: neither the log, the .snap files nor the database say who the members of its cluster are; where it is known \
+         to be the only one, {DIVERGE} accepts that"
+    )]
+    UnknownMembers {
+        /// What was given.
+        path: String,
+    },
+    /// The log has more than the database.
+    #[error(
+        "{path}: the database ends at entry {consistent_index}, the log at {last_index}, and {pending} of the entries \
+         between change the data: a server would apply them when it starts, to what was edited. Start etcd once on the directory and stop \
+         it, so that they are in the database; or accept with {DIVERGE} that they come after the edit"
+    )]
+    Behind {
+        /// What was given.
+        path: String,
+        /// The last entry in the database.
+        consistent_index: u64,
+        /// The last entry of the log.
+        last_index: u64,
+        /// Those that change something.
+        pending: u64,
+    },
+    /// The log has an entry beyond the database that reads what is to be compacted.
+    #[error(
+        "{path}: entry {index} of the log, which the database does not have yet, is a transaction that reads revision \
+         {reads}, and after a compaction at {revision} a server refuses it when it starts, with all it was to write. Compact at {reads} at the \
+         most, or start etcd once and stop it; {DIVERGE} accepts the loss"
+    )]
+    ReadsBelow {
+        /// What was given.
+        path: String,
+        /// The entry.
+        index: u64,
+        /// The revision that it reads.
+        reads: i64,
+        /// The revision of the compaction.
+        revision: i64,
+    },
+    /// An entry beyond the database is none that is known.
+    #[error(
+        "{path}: entry {index} of the log, which the database does not have yet, is of a kind that is not known here, so that \
+         nobody can say what it would do to what was edited; {DIVERGE} accepts that"
+    )]
+    UnknownEntry {
+        /// What was given.
+        path: String,
+        /// The entry.
+        index: u64,
+    },
+    /// The directory's database is not the one that a server would start on.
+    #[error("{path}: {}. Nothing was edited", finding.message)]
+    NewerSnapshot {
+        /// What was given.
+        path: String,
+        /// What lies beside it.
+        finding: Box<Finding>,
+    },
+    /// No server starts from the log.
+    #[error(
+        "{}: no server starts from this log, so that nobody can say what it would do to the edited database. 'etcd-rescue wal verify' says \
+         what is wrong, 'etcd-rescue wal repair' mends it; for the database alone, give its file", path.display()
+    )]
+    BrokenLog {
+        /// The log's directory.
+        path: PathBuf,
+    },
+}
+
+impl LoneError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Files(error) => error.exit_code(),
+            Self::NewerSnapshot { .. } | Self::BrokenLog { .. } => 1,
+            _ => 4,
+        }
+    }
+
+    /// Findings that go with it.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::NewerSnapshot { finding, .. } => std::slice::from_ref(finding),
+            _ => &[],
+        }
+    }
+}
+
+fn ids(members: &[u64]) -> String {
+    members.iter().map(|id| hex_id(*id)).collect::<Vec<_>>().join(", ")
+}
+
+/// The log and the snaps of `input`, where that is a member's directory; `None` for a file of its own, wherever it lies.
+///
+/// # Errors
+/// When the directory has no log, or it cannot be opened.
+pub fn log_of(
+    input: &Opened,
+    options: &LogOptions,
+    watch: &dyn Watch,
+) -> Result<Option<LogFiles>, LogFilesError> {
+    match input.kind() {
+        Kind::File => Ok(None),
+        Kind::MemberDir | Kind::DataDir => log_files::open(input.path(), options, watch).map(Some),
+    }
+}
+
+/// Makes sure that `input`, whose small buckets are `schema` and whose log is `files` ([`log_of`]), may be edited for this
+/// `purpose`; `diverge` accepts what would be refused, short of a log from which no server starts.
+///
+/// # Errors
+/// [`LoneError`].
+pub fn ensure(
+    input: &Opened,
+    schema: &Schema,
+    files: Option<&LogFiles>,
+    purpose: Purpose,
+    diverge: bool,
+    watch: &dyn Watch,
+) -> Result<Standing, LoneError> {
+    let consistent_index = schema.consistent_index;
+    let mut standing = Standing {
+        is_member: files.is_some(),
+        member_id: None,
+        others: Vec::new(),
+        consistent_index,
+        last_index: None,
+        pending: 0,
+        diverges: false,
+    };
+    let Some(files) = files else { return Ok(standing) };
+    let path = input.path().display().to_string();
+    if let Some(finding) = input.pending_snapshots(consistent_index) {
+        return Err(LoneError::NewerSnapshot { path, finding: Box::new(finding) });
+    }
+    watch.begin("reading the log", files.len_bytes());
+    let log = wal::log::read(files, &progress(watch)).map_err(|_| LogFilesError::Interrupted)?;
+    if log.server_end.is_none_or(|end| end.kind == ServerEndKind::Stops) {
+        return Err(LoneError::BrokenLog { path: files.wal_dir().to_owned() });
+    }
+    standing.member_id = log.metadata.as_ref().map(wal::Metadata::node_id);
+    standing.last_index = log.last_index();
+    let refusals = [
+        members(&mut standing, &path, schema, files, &log),
+        beyond(&mut standing, &path, files, &log, purpose),
+    ];
+    for refusal in refusals.into_iter().flatten() {
+        if !diverge {
+            return Err(refusal);
+        }
+        standing.diverges = true;
+    }
+    Ok(standing)
+}
+
+/// Who takes part in the cluster.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Config {
+    voters: BTreeSet<u64>,
+    learners: BTreeSet<u64>,
+}
+
+impl Config {
+    fn of(state: &ConfState) -> Self {
+        let all = |ids: [&Vec<u64>; 2]| ids.into_iter().flatten().copied().collect();
+        Self {
+            voters: all([&state.voters, &state.voters_outgoing]),
+            learners: all([&state.learners, &state.learners_next]),
+        }
+    }
+
+    /// The members by raft's own account: those of the newest snapshot that the log knows, and the changes since. It is what
+    /// servers of all releases elect by; the database's rows are old news in 3.4 (FORMATS I.4).
+    fn of_log(files: &LogFiles, log: &Log) -> Self {
+        let recorded = |index: u64, term: u64| {
+            log.snapshots.iter().any(|r| (r.value.index(), r.value.term()) == (index, term))
+        };
+        let snaps = files.snaps().iter().rev().filter(|snap| matches!(snap.kind(), SnapKind::Snap { .. }));
+        let newest = snaps.filter_map(|snap| snap.facts().ok()).find(|f| recorded(f.index, f.term));
+        let of_record = || {
+            let records = log.snapshots.iter().filter(|record| record.value.conf_state.is_some());
+            records.max_by_key(|record| record.value.index())
+        };
+        let (mut config, since) = match newest {
+            Some(facts) => (Self::of(&facts.conf_state), facts.index),
+            None => of_record().map_or_else(Default::default, |record| {
+                let state = record.value.conf_state.clone().unwrap_or_default();
+                (Self::of(&state), record.value.index())
+            }),
+        };
+        for located in &log.conf_changes {
+            let entry = &located.value;
+            if entry.index > since && !log.is_overwritten(located.segment, located.offset, entry.index) {
+                config.change(entry.change.node_id(), entry.change.change_type());
+            }
+        }
+        config
+    }
+
+    fn change(&mut self, id: u64, change_type: i32) {
+        match ConfChangeType::try_from(change_type) {
+            Ok(ConfChangeType::AddNode) => {
+                self.learners.remove(&id);
+                self.voters.insert(id);
+            }
+            Ok(ConfChangeType::AddLearnerNode) if !self.voters.contains(&id) => {
+                self.learners.insert(id);
+            }
+            Ok(ConfChangeType::RemoveNode) => {
+                self.voters.remove(&id);
+                self.learners.remove(&id);
+            }
+            Ok(ConfChangeType::AddLearnerNode | ConfChangeType::UpdateNode) | Err(_) => {}
+        }
+    }
+}
+
+/// Finds the other members.
+fn members(
+    standing: &mut Standing,
+    path: &str,
+    schema: &Schema,
+    files: &LogFiles,
+    log: &Log,
+) -> Option<LoneError> {
+    let path = || path.to_owned();
+    let mut config = Config::of_log(files, log);
+    // Databases of 3.4 keep rows of members that a restore has left behind.
+    if schema.term.is_some_and(|term| term > 0) {
+        for member in schema.members.iter().filter_map(|row| Member::from_json(row).ok()) {
+            let role = if member.is_learner { &mut config.learners } else { &mut config.voters };
+            role.insert(member.id);
+        }
+    }
+    let all: BTreeSet<u64> = config.voters.union(&config.learners).copied().collect();
+    let Some(own) = standing.member_id.filter(|_| !all.is_empty()) else {
+        return Some(LoneError::UnknownMembers { path: path() });
+    };
+    standing.others = all.into_iter().filter(|id| *id != own).collect();
+    if !standing.others.is_empty() {
+        return Some(LoneError::Others { path: path(), others: standing.others.clone() });
+    }
+    (!config.voters.contains(&own)).then(|| LoneError::NoVoter { path: path(), member_id: own })
+}
+
+/// What an entry does to the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Nothing,
+    Change,
+    /// A transaction that reads this revision.
+    Reads(i64),
+    Unknown,
+}
+
+/// Looks at the entries that the database does not have yet. All of them count: a lone voter commits what it has.
+fn beyond(
+    standing: &mut Standing,
+    path: &str,
+    files: &LogFiles,
+    log: &Log,
+    purpose: Purpose,
+) -> Option<LoneError> {
+    let consistent_index = standing.consistent_index;
+    let last_index = log.last_index().unwrap_or_default();
+    let mut refusal = None;
+    for at in 0..log.segments.len() {
+        let is_new = |last: u64| last > consistent_index;
+        if !log.runs.iter().any(|run| run.segment == at && run.standing_last.is_some_and(is_new)) {
+            continue;
+        }
+        let piece = files.piece(at);
+        for item in scan(&piece.bytes) {
+            let Item::Record(found) = item else { continue };
+            let record = found.record;
+            if record.record_type != RecordType::Entry {
+                continue;
+            }
+            let Ok(entry) = EntryRef::decode(record.data) else { continue };
+            if !is_new(entry.index) || log.is_overwritten(at, record.offset, entry.index) {
+                continue;
+            }
+            let effect = effect(&entry);
+            standing.pending += u64::from(effect != Effect::Nothing);
+            let (path, index) = (path.to_owned(), entry.index);
+            let why = match (effect, purpose) {
+                (Effect::Unknown, _) => Some(LoneError::UnknownEntry { path, index }),
+                (Effect::Reads(reads), Purpose::Compaction { revision }) if reads < revision => {
+                    Some(LoneError::ReadsBelow { path, index, reads, revision })
+                }
+                _ => None,
+            };
+            refusal = refusal.or(why);
+        }
+    }
+    if purpose == Purpose::Edit && standing.pending > 0 {
+        let pending = standing.pending;
+        refusal = Some(LoneError::Behind { path: path.to_owned(), consistent_index, last_index, pending });
+    }
+    refusal
+}
+
+fn effect(entry: &EntryRef<'_>) -> Effect {
+    // Changes of membership are about none of what is edited.
+    if entry.entry_type != 0 {
+        return Effect::Nothing;
+    }
+    let request = match request::decode(entry.data) {
+        Decoded::Nothing | Decoded::V2(_) => return Effect::Nothing,
+        Decoded::Undecodable { .. } => return Effect::Unknown,
+        Decoded::V3(request) => request,
+    };
+    match request.kind() {
+        "v2"
+        | "range"
+        | "authenticate"
+        | "auth_status"
+        | "auth_user_get"
+        | "auth_user_list"
+        | "auth_role_get"
+        | "auth_role_list"
+        | "cluster_version_set"
+        | "cluster_member_attr_set"
+        | "downgrade_info_set" => Effect::Nothing,
+        "none" => Effect::Unknown,
+        "txn" => {
+            let ranges =
+                request.message().walk().filter(|m| std::ptr::eq(m.kind(), &raw const messages::RANGE));
+            let reads = ranges.map(|range| range.number(REVISION).cast_signed()).filter(|read| *read > 0);
+            reads.min().map_or(Effect::Change, Effect::Reads)
+        }
+        _ => Effect::Change,
+    }
+}
+
+/// Field of `RangeRequest`.
+const REVISION: i32 = 4;
