@@ -8,8 +8,8 @@ use bbolt::{Bucket, Db, Fault, LeafRange, Node, PageId, Source, Unmetered, Watch
 use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 use rayon::prelude::*;
 
-use crate::finding::{Finding, Severity};
-use crate::mvcc::{KeyValue, Revision};
+use crate::finding::Finding;
+use crate::mvcc::{BadRecords, KeyValue, Revision};
 use crate::schema::KEY;
 use crate::structure::{self, Interrupted, is_damaged};
 use live_keys::{Batch, LiveKeys};
@@ -19,8 +19,6 @@ pub const CRC_32C: CrcAlgorithm = CrcAlgorithm::Crc32Iscsi;
 
 /// Where Kubernetes keeps its objects, unless told otherwise.
 const REGISTRY_PREFIX: &[u8] = b"/registry/";
-/// Malformed records told one by one; the rest are counted.
-const MOST_FINDINGS: usize = 100;
 
 /// What a db holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,18 +116,12 @@ fn join<S: Source>(
             records.append(run.records);
         }
     }
-    let mut findings = records.findings;
-    if records.malformed > findings.len() as u64 {
-        let more = records.malformed - findings.len() as u64;
-        let message = format!("{more} more records of bucket key are malformed");
-        findings.push(Finding::new("ETCD-RECORD", Severity::Error, message));
-    }
     Ok(Contents {
         hash: crc.crc(),
         revision: records.revision.unwrap_or_default(),
         live_keys: reading.keys.live(),
         has_registry_keys: records.has_registry_keys,
-        findings,
+        findings: records.bad.into_findings(),
     })
 }
 
@@ -187,8 +179,7 @@ struct Run {
 struct Records {
     revision: Option<i64>,
     has_registry_keys: bool,
-    findings: Vec<Finding>,
-    malformed: u64,
+    bad: BadRecords,
 }
 
 impl Reading {
@@ -248,7 +239,7 @@ impl Records {
         for index in 0..node.count() {
             let Some(revision) = Revision::parse(node.key(index)) else {
                 let key = bbolt::fault::readable(node.key(index));
-                self.malformed(node, index, &format!("key {key} is no revision"));
+                self.bad.malformed(node, index, &format!("key {key} is no revision"));
                 continue;
             };
             self.revision = Some(revision.main);
@@ -259,7 +250,7 @@ impl Records {
                 }
                 Err(error) => {
                     let what = format!("revision {}/{}: {error}", revision.main, revision.sub);
-                    self.malformed(node, index, &what);
+                    self.bad.malformed(node, index, &what);
                 }
             }
         }
@@ -269,19 +260,7 @@ impl Records {
     fn append(&mut self, later: Self) {
         self.revision = later.revision.or(self.revision);
         self.has_registry_keys |= later.has_registry_keys;
-        self.malformed += later.malformed;
-        let room = MOST_FINDINGS.saturating_sub(self.findings.len());
-        self.findings.extend(later.findings.into_iter().take(room));
-    }
-
-    fn malformed(&mut self, node: &Node<'_>, index: u16, what: &str) {
-        self.malformed += 1;
-        if self.findings.len() < MOST_FINDINGS {
-            let offset = node.offset() + node.value_range(index).start as u64;
-            let message = format!("page {}, element {index}: {what}", node.id());
-            let finding = Finding::new("ETCD-RECORD", Severity::Error, message);
-            self.findings.push(Finding { offset: Some(offset), ..finding });
-        }
+        self.bad.append(later.bad);
     }
 }
 

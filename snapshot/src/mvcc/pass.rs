@@ -1,0 +1,205 @@
+//! One pass over the records of bucket `key`, on all threads, that proves the structure of the whole file on the way.
+
+use bbolt::bucket::Root;
+use bbolt::check::{MOST_RUNS, Visit, check_visiting};
+use bbolt::{Db, Fault, LeafRange, Node, Source, Unmetered, Watch};
+use rayon::prelude::*;
+
+use super::bad_records::{BadRecords, Pair};
+use super::{KeyValue, Revision};
+use crate::finding::{Finding, Severity};
+use crate::schema::KEY;
+use crate::structure::{self, Interrupted, is_damaged};
+
+/// Why the key space cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeySpaceError {
+    /// The file's structure is damaged.
+    #[error("the structure of the database is damaged: {} finding(s)", findings.len())]
+    Damaged {
+        /// What is wrong.
+        findings: Vec<Finding>,
+    },
+    /// Pairs of bucket `key` are no records.
+    #[error("bucket key holds what is no record of a key: {} finding(s)", findings.len())]
+    Records {
+        /// What is wrong.
+        findings: Vec<Finding>,
+    },
+    /// A page is damaged that was not a moment ago, or that the job looked at before it checked the structure.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// What was read cannot be read again.
+    #[error("reading a record again: {0}")]
+    Unreadable(#[from] super::RecordError),
+    /// More records than an index has numbers for.
+    #[error("the range holds more than {most} records; choose a smaller range of keys")]
+    TooManyRecords {
+        /// How many there may be.
+        most: u64,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<Interrupted> for KeySpaceError {
+    fn from(_: Interrupted) -> Self {
+        Self::Interrupted
+    }
+}
+
+impl KeySpaceError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Interrupted) { 130 } else { 1 }
+    }
+
+    /// Findings that go with it.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Damaged { findings } | Self::Records { findings } => findings,
+            _ => &[],
+        }
+    }
+}
+
+/// What is to be done with the records.
+pub(super) trait Take: Sync {
+    /// What a run of leaves comes to.
+    type Run: Send;
+    /// A run of leaves starts.
+    fn begin(&self) -> Self::Run;
+    /// The run's next leaf, in key order.
+    fn leaf(&self, run: &mut Self::Run, leaf: &Node<'_>) {
+        for index in 0..leaf.count() {
+            self.pair(run, &Pair::of(leaf, index));
+        }
+    }
+    /// The next pair, where leaves are not taken in one piece.
+    fn pair(&self, run: &mut Self::Run, pair: &Pair<'_>);
+    /// The run is complete.
+    fn end(&self, run: &mut Self::Run);
+}
+
+/// What a pass comes to.
+pub(super) struct Passed<T: Take> {
+    /// Whoever took the records.
+    pub(super) take: T,
+    /// The runs, in key order.
+    pub(super) runs: Vec<T::Run>,
+    /// What a server lives with in the structure; and that there is no bucket `key`.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Whoever makes of a [`Take`] a visitor of the check.
+struct KeyBucket<'t, T>(&'t T);
+
+impl<T: Take> Visit for KeyBucket<'_, T> {
+    type Bucket = bool;
+    type Run = Option<T::Run>;
+
+    fn bucket(&self, name: &[u8]) -> bool {
+        name == KEY
+    }
+
+    fn begin(&self, is_key: bool, _number: u16) -> Option<T::Run> {
+        is_key.then(|| self.0.begin())
+    }
+
+    fn leaf(&self, run: &mut Option<T::Run>, leaf: &Node<'_>) {
+        if let Some(run) = run {
+            self.0.leaf(run, leaf);
+        }
+    }
+
+    fn end(&self, run: &mut Option<T::Run>) {
+        if let Some(run) = run {
+            self.0.end(run);
+        }
+    }
+}
+
+/// Checks the structure of `db` and gives all records of bucket `key` to what `make` makes: in one pass where that can be
+/// done, else in two, and then `make` is asked again.
+///
+/// # Errors
+/// When the structure is damaged, or the user asked to stop.
+pub(super) fn pass<S: Source, T: Take>(
+    db: &Db<S>,
+    make: impl Fn() -> T,
+    watch: &dyn Watch,
+) -> Result<Passed<T>, KeySpaceError> {
+    watch.begin("reading", db.meta().logical_bytes());
+    let take = make();
+    let visited = check_visiting(db, watch, &KeyBucket(&take));
+    let mut findings = structure::findings(&visited.report)?;
+    if is_damaged(&findings) {
+        return Err(KeySpaceError::Damaged { findings });
+    }
+    let Some(bucket) = db.bucket(KEY)? else {
+        let message = "there is no bucket key: this is a bbolt database, but hardly one of etcd";
+        findings.push(Finding::new("ETCD-NO-BUCKET", Severity::Error, message));
+        return Ok(Passed { take, runs: Vec::new(), findings });
+    };
+    if let (Some(buckets), Root::Page(root)) = (visited.buckets, bucket.root()) {
+        let runs = buckets.into_iter().find(|(found, _)| found == root).map(|(_, runs)| runs);
+        let runs = runs.unwrap_or_default().into_iter().flatten().collect();
+        return Ok(Passed { take, runs, findings });
+    }
+    drop(take);
+    let take = make();
+    let watch = Unmetered(watch);
+    let read = |range: &LeafRange<'_, S>| -> Result<T::Run, KeySpaceError> {
+        let mut run = take.begin();
+        for node in range.nodes() {
+            if watch.interrupted() {
+                return Err(KeySpaceError::Interrupted);
+            }
+            take.leaf(&mut run, &node?);
+        }
+        take.end(&mut run);
+        Ok(run)
+    };
+    let parts = rayon::current_num_threads().min(usize::from(MOST_RUNS));
+    let runs = bucket.leaf_ranges(parts)?.par_iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Passed { take, runs, findings })
+}
+
+/// The record that `pair` is.
+///
+/// # Errors
+/// Why it is none, in words.
+#[inline]
+pub(super) fn record_of<'n>(pair: &Pair<'n>) -> Result<(Revision, KeyValue<'n>), String> {
+    let revision = revision_of(pair)?;
+    let kv = KeyValue::decode(pair.value)
+        .map_err(|error| format!("revision {}/{}: {error}", revision.main, revision.sub))?;
+    Ok((revision, kv))
+}
+
+/// The revision that `pair` is of.
+///
+/// # Errors
+/// Why it is of none, in words.
+#[inline]
+pub(super) fn revision_of(pair: &Pair<'_>) -> Result<Revision, String> {
+    let revision = Revision::parse(pair.key).filter(|_| !pair.is_bucket);
+    revision.ok_or_else(|| {
+        let what = if pair.is_bucket { "is a bucket" } else { "is no revision" };
+        format!("key {} {what}", bbolt::fault::readable(pair.key))
+    })
+}
+
+/// The findings of `bad`, or an error with them when some are no records.
+///
+/// # Errors
+/// [`KeySpaceError::Records`].
+pub(super) fn only_records(bad: BadRecords) -> Result<Vec<Finding>, KeySpaceError> {
+    let malformed = bad.has_malformed();
+    let findings = bad.into_findings();
+    if malformed { Err(KeySpaceError::Records { findings }) } else { Ok(findings) }
+}

@@ -1,0 +1,148 @@
+//! Releases of etcd, where they differ in what they make of the same key space (FORMATS C.2, C.4, C.5, X 17 to 19).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A release of etcd 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Release {
+    minor: u32,
+    patch: u32,
+}
+
+/// What is no release.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no release of etcd 3, such as 3.5.9, or 3.5 for the last of them")]
+pub struct ReleaseError {
+    text: String,
+}
+
+impl Release {
+    /// The rules of the newest releases of every minor version, which agree.
+    pub const NEWEST: Self = Self { minor: u32::MAX, patch: u32::MAX };
+
+    /// Whether this is a release of 3.6 or later, or has at least the patch given for its minor version.
+    fn since(self, v3_4: u32, v3_5: u32) -> bool {
+        match self.minor {
+            0..=3 => false,
+            4 => self.patch >= v3_4,
+            5 => self.patch >= v3_5,
+            _ => true,
+        }
+    }
+
+    /// Whether a compaction leaves a tombstone at exactly its own revision, and a hash leaves it out. Earlier releases remove
+    /// it.
+    #[must_use]
+    pub fn keeps_tombstone_at_compaction(self) -> bool {
+        self.since(34, 16)
+    }
+
+    /// Whether hashing at exactly the compacted revision is allowed.
+    #[must_use]
+    pub fn hashes_at_compaction(self) -> bool {
+        self.since(27, 10)
+    }
+
+    /// Whether a store starts at the revision of a compaction that was ordered, when no record is as late.
+    #[must_use]
+    pub fn starts_at_scheduled_compaction(self) -> bool {
+        self.since(32, 14)
+    }
+
+    /// Whether a tombstone that is its key's first record is indexed; what reads and compactions answer does not depend on it.
+    #[must_use]
+    pub fn indexes_first_tombstone(self) -> bool {
+        self.since(36, 18)
+    }
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Self::NEWEST
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NEWEST => f.write_str("newest"),
+            Self { minor, patch: u32::MAX } => write!(f, "3.{minor}"),
+            Self { minor, patch } => write!(f, "3.{minor}.{patch}"),
+        }
+    }
+}
+
+impl FromStr for Release {
+    type Err = ReleaseError;
+
+    /// Reads `3.5.9`, also with a `v` before it; `3.5` is the last release of 3.5.
+    fn from_str(text: &str) -> Result<Self, ReleaseError> {
+        let error = || ReleaseError { text: text.to_owned() };
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| digits)
+        };
+        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
+        let (major, minor, patch) = (parts.next(), parts.next().and_then(number), parts.next());
+        let patch = match patch {
+            Some(patch) => number(patch),
+            None => Some(u32::MAX),
+        };
+        match (major, minor, patch, parts.next()) {
+            (Some("3"), Some(minor), Some(patch), None) => Ok(Self { minor, patch }),
+            _ => Err(error()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(text: &str) -> Release {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_rules_change_with_the_patch_that_changed_them() {
+        for (text, keeps, hashes, starts, indexes) in [
+            ("3.3.27", false, false, false, false),
+            ("3.4.26", false, false, false, false),
+            ("3.4.27", false, true, false, false),
+            ("3.4.32", false, true, true, false),
+            ("3.4.34", true, true, true, false),
+            ("3.4.36", true, true, true, true),
+            ("3.5.9", false, false, false, false),
+            ("v3.5.10", false, true, false, false),
+            ("3.5.14", false, true, true, false),
+            ("3.5.16", true, true, true, false),
+            ("3.5.18", true, true, true, true),
+            ("3.4", true, true, true, true),
+            ("3.6.0", true, true, true, true),
+            ("3.9.1", true, true, true, true),
+        ] {
+            let release = release(text);
+            assert_eq!(
+                (
+                    release.keeps_tombstone_at_compaction(),
+                    release.hashes_at_compaction(),
+                    release.starts_at_scheduled_compaction(),
+                    release.indexes_first_tombstone()
+                ),
+                (keeps, hashes, starts, indexes),
+                "{text}"
+            );
+        }
+        assert!(Release::default().keeps_tombstone_at_compaction());
+    }
+
+    #[test]
+    fn what_is_no_release_is_refused() {
+        for text in ["", "3", "3.", "3.5.", "3.5.1.2", "3.+5", "2.3.8", "4.0", "3.5.99999999999", "three"] {
+            assert!(text.parse::<Release>().is_err(), "{text}");
+        }
+        assert_eq!(release("v3.5.9").to_string(), "3.5.9");
+        assert_eq!(release("3.5").to_string(), "3.5");
+    }
+}
