@@ -10,8 +10,8 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Sub
 use crate::commands::{
     bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys,
     bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, completion, defrag,
-    hash, iterate_bucket, list_bucket, man, scan_keys, snap_dump, snapshot_hash, snapshot_restore,
-    snapshot_save, snapshot_status, version, wal_dump, wal_repair, wal_verify,
+    hash, iterate_bucket, kv_get, kv_list, list_bucket, man, scan_keys, snap_dump, snapshot_hash,
+    snapshot_restore, snapshot_save, snapshot_status, version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -56,6 +56,9 @@ pub(crate) enum Root {
     /// Looks into, checks and mends bbolt files of any kind, as the bbolt tool does
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Bbolt(Bbolt),
+    /// Reads the versioned keys, at any revision that is kept
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Kv(Kv),
     ListBucket(list_bucket::ListBucketArgs),
     IterateBucket(iterate_bucket::IterateBucketArgs),
     Hash(hash::HashArgs),
@@ -89,6 +92,13 @@ pub(crate) enum Snap {
     Dump(snap_dump::DumpArgs),
 }
 
+/// The commands under `kv`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Kv {
+    Get(Box<kv_get::GetArgs>),
+    List(Box<kv_list::ListArgs>),
+}
+
 /// The commands under `bbolt`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bbolt {
@@ -114,7 +124,7 @@ pub(crate) enum Bbolt {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// How the result is printed [protobuf is refused, as by etcdutl]
+    /// How the result is printed [protobuf: only where etcdctl has it]
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "simple", ignore_case = false)]
     pub(crate) write_out: Format,
     /// How long to wait for the lock a running etcd holds; 0 waits for ever
@@ -248,6 +258,7 @@ impl ConnectionArgs {
     /// not given.
     pub(crate) fn given(&self, command: &Root) -> Vec<&'static str> {
         let own_key = matches!(command, Root::Wal(Wal::Dump(_)));
+        let own_hex = matches!(command, Root::Kv(Kv::Get(_) | Kv::List(_)));
         let own_no_sync = matches!(command, Root::Bbolt(Bbolt::Compact(_)));
         let flags = [
             ("--endpoints", self.endpoints.is_some()),
@@ -268,7 +279,7 @@ impl ConnectionArgs {
             ("--keepalive-timeout", self.keepalive_timeout.is_some()),
             ("--max-request-bytes", self.max_request_bytes.is_some()),
             ("--max-recv-bytes", self.max_recv_bytes.is_some()),
-            ("--hex", self.hex),
+            ("--hex", self.hex && !own_hex),
             ("--debug", self.debug),
             ("--ca-file", self.ca_file.is_some()),
             ("--cert-file", self.cert_file.is_some()),
@@ -277,6 +288,13 @@ impl ConnectionArgs {
             ("--total-timeout", self.total_timeout.is_some()),
         ];
         flags.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
+    }
+}
+
+impl Root {
+    /// True when the command can print its result as protobuf, as etcdctl does.
+    pub(crate) const fn has_protobuf(&self) -> bool {
+        matches!(self, Self::Kv(Kv::Get(_) | Kv::List(_)))
     }
 }
 

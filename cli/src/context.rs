@@ -18,7 +18,7 @@ use crate::progress::{LogWriter, Progress};
 /// What every command knows.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// How the result is written; never protobuf.
+    /// How the result is written; protobuf only for a command that has it.
     pub(crate) format: Format,
     /// What the job reports to.
     pub(crate) watch: Arc<Progress>,
@@ -31,9 +31,9 @@ impl Context {
     /// Resolves `args`, and starts the log.
     ///
     /// # Errors
-    /// When the output format is protobuf.
-    pub(crate) fn new(args: &GlobalArgs, interrupt: Interrupt) -> Result<Self, Failure> {
-        if args.write_out == Format::Protobuf {
+    /// When the output format is protobuf, and the command does not have it.
+    pub(crate) fn new(args: &GlobalArgs, has_protobuf: bool, interrupt: Interrupt) -> Result<Self, Failure> {
+        if args.write_out == Format::Protobuf && !has_protobuf {
             return Err(output::no_protobuf());
         }
         let watch = Arc::new(Progress::new(interrupt, args.quiet));

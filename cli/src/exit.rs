@@ -9,6 +9,7 @@ use snapshot::finding::Finding;
 use snapshot::hash::HashError;
 use snapshot::log_files::LogFilesError;
 use snapshot::log_repair::RepairError;
+use snapshot::mvcc::query::QueryError;
 use snapshot::opened::OpenError;
 use snapshot::restore::RestoreError;
 use snapshot::save::SaveError;
@@ -82,7 +83,8 @@ failure_from!(
     RepairError,
     SurgeryError,
     CompactError,
-    DefragError
+    DefragError,
+    QueryError
 );
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.

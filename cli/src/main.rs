@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod context;
+mod etcdctl_output;
 mod exit;
 mod interrupt;
 mod leftovers;

@@ -16,7 +16,7 @@ pub(crate) enum Format {
     Json,
     /// A line for each field.
     Fields,
-    /// Known to etcdutl's flag, and refused by its snapshot commands as by ours.
+    /// One message; only for what etcdctl answers so, and refused by etcdutl's snapshot commands as by ours.
     #[value(hide = true)]
     Protobuf,
 }
@@ -69,6 +69,11 @@ pub(crate) fn render(format: Format, rows: &[Vec<Cell>], json: &impl Serialize) 
 /// What etcdutl says, and exits with, when asked for protobuf here.
 pub(crate) fn no_protobuf() -> Failure {
     Failure::refused("protobuf not supported as output format")
+}
+
+/// What etcdctl says, and exits with, when asked for a table of keys.
+pub(crate) fn no_table() -> Failure {
+    Failure::refused("table not supported as output format")
 }
 
 /// `value` as JSON on one line.

@@ -24,6 +24,7 @@ pub mod integrity;
 pub mod log_dump;
 pub mod log_files;
 pub mod log_repair;
+pub mod log_tail;
 pub mod log_verify;
 pub mod lone;
 pub mod meaning;

@@ -11,6 +11,7 @@ mod keep;
 mod key_range;
 mod key_value;
 mod pass;
+pub mod query;
 mod release;
 mod revision;
 mod store;

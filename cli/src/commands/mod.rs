@@ -20,6 +20,10 @@ pub(crate) mod completion;
 pub(crate) mod defrag;
 pub(crate) mod hash;
 pub(crate) mod iterate_bucket;
+pub(crate) mod kv_get;
+mod kv_input;
+pub(crate) mod kv_list;
+mod kv_query;
 pub(crate) mod list_bucket;
 pub(crate) mod man;
 pub(crate) mod scan_keys;
@@ -34,7 +38,7 @@ pub(crate) mod wal_dump;
 pub(crate) mod wal_repair;
 pub(crate) mod wal_verify;
 
-use crate::args::{Bbolt, Cli, Root, Snap, Snapshot, Wal};
+use crate::args::{Bbolt, Cli, Kv, Root, Snap, Snapshot, Wal};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
@@ -75,7 +79,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Man(args) => return man::run(&args),
         other => other,
     };
-    let context = Context::new(&cli.global, interrupt)?;
+    let context = Context::new(&cli.global, command.has_protobuf(), interrupt)?;
     let outcome = match command {
         Root::Snapshot(Snapshot::Status(args)) => snapshot_status::run(&args, &context),
         Root::Snapshot(Snapshot::Restore(args)) => snapshot_restore::run(*args, &context),
@@ -98,6 +102,8 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Bbolt(Bbolt::Inspect(args)) => bbolt_inspect::run(&args, &context),
         Root::Bbolt(Bbolt::Version(_)) => bbolt_version::run(&context),
         Root::Bbolt(Bbolt::Surgery(args)) => bbolt_surgery::run(*args, &context),
+        Root::Kv(Kv::Get(args)) => kv_get::run(&args, &context),
+        Root::Kv(Kv::List(args)) => kv_list::run(&args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),

@@ -33,7 +33,7 @@ fn short_help() {
       -V, --version  Print version
 
     Global options:
-      -w, --write-out <FORMAT>  How the result is printed [protobuf is refused, as by etcdutl] [default:
+      -w, --write-out <FORMAT>  How the result is printed [protobuf: only where etcdctl has it] [default:
                                 simple] [possible values: simple, table, json, fields]
           --timeout <DURATION>  How long to wait for the lock a running etcd holds; 0 waits for ever
                                 [default: 10s]
@@ -72,7 +72,7 @@ fn help_of_snapshot() {
       -V, --version  Print version
 
     Global options:
-      -w, --write-out <FORMAT>  How the result is printed [protobuf is refused, as by etcdutl] [default:
+      -w, --write-out <FORMAT>  How the result is printed [protobuf: only where etcdctl has it] [default:
                                 simple] [possible values: simple, table, json, fields]
           --timeout <DURATION>  How long to wait for the lock a running etcd holds; 0 waits for ever
                                 [default: 10s]
@@ -183,7 +183,7 @@ fn long_help_of_restore() {
 
     Global options:
       -w, --write-out <FORMAT>
-              How the result is printed [protobuf is refused, as by etcdutl]
+              How the result is printed [protobuf: only where etcdctl has it]
 
               Possible values:
               - simple: Values separated by commas, one line each

@@ -16,6 +16,8 @@ const HARMLESS: &[&str] = &[
     "wal dump",
     "wal verify",
     "bbolt check",
+    "kv get",
+    "kv list",
     "list-bucket",
     "iterate-bucket",
     "hash",
