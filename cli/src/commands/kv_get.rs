@@ -26,8 +26,9 @@ pub(crate) struct GetArgs {
     #[arg(value_name = "FILE|DIR")]
     input: PathBuf,
     /// The key, or the first of a range
+    // Not called `key`: clap would take it for etcdctl's flag of that name.
     #[arg(value_name = "KEY")]
-    key: OsString,
+    first_key: OsString,
     /// The first key beyond the range
     #[arg(value_name = "RANGE_END")]
     end: Option<OsString>,
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &GetArgs, context: &Context) -> Result<Outcome, Failure>
             "too many arguments, only accept one argument when `--prefix` or `--from-key` is set",
         ));
     }
-    let key = args.key.clone().into_vec();
+    let key = args.first_key.clone().into_vec();
     let range = match end {
         _ if args.prefix => KeyRange::prefix(&key),
         _ if args.from_key && key.is_empty() => KeyRange::prefix(&[]),

@@ -72,7 +72,7 @@ impl RangeRequest {
 }
 
 /// `etcdserverpb.RangeResponse`, its records still in the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RangeAnswer<'i> {
     /// The records found, in order.
     pub records: Vec<&'i Entry>,
