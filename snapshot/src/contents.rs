@@ -1,7 +1,5 @@
 //! One pass over everything a db holds: etcd's status hash, the revision, the live keys (FORMATS C.7).
 
-mod live_keys;
-
 use bbolt::bucket::Root;
 use bbolt::check::{MOST_RUNS, Visit, check_visiting};
 use bbolt::{Bucket, Db, Fault, LeafRange, Node, PageId, Source, Unmetered, Watch};
@@ -10,9 +8,9 @@ use rayon::prelude::*;
 
 use crate::finding::Finding;
 use crate::mvcc::{BadRecords, KeyValue, Revision};
+use crate::newest::{Batch, Newest};
 use crate::schema::KEY;
 use crate::structure::{self, Interrupted, is_damaged};
-use live_keys::{Batch, LiveKeys};
 
 /// CRC-32C, the checksum of everything in etcd.
 pub const CRC_32C: CrcAlgorithm = CrcAlgorithm::Crc32Iscsi;
@@ -163,7 +161,7 @@ enum Kind {
 
 /// One pass over a db, on all threads.
 struct Reading {
-    keys: LiveKeys,
+    keys: Newest,
 }
 
 /// One run of leaves under way, and what it came to.
@@ -184,7 +182,7 @@ struct Records {
 
 impl Reading {
     fn new() -> Self {
-        Self { keys: LiveKeys::new() }
+        Self { keys: Newest::new() }
     }
 }
 
@@ -235,7 +233,7 @@ pub(crate) fn hash_node(crc: &mut Digest, node: &Node<'_>) -> u64 {
 }
 
 impl Records {
-    fn read_node(&mut self, node: &Node<'_>, keys: &LiveKeys, batch: &mut Batch) {
+    fn read_node(&mut self, node: &Node<'_>, keys: &Newest, batch: &mut Batch) {
         for index in 0..node.count() {
             let Some(revision) = Revision::parse(node.key(index)) else {
                 let key = bbolt::fault::readable(node.key(index));

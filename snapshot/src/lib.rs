@@ -32,6 +32,7 @@ pub mod member_files;
 pub mod membership;
 pub mod mvcc;
 pub mod new_cluster;
+mod newest;
 pub mod opened;
 pub mod overlay;
 pub mod plan;

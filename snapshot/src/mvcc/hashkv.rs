@@ -1,16 +1,19 @@
 //! The hash of the key space that members compare with each other (FORMATS C.5).
+//!
+//! Records beyond the compacted revision are hashed in the pass that proves the structure. Up to it only those count that are
+//! the newest of their key, which is known after the pass: their leaves are read again. A store that was never compacted needs
+//! neither.
 
-use std::collections::HashSet;
-
-use bbolt::{Db, Source, Watch};
+use bbolt::{Bucket, Db, Node, PageId, Source, Unmetered, Watch};
 use crc_fast::Digest;
+use rayon::prelude::*;
 
 use super::bad_records::{BadRecords, Pair};
-use super::pass::{KeySpaceError, Take, only_records, pass, revision_of};
-use super::store::last_record;
-use super::{AtRevisionError, Index, IndexOptions, Release, RevisionError, Store};
+use super::pass::{KeySpaceError, Passed, Take, leaf_again, only_records, pass, record_of};
+use super::{AtRevisionError, Ordinals, Release, Revision, RevisionError, Store};
 use crate::contents::{CRC_32C, Piece};
-use crate::schema::{KEY, Schema};
+use crate::newest::{Batch, Newest};
+use crate::schema::KEY;
 
 /// A hash of the key space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -36,68 +39,218 @@ pub fn hashkv<S: Source>(
     release: Release,
     watch: &dyn Watch,
 ) -> Result<HashKv, AtRevisionError> {
-    let schema = Schema::read(db).map_err(KeySpaceError::from)?;
-    let store = Store::of(&schema, last_record(db).map_err(KeySpaceError::from)?, release);
-    let at_compaction = store.compact_revision == Some(revision) && revision > 0;
+    hashkv_compacted(db, revision, None, release, watch)
+}
+
+/// As [`hashkv`], as if the store had been compacted at `compacted`, where that is beyond what it was compacted at: what makes
+/// hashes of stores comparable that were compacted at different revisions.
+///
+/// # Errors
+/// As [`hashkv`].
+pub fn hashkv_compacted<S: Source>(
+    db: &Db<S>,
+    revision: i64,
+    compacted: Option<i64>,
+    release: Release,
+    watch: &dyn Watch,
+) -> Result<HashKv, AtRevisionError> {
+    let mut store = Store::read(db, release).map_err(KeySpaceError::from)?;
+    // Once that compaction is done, nothing is left of what it removes; one that is only ordered leaves records behind, and
+    // they count when no key is there at all.
+    let carried_out = compacted > store.compact_revision;
+    store.compact_revision = store.compact_revision.max(compacted);
+    let at_compaction = revision > 0 && store.compact_revision == Some(revision);
     if at_compaction && !release.hashes_at_compaction() {
-        let (first, last) = (store.first_kept().saturating_add(1), store.current_revision);
+        let (first, last) = (revision.saturating_add(1), store.current_revision);
         return Err(RevisionError::Compacted { wanted: revision, first, last }.into());
     }
     let hash_revision = store.resolve(revision)?;
-    let options = IndexOptions { upto: Some(hash_revision), release, ..IndexOptions::default() };
-    let index = Index::build(db, &options, watch)?;
-    let keep: HashSet<u64> =
-        index.histories().filter_map(|history| history.at(hash_revision)).map(super::Entry::offset).collect();
-    let compact_revision = store.compact_revision.unwrap_or(-1);
-    let hashing = || Hashing { keep: &keep, hash_revision, compact_revision, release };
-    let passed = pass(db, hashing, &bbolt::Unmetered(watch))?;
-    let (mut piece, mut bad) = (Piece::of(KEY), BadRecords::default());
-    for run in passed.runs {
-        piece = piece.followed_by(Piece::new(&run.crc, run.len_bytes));
+    let hashing = || Hashing {
+        newest: store.compact_revision.map(|compacted| (compacted, Newest::new())),
+        hash_revision,
+    };
+    let Passed { take, runs, .. } = pass(db, hashing, watch)?;
+    let (mut later, mut bad, mut earlier, mut records) = (Vec::new(), BadRecords::default(), Vec::new(), 0);
+    for run in runs {
         bad.append(run.bad);
+        later.push(Piece::new(&run.spans.crc, run.spans.len_bytes));
+        earlier.push((records, run.leaves));
+        records += run.records;
     }
     only_records(bad)?;
-    Ok(HashKv { hash: piece.crc(), hash_revision, compact_revision })
+    let mut piece = Piece::of(KEY);
+    if let (Some((compacted, newest)), Some(bucket)) =
+        (&take.newest, db.bucket(KEY).map_err(KeySpaceError::from)?)
+    {
+        if newest.overflowed() {
+            return Err(KeySpaceError::TooManyRecords { most: 1 << 32 }.into());
+        }
+        let rule = Rule {
+            compacted: *compacted,
+            hash_revision,
+            skips_tombstone: release.keeps_tombstone_at_compaction(),
+            keep: (carried_out || newest.live() > 0).then(|| {
+                let mut keep = Ordinals::new(records);
+                newest.for_each(|run, record, is_put| {
+                    let first = earlier.get(usize::from(run)).map_or(0, |(first, _)| *first);
+                    if is_put {
+                        keep.insert(first + record);
+                    }
+                });
+                keep
+            }),
+        };
+        let hashed = earlier
+            .par_iter()
+            .map(|(first, leaves)| rule.hash(&bucket, *first, leaves, &Unmetered(watch)))
+            .try_reduce(Piece::default, |before, after| Ok(before.followed_by(after)))?;
+        piece = piece.followed_by(hashed);
+    }
+    // Joining two costs some microseconds; that of hundreds is shared.
+    let later = later.into_par_iter().reduce(Piece::default, Piece::followed_by);
+    let hash = piece.followed_by(later).crc();
+    Ok(HashKv { hash, hash_revision, compact_revision: store.compact_revision.unwrap_or(-1) })
 }
 
-struct Hashing<'k> {
-    keep: &'k HashSet<u64>,
+/// Which of the records up to the compacted revision count.
+struct Rule {
+    compacted: i64,
     hash_revision: i64,
-    compact_revision: i64,
-    release: Release,
+    skips_tombstone: bool,
+    /// Those that are the newest of their key, and puts; `None` when there is no key, and then all count.
+    keep: Option<Ordinals>,
+}
+
+impl Rule {
+    /// The hash of what counts in `leaves` of `bucket`, whose first pair has the number `first`.
+    fn hash<S: Source>(
+        &self,
+        bucket: &Bucket<'_, S>,
+        first: u64,
+        leaves: &[PageId],
+        watch: &dyn Watch,
+    ) -> Result<Piece, KeySpaceError> {
+        let mut spans = Spans::new();
+        let mut ordinal = first;
+        for id in leaves {
+            if watch.interrupted() {
+                return Err(KeySpaceError::Interrupted);
+            }
+            let leaf = leaf_again(bucket, *id)?;
+            for index in 0..leaf.count() {
+                let revision = Revision::parse(leaf.key(index));
+                let counts = revision.is_some_and(|revision| {
+                    revision.main <= self.compacted.min(self.hash_revision)
+                        && self.keep.as_ref().is_none_or(|keep| keep.contains(ordinal))
+                        && !(self.skips_tombstone && revision.tombstone && revision.main == self.compacted)
+                });
+                if counts {
+                    spans.add(&leaf, index);
+                }
+                ordinal += 1;
+            }
+            spans.end(&leaf);
+        }
+        Ok(Piece::new(&spans.crc, spans.len_bytes))
+    }
+}
+
+/// A checksum of pairs, which takes those that lie next to each other at once.
+struct Spans {
+    crc: Digest,
+    len_bytes: u64,
+    open: std::ops::Range<usize>,
+}
+
+impl Spans {
+    fn new() -> Self {
+        Self { crc: Digest::new(CRC_32C), len_bytes: 0, open: 0..0 }
+    }
+
+    #[inline]
+    fn add(&mut self, leaf: &Node<'_>, index: u16) {
+        let value = leaf.value_range(index);
+        let start = value.start.saturating_sub(leaf.key(index).len());
+        if start != self.open.end {
+            self.end(leaf);
+            self.open = start..start;
+        }
+        self.open.end = value.end;
+    }
+
+    fn end(&mut self, leaf: &Node<'_>) {
+        let span = leaf.bytes().get(std::mem::take(&mut self.open)).unwrap_or_default();
+        self.crc.update(span);
+        self.len_bytes += span.len() as u64;
+    }
+}
+
+struct Hashing {
+    /// The compacted revision, and the newest record of each key.
+    newest: Option<(i64, Newest)>,
+    hash_revision: i64,
 }
 
 struct Run {
-    crc: Digest,
-    len_bytes: u64,
+    batch: Option<Batch>,
+    /// What was hashed on the way.
+    spans: Spans,
+    /// The leaves with records up to the compacted revision: the run's first ones.
+    leaves: Vec<PageId>,
+    /// Pairs.
+    records: u64,
     bad: BadRecords,
 }
 
-impl Take for Hashing<'_> {
+impl Take for Hashing {
     type Run = Run;
 
-    fn begin(&self) -> Run {
-        Run { crc: Digest::new(CRC_32C), len_bytes: 0, bad: BadRecords::default() }
-    }
-
-    fn pair(&self, run: &mut Run, pair: &Pair<'_>) {
-        let revision = match revision_of(pair) {
-            Ok(revision) => revision,
-            Err(what) => return run.bad.malformed_pair(pair, &what),
-        };
-        let superseded = revision.main <= self.compact_revision
-            && !self.keep.is_empty()
-            && !self.keep.contains(&pair.offset);
-        let left_out = revision.main == self.compact_revision
-            && revision.tombstone
-            && self.release.keeps_tombstone_at_compaction();
-        if revision.main > self.hash_revision || superseded || left_out {
-            return;
+    fn begin(&self, number: u16) -> Run {
+        Run {
+            batch: self.newest.as_ref().map(|(_, newest)| newest.begin(number)),
+            spans: Spans::new(),
+            leaves: Vec::new(),
+            records: 0,
+            bad: BadRecords::default(),
         }
-        run.crc.update(pair.key);
-        run.crc.update(pair.value);
-        run.len_bytes += (pair.key.len() + pair.value.len()) as u64;
     }
 
-    fn end(&self, _run: &mut Run) {}
+    fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
+        let mut is_earlier = false;
+        for index in 0..leaf.count() {
+            let pair = Pair::of(leaf, index);
+            run.records += 1;
+            let (revision, kv) = match record_of(&pair) {
+                Ok(record) => record,
+                Err(what) => {
+                    run.bad.malformed_pair(&pair, &what);
+                    continue;
+                }
+            };
+            if revision.main > self.hash_revision {
+                continue;
+            }
+            let compacted = self.newest.as_ref().map(|(compacted, newest)| {
+                if let Some(batch) = &mut run.batch {
+                    newest.add(batch, kv.key, !revision.tombstone);
+                }
+                *compacted
+            });
+            if compacted.is_some_and(|compacted| revision.main <= compacted) {
+                is_earlier = true;
+            } else {
+                run.spans.add(leaf, index);
+            }
+        }
+        run.spans.end(leaf);
+        if is_earlier {
+            run.leaves.push(leaf.id());
+        }
+    }
+
+    fn end(&self, run: &mut Run) {
+        if let (Some(batch), Some((_, newest))) = (run.batch.take(), &self.newest) {
+            newest.end(batch);
+        }
+    }
 }

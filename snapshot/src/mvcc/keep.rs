@@ -1,48 +1,14 @@
 //! Which records survive a compaction (FORMATS C.4).
 
-use std::collections::HashSet;
-
-use bbolt::{Db, Source, Watch};
+use bbolt::{Bucket, Db, Node, PageId, Source, Watch};
+use rayon::prelude::*;
 
 use super::bad_records::{BadRecords, Pair};
-use super::pass::{KeySpaceError, Take, only_records, pass, revision_of};
-use super::store::last_record;
-use super::{AtRevisionError, Index, IndexOptions, Release, RevisionError, Store};
+use super::pass::{KeySpaceError, Passed, Take, leaf_again, only_records, pass, record_of};
+use super::{AtRevisionError, Ordinals, Release, RevisionError, Store};
 use crate::finding::Finding;
-use crate::schema::Schema;
-
-/// A set of a bucket's pairs, by their number in the order of the keys, from 0: one bit a pair.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ordinals {
-    words: Vec<u64>,
-    pairs: u64,
-}
-
-impl Ordinals {
-    /// Whether pair number `ordinal` is in.
-    #[inline]
-    #[must_use]
-    pub fn contains(&self, ordinal: u64) -> bool {
-        let word = usize::try_from(ordinal / 64).ok().and_then(|word| self.words.get(word));
-        ordinal < self.pairs && word.is_some_and(|word| word & 1 << (ordinal % 64) != 0)
-    }
-
-    /// Number of pairs that the bucket has.
-    #[must_use]
-    pub fn pairs(&self) -> u64 {
-        self.pairs
-    }
-
-    fn push(&mut self, is_in: bool) {
-        if self.pairs.is_multiple_of(64) {
-            self.words.push(0);
-        }
-        if let Some(word) = self.words.last_mut().filter(|_| is_in) {
-            *word |= 1 << (self.pairs % 64);
-        }
-        self.pairs += 1;
-    }
-}
+use crate::newest::{Batch, Newest};
+use crate::schema::KEY;
 
 /// What a compaction does to the records.
 #[derive(Debug, Clone)]
@@ -77,24 +43,13 @@ pub fn compaction<S: Source>(
     release: Release,
     watch: &dyn Watch,
 ) -> Result<Compaction, AtRevisionError> {
-    let schema = Schema::read(db).map_err(KeySpaceError::from)?;
-    let store = Store::of(&schema, last_record(db).map_err(KeySpaceError::from)?, release);
+    let store = Store::read(db, release).map_err(KeySpaceError::from)?;
     let revision = store.resolve(revision)?;
     if Some(revision) <= store.compact_revision {
         let (first, last) = (store.first_kept(), store.current_revision);
         return Err(RevisionError::Compacted { wanted: revision, first, last }.into());
     }
-    let options = IndexOptions { upto: Some(revision), release, ..IndexOptions::default() };
-    let index = Index::build(db, &options, watch)?;
-    let mut last = HashSet::new();
-    for history in index.histories() {
-        let newest = history.entries().last();
-        let stays = newest.filter(|entry| {
-            !entry.is_tombstone() || entry.main() == revision && release.keeps_tombstone_at_compaction()
-        });
-        last.extend(stays.map(super::Entry::offset));
-    }
-    let passed = pass(db, || Deciding { last: &last, revision }, &bbolt::Unmetered(watch))?;
+    let Passed { take, runs, findings } = pass(db, || Deciding { newest: Newest::new(), revision }, watch)?;
     let mut compaction = Compaction {
         revision,
         store,
@@ -103,52 +58,125 @@ pub fn compaction<S: Source>(
         records_after: 0,
         bytes_before: 0,
         bytes_after: 0,
-        findings: index.findings().to_vec(),
+        findings,
     };
-    let mut bad = BadRecords::default();
-    for run in passed.runs {
+    let (mut bad, mut firsts, mut leaves) = (BadRecords::default(), Vec::new(), Vec::new());
+    let (mut below, mut upto) = (0, 0);
+    for run in runs {
         bad.append(run.bad);
-        for (is_kept, len_bytes) in run.records {
-            compaction.kept.push(is_kept);
-            compaction.records_before += 1;
-            compaction.bytes_before += len_bytes;
-            if is_kept {
-                compaction.records_after += 1;
-                compaction.bytes_after += len_bytes;
-            }
-        }
+        firsts.push(compaction.records_before);
+        leaves.push((compaction.records_before, run.leaves));
+        below += run.below;
+        upto += run.upto;
+        compaction.records_before += run.records;
+        compaction.bytes_before += run.bytes;
     }
-    only_records(bad)?;
+    compaction.findings.extend(only_records(bad)?);
+    if take.newest.overflowed() {
+        return Err(KeySpaceError::TooManyRecords { most: 1 << 32 }.into());
+    }
+    let kept = &mut compaction.kept;
+    *kept = Ordinals::new(compaction.records_before);
+    // Records are in the order of their revisions.
+    (upto..compaction.records_before).for_each(|ordinal| kept.insert(ordinal));
+    take.newest.for_each(|run, record, is_put| {
+        let ordinal = firsts.get(usize::from(run)).copied().unwrap_or_default() + record;
+        if is_put || ordinal >= below && release.keeps_tombstone_at_compaction() {
+            kept.insert(ordinal);
+        }
+    });
+    compaction.records_after = kept.count();
+    if let Some(bucket) = db.bucket(KEY).map_err(KeySpaceError::from)? {
+        compaction.bytes_after = kept_bytes(&bucket, &leaves, kept, watch)?;
+    }
     Ok(compaction)
 }
 
-struct Deciding<'l> {
-    last: &'l HashSet<u64>,
+/// Bytes of the pairs of `bucket` that are in `kept`; of each run, the number of the first pair and the leaves.
+fn kept_bytes<S: Source>(
+    bucket: &Bucket<'_, S>,
+    runs: &[(u64, Vec<PageId>)],
+    kept: &Ordinals,
+    watch: &dyn Watch,
+) -> Result<u64, KeySpaceError> {
+    let count = |(first, leaves): &(u64, Vec<PageId>)| {
+        let (mut ordinal, mut bytes) = (*first, 0);
+        for id in leaves {
+            if watch.interrupted() {
+                return Err(KeySpaceError::Interrupted);
+            }
+            let leaf = leaf_again(bucket, *id)?;
+            for index in 0..leaf.count() {
+                if kept.contains(ordinal) {
+                    bytes += (leaf.key(index).len() + leaf.value_range(index).len()) as u64;
+                }
+                ordinal += 1;
+            }
+        }
+        Ok(bytes)
+    };
+    runs.par_iter().map(count).sum()
+}
+
+struct Deciding {
+    newest: Newest,
     revision: i64,
 }
 
-#[derive(Default)]
 struct Run {
-    records: Vec<(bool, u64)>,
+    batch: Option<Batch>,
+    leaves: Vec<PageId>,
+    records: u64,
+    /// Records below the revision that is compacted.
+    below: u64,
+    /// Records up to it.
+    upto: u64,
+    bytes: u64,
     bad: BadRecords,
 }
 
-impl Take for Deciding<'_> {
+impl Take for Deciding {
     type Run = Run;
 
-    fn begin(&self) -> Run {
-        Run::default()
-    }
-
-    fn pair(&self, run: &mut Run, pair: &Pair<'_>) {
-        match revision_of(pair) {
-            Ok(found) => {
-                let is_kept = found.main > self.revision || self.last.contains(&pair.offset);
-                run.records.push((is_kept, (pair.key.len() + pair.value.len()) as u64));
-            }
-            Err(what) => run.bad.malformed_pair(pair, &what),
+    fn begin(&self, number: u16) -> Run {
+        Run {
+            batch: Some(self.newest.begin(number)),
+            leaves: Vec::new(),
+            records: 0,
+            below: 0,
+            upto: 0,
+            bytes: 0,
+            bad: BadRecords::default(),
         }
     }
 
-    fn end(&self, _run: &mut Run) {}
+    fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
+        run.leaves.push(leaf.id());
+        for index in 0..leaf.count() {
+            let pair = Pair::of(leaf, index);
+            run.records += 1;
+            run.bytes += (pair.key.len() + pair.value.len()) as u64;
+            let (revision, kv) = match record_of(&pair) {
+                Ok(record) => record,
+                Err(what) => {
+                    run.bad.malformed_pair(&pair, &what);
+                    continue;
+                }
+            };
+            if revision.main > self.revision {
+                continue;
+            }
+            run.below += u64::from(revision.main < self.revision);
+            run.upto += 1;
+            if let Some(batch) = &mut run.batch {
+                self.newest.add(batch, kv.key, !revision.tombstone);
+            }
+        }
+    }
+
+    fn end(&self, run: &mut Run) {
+        if let Some(batch) = run.batch.take() {
+            self.newest.end(batch);
+        }
+    }
 }

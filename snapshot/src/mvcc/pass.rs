@@ -2,7 +2,7 @@
 
 use bbolt::bucket::Root;
 use bbolt::check::{MOST_RUNS, Visit, check_visiting};
-use bbolt::{Db, Fault, LeafRange, Node, Source, Unmetered, Watch};
+use bbolt::{Bucket, Db, Fault, LeafRange, Node, PageId, Source, Unmetered, Watch};
 use rayon::prelude::*;
 
 use super::bad_records::{BadRecords, Pair};
@@ -33,8 +33,10 @@ pub enum KeySpaceError {
     /// What was read cannot be read again.
     #[error("reading a record again: {0}")]
     Unreadable(#[from] super::RecordError),
-    /// More records than an index has numbers for.
-    #[error("the range holds more than {most} records; choose a smaller range of keys")]
+    /// More records than there are numbers for.
+    #[error(
+        "there are more than {most} records in the range of keys, or in one part of the file: too many to be told apart"
+    )]
     TooManyRecords {
         /// How many there may be.
         most: u64,
@@ -71,16 +73,10 @@ impl KeySpaceError {
 pub(super) trait Take: Sync {
     /// What a run of leaves comes to.
     type Run: Send;
-    /// A run of leaves starts.
-    fn begin(&self) -> Self::Run;
+    /// A run of leaves starts; `number` is smaller than [`MOST_RUNS`] and ascends with the keys.
+    fn begin(&self, number: u16) -> Self::Run;
     /// The run's next leaf, in key order.
-    fn leaf(&self, run: &mut Self::Run, leaf: &Node<'_>) {
-        for index in 0..leaf.count() {
-            self.pair(run, &Pair::of(leaf, index));
-        }
-    }
-    /// The next pair, where leaves are not taken in one piece.
-    fn pair(&self, run: &mut Self::Run, pair: &Pair<'_>);
+    fn leaf(&self, run: &mut Self::Run, leaf: &Node<'_>);
     /// The run is complete.
     fn end(&self, run: &mut Self::Run);
 }
@@ -106,8 +102,8 @@ impl<T: Take> Visit for KeyBucket<'_, T> {
         name == KEY
     }
 
-    fn begin(&self, is_key: bool, _number: u16) -> Option<T::Run> {
-        is_key.then(|| self.0.begin())
+    fn begin(&self, is_key: bool, number: u16) -> Option<T::Run> {
+        is_key.then(|| self.0.begin(number))
     }
 
     fn leaf(&self, run: &mut Option<T::Run>, leaf: &Node<'_>) {
@@ -153,8 +149,9 @@ pub(super) fn pass<S: Source, T: Take>(
     drop(take);
     let take = make();
     let watch = Unmetered(watch);
-    let read = |range: &LeafRange<'_, S>| -> Result<T::Run, KeySpaceError> {
-        let mut run = take.begin();
+    let read = |(number, range): (usize, &LeafRange<'_, S>)| -> Result<T::Run, KeySpaceError> {
+        // There are fewer ranges than fit.
+        let mut run = take.begin(u16::try_from(number).unwrap_or_default());
         for node in range.nodes() {
             if watch.interrupted() {
                 return Err(KeySpaceError::Interrupted);
@@ -164,9 +161,27 @@ pub(super) fn pass<S: Source, T: Take>(
         take.end(&mut run);
         Ok(run)
     };
-    let parts = rayon::current_num_threads().min(usize::from(MOST_RUNS));
-    let runs = bucket.leaf_ranges(parts)?.par_iter().map(read).collect::<Result<_, _>>()?;
+    let runs = bucket
+        .leaf_ranges(usize::from(MOST_RUNS))?
+        .par_iter()
+        .enumerate()
+        .map(read)
+        .collect::<Result<_, _>>()?;
     Ok(Passed { take, runs, findings })
+}
+
+/// Reads the leaf `id` of bucket `key` again, which a pass met.
+///
+/// # Errors
+/// When it cannot be read, or is another page now.
+pub(super) fn leaf_again<'d, S: Source>(
+    bucket: &Bucket<'d, S>,
+    id: PageId,
+) -> Result<Node<'d>, KeySpaceError> {
+    match bucket.root() {
+        Root::Inline(node) => Ok(node.clone()),
+        Root::Page(_) => Ok(bucket.db().node(id)?),
+    }
 }
 
 /// The record that `pair` is.

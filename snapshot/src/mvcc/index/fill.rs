@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bbolt::fault::readable;
-use bbolt::{Db, Source};
+use bbolt::{Db, Node, Source};
 use rayon::prelude::*;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -101,6 +101,31 @@ impl<'o> Filling<'o> {
         Ok((Filled { shards: self.shards.into_iter().map(unlocked).collect() }, last_record))
     }
 
+    /// Adds what `pair` is, when it is in the range.
+    pub(super) fn pair(&self, run: &mut Run, pair: &Pair<'_>) {
+        let (revision, kv) = match record_of(pair) {
+            Ok(record) => record,
+            Err(what) => return run.bad.malformed_pair(pair, &what),
+        };
+        run.last_record = run.last_record.max(revision.main);
+        if !self.options.range.contains(kv.key) || self.options.upto.is_some_and(|upto| revision.main > upto)
+        {
+            return;
+        }
+        // A tombstone's record has no revision of its own, nor has the record that a restore leaves at a bumped one.
+        if kv.mod_revision != revision.main && !revision.tombstone && !pair.value.is_empty() {
+            run.bad.odd(pair.offset, "ETCD-MOD-REVISION", || {
+                format!(
+                    "page {}, element {}: the record of revision {} says that it is of revision {}",
+                    pair.page, pair.element, revision.main, kv.mod_revision
+                )
+            });
+        }
+        if let Some(batch) = &mut run.batch {
+            self.add(batch, kv.key, |hash| Entry::new(hash, revision, pair.offset, pair.value.len()));
+        }
+    }
+
     #[inline]
     fn add(&self, batch: &mut Batch, key: &[u8], entry: impl FnOnce((u64, u32)) -> Entry) {
         let mut hasher = SipHasher13::new_with_keys(self.keys[0], self.keys[1]);
@@ -137,34 +162,16 @@ impl<'o> Filling<'o> {
 impl Take for Filling<'_> {
     type Run = Run;
 
-    fn begin(&self) -> Run {
+    fn begin(&self, _number: u16) -> Run {
         let idle = lock(&self.idle).pop();
         let batch = idle
             .unwrap_or_else(|| Batch { entries: vec![Entry::default(); SHARDS * BATCH], lens: [0; SHARDS] });
         Run { batch: Some(batch), last_record: 0, bad: BadRecords::default() }
     }
 
-    fn pair(&self, run: &mut Run, pair: &Pair<'_>) {
-        let (revision, kv) = match record_of(pair) {
-            Ok(record) => record,
-            Err(what) => return run.bad.malformed_pair(pair, &what),
-        };
-        run.last_record = run.last_record.max(revision.main);
-        if !self.options.range.contains(kv.key) || self.options.upto.is_some_and(|upto| revision.main > upto)
-        {
-            return;
-        }
-        // A tombstone's record has no revision of its own, nor has the record that a restore leaves at a bumped one.
-        if kv.mod_revision != revision.main && !revision.tombstone && !pair.value.is_empty() {
-            run.bad.odd(pair.offset, "ETCD-MOD-REVISION", || {
-                format!(
-                    "page {}, element {}: the record of revision {} says that it is of revision {}",
-                    pair.page, pair.element, revision.main, kv.mod_revision
-                )
-            });
-        }
-        if let Some(batch) = &mut run.batch {
-            self.add(batch, kv.key, |hash| Entry::new(hash, revision, pair.offset, pair.value.len()));
+    fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
+        for index in 0..leaf.count() {
+            self.pair(run, &Pair::of(leaf, index));
         }
     }
 

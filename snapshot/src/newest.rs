@@ -1,10 +1,11 @@
-//! The table of distinct keys: which of them are live, in 16 bytes a key.
+//! The table of distinct keys: where the newest record of each stands and whether it is a put, in 16 bytes a key.
 //!
-//! A key is known by 111 bits of a keyed hash and not looked at again: random memory accesses into the file would cost
+//! A key is known by 86 bits of a keyed hash and not looked at again: random memory accesses into the file would cost
 //! more than all the rest of a status. The hash's own key is drawn anew for each table, so no file can be made in which
-//! two keys meet; with 100 million keys, two of them meet by chance in fewer than one of 10^17 runs.
+//! two keys meet; with 100 million keys, two of them meet by chance in fewer than one of 10^10 runs.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -21,8 +22,13 @@ const DOUBLE_UP_TO: usize = 4096;
 
 /// The newest record seen of one key.
 ///
-/// `high` is the upper half of the hash. `low` has 48 more bits of it, then 15 bits that say in which run of the bucket the record
-/// stands, 1 being the first, then one bit that is set for a put. A free slot's `low` is 0.
+/// ```text
+///  high                low
+///  | hash, 64 bits |   | hash, 22 | run, 9 | record, 32 | put, 1 |
+/// ```
+///
+/// `run` is that of the bucket's leaves in which the record stands, 1 being the first, and `record` its number there. A free
+/// slot's `low` is 0.
 #[derive(Clone, Copy, Default)]
 struct Entry {
     high: u64,
@@ -30,10 +36,14 @@ struct Entry {
 }
 
 const _: () = assert!(size_of::<Entry>() == 16);
+const _: () = assert!(bbolt::check::MOST_RUNS < 1 << RUN_BITS);
 
-const LIVE: u64 = 1;
-const RUN_SHIFT: u32 = 1;
-const HASH_SHIFT: u32 = 16;
+const PUT: u64 = 1;
+const RECORD_SHIFT: u32 = 1;
+const RECORD_BITS: u32 = 32;
+const RUN_BITS: u32 = 9;
+const RUN_SHIFT: u32 = RECORD_SHIFT + RECORD_BITS;
+const HASH_SHIFT: u32 = RUN_SHIFT + RUN_BITS;
 
 impl Entry {
     fn is_free(self) -> bool {
@@ -44,8 +54,9 @@ impl Entry {
         self.high == other.high && (self.low ^ other.low) >> HASH_SHIFT == 0
     }
 
-    fn run(self) -> u64 {
-        self.low & ((1 << HASH_SHIFT) - 1) >> RUN_SHIFT << RUN_SHIFT
+    /// Where the record stands: ascends with the keys of the bucket.
+    fn place(self) -> u64 {
+        self.low & ((1 << HASH_SHIFT) - 1) >> RECORD_SHIFT << RECORD_SHIFT
     }
 
     fn shard(self) -> usize {
@@ -98,7 +109,7 @@ impl Shard {
         *self = larger;
     }
 
-    /// Keeps `entry` unless a later run's record of the same key is there. There must be a free slot.
+    /// Keeps `entry` unless a later record of the same key is there. There must be a free slot.
     fn put(&mut self, entry: Entry) {
         let home = self.home(entry).min(self.slots.len());
         let (wrapped, straight) = self.slots.split_at_mut(home);
@@ -106,12 +117,12 @@ impl Shard {
             if slot.is_free() {
                 *slot = entry;
                 self.used += 1;
-                self.live += entry.low & LIVE;
+                self.live += entry.low & PUT;
                 return;
             }
             if slot.is_same_key(entry) {
-                if slot.run() <= entry.run() {
-                    self.live = self.live + (entry.low & LIVE) - (slot.low & LIVE);
+                if slot.place() <= entry.place() {
+                    self.live = self.live + (entry.low & PUT) - (slot.low & PUT);
                     *slot = entry;
                 }
                 return;
@@ -121,53 +132,65 @@ impl Shard {
 }
 
 /// Records on their way into the table, from one thread.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// [`BATCH`] places for each shard.
     entries: Vec<Entry>,
     lens: [usize; SHARDS],
     run: u64,
+    records: u64,
 }
 
 /// The table, filled from all threads at once.
-pub(super) struct LiveKeys {
+pub(crate) struct Newest {
     keys: [u64; 2],
     shards: Vec<Mutex<Shard>>,
     /// Held while a shard grows: only one at a time is there twice.
     growing: Mutex<()>,
     /// Batches whose run is over, to be used again.
     idle: Mutex<Vec<Batch>>,
+    /// Whether a run had more records than there are numbers for.
+    overflowed: AtomicBool,
 }
 
-impl LiveKeys {
-    pub(super) fn new() -> Self {
+impl Newest {
+    pub(crate) fn new() -> Self {
         let random = RandomState::new();
         Self {
             keys: [random.hash_one(0), random.hash_one(1)],
             shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             growing: Mutex::new(()),
             idle: Mutex::new(Vec::new()),
+            overflowed: AtomicBool::new(false),
         }
     }
 
     /// Starts run number `run` of the bucket. Records of a higher run are newer; within a run, they come in their order.
-    pub(super) fn begin(&self, run: u16) -> Batch {
+    pub(crate) fn begin(&self, run: u16) -> Batch {
         let idle = lock(&self.idle).pop();
         let mut batch = idle.unwrap_or_else(|| Batch {
             entries: vec![Entry::default(); SHARDS * BATCH],
             lens: [0; SHARDS],
             run: 0,
+            records: 0,
         });
         batch.run = (u64::from(run) + 1) << RUN_SHIFT;
+        batch.records = 0;
         batch
     }
 
-    /// Adds a record of `key`.
+    /// Adds the run's next record, one of `key`.
     #[inline]
-    pub(super) fn add(&self, batch: &mut Batch, key: &[u8], is_put: bool) {
+    pub(crate) fn add(&self, batch: &mut Batch, key: &[u8], is_put: bool) {
         let mut hasher = SipHasher13::new_with_keys(self.keys[0], self.keys[1]);
         hasher.write(key);
         let hash = hasher.finish128();
-        let low = hash.h2 >> HASH_SHIFT << HASH_SHIFT | batch.run | if is_put { LIVE } else { 0 };
+        let put = if is_put { PUT } else { 0 };
+        let low = hash.h2 >> HASH_SHIFT << HASH_SHIFT | batch.run | batch.records << RECORD_SHIFT | put;
+        batch.records += 1;
+        if batch.records >> RECORD_BITS != 0 {
+            self.overflowed.store(true, Ordering::Relaxed);
+            batch.records = 0;
+        }
         let entry = Entry { high: hash.h1, low };
         let shard = entry.shard();
         let Some(len) = batch.lens.get_mut(shard) else { return };
@@ -181,19 +204,42 @@ impl LiveKeys {
     }
 
     /// Ends a run. What is left of it goes into the table with what the next one brings.
-    pub(super) fn end(&self, batch: Batch) {
+    pub(crate) fn end(&self, batch: Batch) {
         lock(&self.idle).push(batch);
     }
 
     /// Number of keys whose newest record is a put, when all runs are over.
-    pub(super) fn live(&self) -> u64 {
+    pub(crate) fn live(&self) -> u64 {
+        self.flush_all();
+        self.shards.iter().map(|shard| lock(shard).live).sum()
+    }
+
+    /// Gives `take` the newest record of each key, when all runs are over: its run, its number there, and whether it is a put.
+    pub(crate) fn for_each(&self, mut take: impl FnMut(u16, u64, bool)) {
+        self.flush_all();
+        for shard in &self.shards {
+            for entry in lock(shard).slots.iter().filter(|entry| !entry.is_free()) {
+                let place = entry.place();
+                // Nine bits.
+                let run = u16::try_from(place >> RUN_SHIFT).unwrap_or_default().saturating_sub(1);
+                let record = place >> RECORD_SHIFT & ((1 << RECORD_BITS) - 1);
+                take(run, record, entry.low & PUT != 0);
+            }
+        }
+    }
+
+    /// Whether a run had more than 2^32 records, so that the table is not to be believed.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed.load(Ordering::Relaxed)
+    }
+
+    fn flush_all(&self) {
         let left = std::mem::take(&mut *lock(&self.idle));
         for mut batch in left {
             for shard in 0..SHARDS {
                 self.flush(&mut batch, shard);
             }
         }
-        self.shards.iter().map(|shard| lock(shard).live).sum()
     }
 
     fn flush(&self, batch: &mut Batch, index: usize) {
@@ -227,7 +273,7 @@ mod tests {
     use super::*;
 
     fn count(runs: &[Vec<(u16, bool)>], order: &[usize]) -> u64 {
-        let table = LiveKeys::new();
+        let table = Newest::new();
         // All runs are under way at once, and end in `order`.
         let mut batches: Vec<_> = (0u16..).zip(runs).map(|(run, _)| Some(table.begin(run))).collect();
         for index in order {
@@ -237,7 +283,15 @@ mod tests {
             }
             table.end(batch);
         }
-        table.live()
+        let live = table.live();
+        let mut puts = 0;
+        table.for_each(|run, record, is_put| {
+            let (_, was_put) = runs[usize::from(run)][usize::try_from(record).unwrap()];
+            assert_eq!(was_put, is_put);
+            puts += u64::from(is_put);
+        });
+        assert_eq!(puts, live);
+        live
     }
 
     proptest! {
@@ -261,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_table_that_grew_often_has_every_key_once() {
-        let table = LiveKeys::new();
+        let table = Newest::new();
         for run in 0..3 {
             let mut batch = table.begin(run);
             for key in 0..1_000_000u64 {
