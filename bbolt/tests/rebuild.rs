@@ -8,7 +8,9 @@ mod graft_common;
 
 use bbolt::bucket::Root;
 use bbolt::meta::NO_FREELIST;
-use bbolt::rebuild::{content, rebuilt_bytes};
+use std::collections::BTreeMap;
+
+use bbolt::rebuild::{Edits, Put, Revise, content, edit, edited_bytes, rebuilt_bytes};
 use bbolt::{
     Bucket, Build, BuildOptions, Db, FaultKind, FreelistSync, RebuildError, RebuildOptions, Watch, check,
     rebuild,
@@ -188,4 +190,112 @@ fn an_interrupted_run_leaves_no_database() {
     let error = rebuild(&db, &mut out, &RebuildOptions::default(), &Impatient).unwrap_err();
     assert!(matches!(error, RebuildError::Interrupted));
     assert!(Db::from_source(out.as_slice()).is_err());
+}
+
+/// Leaves out the pairs at some places, and appends some.
+struct Sift {
+    left_out: Vec<bool>,
+    appended: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Revise for Sift {
+    fn keeps(&self, ordinal: u64) -> bool {
+        !self.left_out[usize::try_from(ordinal).unwrap() % self.left_out.len()]
+    }
+
+    fn append(&self, put: &mut Put<'_>) -> Result<(), RebuildError> {
+        self.appended.iter().try_for_each(|(key, value)| put(key, value))
+    }
+}
+
+/// What a walk meets in each top-level bucket of `file`: its name, sequence and pairs.
+fn top_level(file: &[u8]) -> Vec<(Vec<u8>, u64, Vec<(Vec<u8>, Vec<u8>)>)> {
+    let mut buckets = Vec::new();
+    for event in read(file) {
+        match event {
+            Event::Begin { name, sequence } => buckets.push((name, sequence, Vec::new())),
+            Event::Put { key, value } => buckets.last_mut().unwrap().2.push((key, value)),
+            Event::End | Event::Discard => {}
+        }
+    }
+    buckets
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    /// Edited on the way: what the plainest edit of the pairs gives, in a sound file of the length that was foretold.
+    #[test]
+    fn random_edits(
+        case in case(false),
+        left_out in prop::collection::vec(any::<bool>(), 1..9),
+        appended in 0u64..40,
+        rows in 0u8..5,
+        revised in any::<prop::sample::Index>(),
+        replaced in any::<prop::sample::Index>(),
+    ) {
+        let mut file = Vec::new();
+        write(&mut file, &case).unwrap();
+        let before = top_level(&file);
+        // Also names that are not there: before, between and behind those that are.
+        let mut names: Vec<Vec<u8>> = before.iter().map(|(name, ..)| name.clone()).collect();
+        names.extend([b"\0".to_vec(), b"\0\0\0\0\0\0\0\x01z".to_vec(), b"zz".to_vec()]);
+        let (revised, replaced) = (revised.get(&names).clone(), replaced.get(&names).clone());
+        let sift = Sift {
+            left_out,
+            appended: (0..appended).map(|n| (vec![0xff, u8::try_from(n).unwrap()], vec![7; 90])).collect(),
+        };
+        let rows: BTreeMap<Vec<u8>, Vec<u8>> = (0..rows).map(|n| (vec![n + 1], vec![n; 300])).collect();
+        let mut edits = Edits::default();
+        edits.revise(&revised, &sift);
+        edits.replace(&replaced, rows.clone());
+
+        let mut expected: BTreeMap<_, _> =
+            before.into_iter().map(|(name, sequence, pairs)| (name, (sequence, pairs))).collect();
+        if revised != replaced {
+            let (_, pairs) = expected.entry(revised).or_default();
+            let mut ordinal = 0;
+            pairs.retain(|_| {
+                ordinal += 1;
+                sift.keeps(ordinal - 1)
+            });
+            pairs.extend(sift.appended.iter().cloned());
+        }
+        expected.entry(replaced).or_default().1 = rows.into_iter().collect();
+
+        let db = Db::from_source(file.as_slice()).unwrap();
+        let options = RebuildOptions::default();
+        let mut out = Vec::new();
+        let rebuilt = edit(&db, &mut out, &options, &edits, &()).unwrap();
+        let found = top_level(&out).into_iter().map(|(name, sequence, pairs)| (name, (sequence, pairs)));
+        prop_assert!(found.eq(expected));
+        prop_assert_eq!(edited_bytes(&db, &options, &edits, &()).unwrap(), out.len() as u64);
+        let new = Db::from_source(out.as_slice()).unwrap();
+        let report = check(&new, &());
+        prop_assert!(report.findings.is_empty() && report.is_sound(), "{:?}", report.findings);
+        prop_assert_eq!(content(&new, &()).unwrap(), rebuilt.content);
+        assert_shape(&out);
+        assert_in_key_order(&out);
+    }
+}
+
+/// A bucket among the pairs that are sifted has no place among them: nothing is guessed.
+#[test]
+fn a_bucket_that_holds_buckets_is_not_sifted() {
+    let mut file = Vec::new();
+    let mut build = Build::new(&mut file, BuildOptions::default()).unwrap();
+    build.begin_bucket(b"key").unwrap();
+    build.put(b"a", b"1").unwrap();
+    build.begin_bucket(b"inner").unwrap();
+    build.end_bucket().unwrap();
+    build.end_bucket().unwrap();
+    build.finish().unwrap();
+    let db = Db::from_source(file.as_slice()).unwrap();
+    let sift = Sift { left_out: vec![false], appended: Vec::new() };
+    let mut edits = Edits::default();
+    edits.revise(b"key", &sift);
+    let mut out = Vec::new();
+    let error = edit(&db, &mut out, &RebuildOptions::default(), &edits, &()).unwrap_err();
+    assert!(matches!(error, RebuildError::Nested { .. }), "{error}");
+    assert!(Db::from_source(out.as_slice()).is_err(), "a failed run left a database");
 }

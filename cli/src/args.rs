@@ -9,9 +9,10 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Sub
 
 use crate::commands::{
     bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys,
-    bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, completion, defrag,
-    hash, iterate_bucket, kv_get, kv_list, list_bucket, man, scan_keys, snap_dump, snapshot_hash,
-    snapshot_restore, snapshot_save, snapshot_status, version, wal_dump, wal_repair, wal_verify,
+    bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, compact, completion,
+    defrag, hash, iterate_bucket, kv_delete, kv_get, kv_list, list_bucket, man, scan_keys, snap_dump,
+    snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump, wal_repair,
+    wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -64,6 +65,7 @@ pub(crate) enum Root {
     Hash(hash::HashArgs),
     ScanKeys(scan_keys::ScanKeysArgs),
     Defrag(defrag::DefragArgs),
+    Compact(compact::CompactArgs),
     Completion(completion::CompletionArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
@@ -97,6 +99,7 @@ pub(crate) enum Snap {
 pub(crate) enum Kv {
     Get(Box<kv_get::GetArgs>),
     List(Box<kv_list::ListArgs>),
+    Delete(Box<kv_delete::DeleteArgs>),
 }
 
 /// The commands under `bbolt`.

@@ -3,12 +3,16 @@
 use std::io::ErrorKind;
 
 use clap::error::Error as ClapError;
+use snapshot::compact;
 use snapshot::compact_file::CompactError;
 use snapshot::defrag::DefragError;
+use snapshot::edited::EditError;
 use snapshot::finding::Finding;
 use snapshot::hash::HashError;
+use snapshot::kv_delete::DeleteError;
 use snapshot::log_files::LogFilesError;
 use snapshot::log_repair::RepairError;
+use snapshot::lone::LoneError;
 use snapshot::mvcc::query::QueryError;
 use snapshot::opened::OpenError;
 use snapshot::restore::RestoreError;
@@ -84,7 +88,11 @@ failure_from!(
     SurgeryError,
     CompactError,
     DefragError,
-    QueryError
+    QueryError,
+    EditError,
+    DeleteError,
+    LoneError,
+    compact::CompactError
 );
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.

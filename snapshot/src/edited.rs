@@ -75,8 +75,6 @@ pub struct EditOptions {
 /// What was done.
 #[derive(Debug, Clone)]
 pub struct EditReport {
-    /// The output.
-    pub output: PathBuf,
     /// Length of the database as it was, in bytes, padding and hash included.
     pub before_bytes: u64,
     /// Length of the edited one in bytes, its hash included.
@@ -89,6 +87,8 @@ pub struct EditReport {
     pub segments: u64,
     /// `.snap` files that were copied.
     pub snaps: u64,
+    /// Length of all these in bytes.
+    pub copied_bytes: u64,
     /// Names of files that lie beside these and are not in the output, since no server needs them.
     pub left_out: Vec<String>,
 }
@@ -180,6 +180,43 @@ pub fn ensure_free(options: &EditOptions, files: Option<&LogFiles>) -> Result<()
     Ok(())
 }
 
+/// What [`write`] would come to, to the byte; nothing is written. The input is checked as it would be.
+///
+/// # Errors
+/// When the input is damaged or its SHA-256 does not match.
+pub fn forecast(
+    input: &Opened,
+    files: Option<&LogFiles>,
+    change: Change<'_>,
+    watch: &dyn Watch,
+) -> Result<EditReport, EditError> {
+    let path = || input.path().display().to_string();
+    let db = input.db().map_err(|source| SaveError::Db { path: path(), source })?;
+    let has_hash = verify_hash(input, watch)?;
+    let image_bytes = match change {
+        Change::Patch(patch) => {
+            check_patched(input, patch, watch)?;
+            patch.len_bytes()
+        }
+        Change::Rebuild { edits, .. } => {
+            watch.begin("measuring", db.meta().logical_bytes());
+            edited_bytes(&db, &AS_ETCD, edits, watch)
+                .map_err(|source| EditError::Rebuild { path: path(), source })?
+        }
+    };
+    let member = files.map(Member::of);
+    Ok(EditReport {
+        before_bytes: input.source().len_bytes(),
+        after_bytes: image_bytes + if has_hash { integrity::TRAILER_BYTES } else { 0 },
+        has_hash,
+        digest: None,
+        segments: member.as_ref().map_or(0, |member| member.segments.len() as u64),
+        snaps: member.as_ref().map_or(0, |member| member.snaps.len() as u64),
+        copied_bytes: member.as_ref().map_or(0, |member| member.len_bytes),
+        left_out: member.map(|member| member.left_out).unwrap_or_default(),
+    })
+}
+
 /// Writes `input` with `change` made in its database, and `files`, where it is a member's directory, as they are.
 ///
 /// # Errors
@@ -193,41 +230,17 @@ pub fn write(
 ) -> Result<EditReport, EditError> {
     ensure_free(options, files)?;
     let output = options.output.as_path();
-    let shown = || input.path().display().to_string();
-    let source = input.source();
-    let db = input.db().map_err(|source| SaveError::Db { path: shown(), source })?;
-    let has_hash = verify_hash(input, watch)?;
-    let trailer_bytes = if has_hash { integrity::TRAILER_BYTES } else { 0 };
-    let image_bytes = match change {
-        Change::Patch(patch) => {
-            check_patched(input, patch, watch)?;
-            patch.len_bytes()
-        }
-        Change::Rebuild { edits, .. } => {
-            watch.begin("measuring", db.meta().logical_bytes());
-            edited_bytes(&db, &AS_ETCD, edits, watch)
-                .map_err(|source| EditError::Rebuild { path: shown(), source })?
-        }
-    };
-    let member = files.map(Member::of);
-    let mut report = EditReport {
-        output: output.to_owned(),
-        before_bytes: source.len_bytes(),
-        after_bytes: image_bytes + trailer_bytes,
-        has_hash,
-        digest: None,
-        segments: member.as_ref().map_or(0, |member| member.segments.len() as u64),
-        snaps: member.as_ref().map_or(0, |member| member.snaps.len() as u64),
-        left_out: member.as_ref().map(|member| member.left_out.clone()).unwrap_or_default(),
-    };
-    let copied_bytes = member.as_ref().map_or(0, |member| member.len_bytes);
-    copy::ensure_space(output, report.after_bytes.saturating_add(copied_bytes)).map_err(SaveError::from)?;
+    let mut report = forecast(input, files, change, watch)?;
+    let need_bytes = report.after_bytes.saturating_add(report.copied_bytes);
+    copy::ensure_space(output, need_bytes).map_err(SaveError::from)?;
     if options.dry_run {
         return Ok(report);
     }
-    let job = Job { input, db: &db, change, has_hash, options, watch };
+    let path = || input.path().display().to_string();
+    let db = input.db().map_err(|source| SaveError::Db { path: path(), source })?;
+    let job = Job { input, db: &db, change, has_hash: report.has_hash, options, watch };
     let stage = Stage::new(output, if files.is_some() { Kind::Dir } else { Kind::File })?;
-    let Some(member) = member else {
+    let Some(files) = files else {
         let file = stage.file().ok_or_else(|| StageError::NotADirectory(output.to_owned()))?;
         report.digest = job.write_db(file, stage.path())?;
         job.ensure_unchanged()?;
@@ -238,12 +251,10 @@ pub fn write(
     stage.create_dir_all(WAL_DIR)?;
     let name = Path::new(SNAP_DIR).join(DB);
     let file = stage.create_file(&name, FILE_MODE)?;
-    job.write_db(&file, &stage.path().join(&name))?;
-    member.copy(&stage, &job)?;
+    report.digest = job.write_db(&file, &stage.path().join(&name))?;
+    Member::of(files).copy(&stage, &job)?;
     job.ensure_unchanged()?;
-    if let Some(files) = files {
-        files.ensure_unchanged()?;
-    }
+    files.ensure_unchanged()?;
     if watch.interrupted() {
         return Err(SaveError::Interrupted.into());
     }

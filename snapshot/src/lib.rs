@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boot;
+pub mod compact;
 pub mod compact_file;
 pub mod contents;
 pub mod copy;
@@ -21,6 +22,7 @@ pub mod humanize;
 pub mod image;
 pub mod input;
 pub mod integrity;
+pub mod kv_delete;
 pub mod log_dump;
 pub mod log_files;
 pub mod log_repair;

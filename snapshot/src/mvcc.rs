@@ -15,6 +15,7 @@ mod pass;
 pub mod query;
 mod release;
 mod revision;
+mod sift;
 mod store;
 
 pub(crate) use bad_records::BadRecords;
@@ -27,4 +28,5 @@ pub use ordinals::Ordinals;
 pub use pass::KeySpaceError;
 pub use release::{Release, ReleaseError};
 pub use revision::{REVISION_KEY_BYTES, Revision};
+pub use sift::{Sifted, sift};
 pub use store::{AtRevisionError, RevisionError, Store};

@@ -16,14 +16,18 @@ pub(crate) mod bbolt_stats;
 pub(crate) mod bbolt_surgery;
 pub(crate) mod bbolt_surgery_validate;
 pub(crate) mod bbolt_version;
+pub(crate) mod compact;
 pub(crate) mod completion;
 pub(crate) mod defrag;
+pub(crate) mod edit;
 pub(crate) mod hash;
 pub(crate) mod iterate_bucket;
+pub(crate) mod kv_delete;
 pub(crate) mod kv_get;
 mod kv_input;
 pub(crate) mod kv_list;
 mod kv_query;
+mod kv_range;
 pub(crate) mod list_bucket;
 pub(crate) mod man;
 pub(crate) mod scan_keys;
@@ -102,6 +106,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Bbolt(Bbolt::Inspect(args)) => bbolt_inspect::run(&args, &context),
         Root::Bbolt(Bbolt::Version(_)) => bbolt_version::run(&context),
         Root::Bbolt(Bbolt::Surgery(args)) => bbolt_surgery::run(*args, &context),
+        Root::Kv(Kv::Delete(args)) => kv_delete::run(&args, &context),
         Root::Kv(Kv::Get(args)) => kv_get::run(&args, &context),
         Root::Kv(Kv::List(args)) => kv_list::run(&args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
@@ -110,6 +115,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::ScanKeys(args) => scan_keys::run(&args, &context),
         Root::Bbolt(Bbolt::Compact(args)) => bbolt_compact::run(&args, &context),
         Root::Defrag(args) => defrag::run(&args, &context),
+        Root::Compact(args) => compact::run(&args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),
         Root::Man(args) => man::run(&args),

@@ -23,6 +23,7 @@ fn short_help() {
       scan-keys       Prints the revisions on all pages of a db, also on those that are not in use any
                       more
       defrag          Gives the free pages of a member's database back, as etcdutl defrag does
+      compact         Writes a compacted and defragmented copy of a database, snapshot or data dir
       completion      Prints completions for a shell
       man             Prints the manual page, or writes one for each command
       version         Prints the version

@@ -210,11 +210,17 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         LONG_COMPACTED,
         DEFRAGMENTED_COPY,
         DEFRAGMENTED,
-        DEFRAGMENTED_KEPT
+        DEFRAGMENTED_KEPT,
+        HISTORY_CUT,
+        HISTORY_CUT_HASHED,
+        HISTORY_CUT_MEMBER,
+        HISTORY_CUT_INSIDE,
+        KEYS_DELETED,
+        KEYS_PURGED
     )]
     job: Job,
 ) {
-    assert_eq!(JOBS.len(), 35, "a job of the table is not among the values above");
+    assert_eq!(JOBS.len(), 41, "a job of the table is not among the values above");
     let recorded = record(&job);
     let last = outputs(&job).len();
     let complete = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Complete; last]).count();

@@ -216,8 +216,28 @@ pub const DEFRAGMENTED: Job = Job { line: "defrag --data-dir out/m1", in_place: 
 pub const DEFRAGMENTED_KEPT: Job =
     Job { line: "defrag --data-dir out/m1 --keep-original --clean", ..DEFRAGMENTED };
 
+/// A file compacted.
+pub const HISTORY_CUT: Job = Job { line: "compact in/source.db --keep-revisions 3 -o out/s.db", ..SAVE };
+/// The same of one that ends with its SHA-256, as the output then does.
+pub const HISTORY_CUT_HASHED: Job = Job { input: Input::Hashed, ..HISTORY_CUT };
+/// A member compacted, its log given by itself.
+pub const HISTORY_CUT_MEMBER: Job = Job {
+    line: "compact in/node --keep-revisions 3 --wal-dir in/node/member/wal -o out/m1",
+    input: Input::Member,
+    ..ONE
+};
+/// The same in an empty directory.
+pub const HISTORY_CUT_INSIDE: Job = Job { mount_point: Some("m1"), ..HISTORY_CUT_MEMBER };
+/// Keys deleted.
+pub const KEYS_DELETED: Job = Job { line: "kv delete in/source.db --prefix / -o out/s.db", ..SAVE };
+/// Keys removed from a member.
+pub const KEYS_PURGED: Job = Job {
+    line: "kv delete in/node --prefix / --purge --diverge --wal-dir in/node/member/wal -o out/m1",
+    ..HISTORY_CUT_MEMBER
+};
+
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 35] = [
+pub const JOBS: [(&str, Job); 41] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -253,4 +273,10 @@ pub const JOBS: [(&str, Job); 35] = [
     ("defragmented copy", DEFRAGMENTED_COPY),
     ("defragmented", DEFRAGMENTED),
     ("defragmented, kept", DEFRAGMENTED_KEPT),
+    ("history cut", HISTORY_CUT),
+    ("history cut, hashed", HISTORY_CUT_HASHED),
+    ("history cut, member", HISTORY_CUT_MEMBER),
+    ("history cut, inside", HISTORY_CUT_INSIDE),
+    ("keys deleted", KEYS_DELETED),
+    ("keys purged", KEYS_PURGED),
 ];

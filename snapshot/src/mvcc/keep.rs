@@ -45,7 +45,9 @@ pub fn compaction<S: Source>(
 ) -> Result<Compaction, AtRevisionError> {
     let store = Store::read(db, release).map_err(KeySpaceError::from)?;
     let revision = store.resolve(revision)?;
-    if Some(revision) <= store.compact_revision {
+    // One that was ordered and did not finish can be carried out to its end.
+    let is_pending = store.has_pending_compaction() && Some(revision) == store.compact_revision;
+    if Some(revision) <= store.compact_revision && !is_pending {
         let (first, last) = (store.first_kept(), store.current_revision);
         return Err(RevisionError::Compacted { wanted: revision, first, last }.into());
     }

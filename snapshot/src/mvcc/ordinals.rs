@@ -34,6 +34,18 @@ impl Ordinals {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
+    /// Adds the pair that follows those of the bucket that are known, whether it is in or not.
+    #[inline]
+    pub(super) fn push(&mut self, is_in: bool) {
+        if self.pairs.is_multiple_of(u64::from(u64::BITS)) {
+            self.words.push(0);
+        }
+        self.pairs += 1;
+        if is_in {
+            self.insert(self.pairs - 1);
+        }
+    }
+
     /// Adds pair number `ordinal`, when there is one.
     #[inline]
     pub(super) fn insert(&mut self, ordinal: u64) {
@@ -57,5 +69,8 @@ mod tests {
         let found: Vec<u64> = (0..300).filter(|ordinal| set.contains(*ordinal)).collect();
         assert_eq!(found, [0, 63, 64, 129]);
         assert_eq!((set.count(), set.pairs()), (4, 130));
+        let mut grown = Ordinals::default();
+        (0..130).for_each(|ordinal| grown.push(set.contains(ordinal)));
+        assert_eq!(grown, set);
     }
 }
