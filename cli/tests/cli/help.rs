@@ -17,6 +17,7 @@ fn short_help() {
       wal             Reads and verifies the log
       snap            Looks into the .snap files beside a database
       bbolt           Looks into, checks and mends bbolt files of any kind, as the bbolt tool does
+      kv              Reads the versioned keys, at any revision that is kept
       list-bucket     Lists the buckets of a db
       iterate-bucket  Prints the pairs of a bucket, from the last to the first
       hash            Prints the hash of all buckets that a server of 3.6 or 3.7 would answer
@@ -34,8 +35,8 @@ fn short_help() {
       -V, --version  Print version
 
     Global options:
-      -w, --write-out <FORMAT>  How the result is printed [protobuf: only where etcdctl has it] [default:
-                                simple] [possible values: simple, table, json, fields]
+      -w, --write-out <FORMAT>  How the result is printed [protobuf: only where etcdctl has it]
+                                [default: simple] [possible values: simple, table, json, fields]
           --timeout <DURATION>  How long to wait for the lock a running etcd holds; 0 waits for ever
                                 [default: 10s]
           --no-lock[=<BOOL>]    Read without a lock: read-only media, file systems without locks
@@ -73,8 +74,8 @@ fn help_of_snapshot() {
       -V, --version  Print version
 
     Global options:
-      -w, --write-out <FORMAT>  How the result is printed [protobuf: only where etcdctl has it] [default:
-                                simple] [possible values: simple, table, json, fields]
+      -w, --write-out <FORMAT>  How the result is printed [protobuf: only where etcdctl has it]
+                                [default: simple] [possible values: simple, table, json, fields]
           --timeout <DURATION>  How long to wait for the lock a running etcd holds; 0 waits for ever
                                 [default: 10s]
           --no-lock[=<BOOL>]    Read without a lock: read-only media, file systems without locks
