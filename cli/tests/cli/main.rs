@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod bbolt_show;
+mod compact;
 mod defrag;
 mod formats;
 mod hash;
