@@ -10,9 +10,9 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Sub
 use crate::commands::{
     bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys,
     bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, compact, completion,
-    defrag, hash, iterate_bucket, kv_delete, kv_get, kv_list, list_bucket, man, scan_keys, snap_dump,
-    snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump, wal_repair,
-    wal_verify,
+    defrag, hash, iterate_bucket, kv_delete, kv_get, kv_list, kv_usage, list_bucket, man, scan_keys,
+    snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump,
+    wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -100,6 +100,7 @@ pub(crate) enum Kv {
     Get(Box<kv_get::GetArgs>),
     List(Box<kv_list::ListArgs>),
     Delete(Box<kv_delete::DeleteArgs>),
+    Usage(kv_usage::UsageArgs),
 }
 
 /// The commands under `bbolt`.

@@ -4,18 +4,25 @@
 //! `ETCD_RESCUE_SOAK=1` makes it thousands; `ETCD_RESCUE_SEED=N` is one history alone, for whoever looks for what went wrong.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
+mod support;
+
 use std::env;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bbolt::Db;
+use bbolt::{Db, check};
 use rstest::rstest;
+use serde_json::{Value, json};
+use snapshot::mvcc::query::{RangeRequest, range};
+use snapshot::mvcc::{Index, IndexOptions, KeyRange, KeyValue, Release, hashkv};
 use snapshot::schema::{KEY, Schema};
-
+use support::{code, rescue, text};
+use testdata::base64;
+use testdata::damage::Rng;
 use testdata::key_space::KeySpace;
-use testdata::oracle::{Ending, Gateway, Launch, QUICK, Server, Truth, Version, Workload};
+use testdata::oracle::{Ending, Gateway, Kv, Launch, QUICK, Server, Tools, Truth, Version, Workload};
 
 /// Steps of one history.
 const STEPS: usize = 120;
@@ -82,23 +89,75 @@ impl History {
     }
 }
 
-/// The model's view of a file.
-fn model(db: &Path, version: Version) -> KeySpace {
-    let db = Db::from_source(fs::read(db).unwrap()).unwrap();
-    let schema = Schema::read(&db).unwrap();
-    let mut pairs = Vec::new();
-    let bucket = db.bucket(KEY).unwrap().unwrap();
-    let mut cursor = bucket.cursor();
-    while let Some(item) = cursor.next().unwrap() {
-        pairs.push((item.key.to_vec(), item.value.to_vec()));
+/// The release whose rules a server follows.
+fn release_of(version: Version) -> String {
+    match version {
+        Version::V3_4 => "3.4.23".to_owned(),
+        Version::V3_5_1 => "3.5.1".to_owned(),
+        Version::V3_5New => Tools::find(version).release(),
     }
-    KeySpace::new(pairs, schema.scheduled_compact, schema.finished_compact, version == Version::V3_5New)
-        .unwrap()
+}
+
+/// A file as a slice, its small buckets, and its pairs as the model takes them.
+struct Opened {
+    bytes: Vec<u8>,
+    release: Release,
+}
+
+impl Opened {
+    fn new(db: &Path, version: Version) -> Self {
+        Self { bytes: fs::read(db).unwrap(), release: release_of(version).parse().unwrap() }
+    }
+
+    fn db(&self) -> Db<&[u8]> {
+        Db::from_source(self.bytes.as_slice()).unwrap()
+    }
+
+    fn model(&self, version: Version) -> KeySpace {
+        let db = self.db();
+        let schema = Schema::read(&db).unwrap();
+        let mut pairs = Vec::new();
+        let bucket = db.bucket(KEY).unwrap().unwrap();
+        let mut cursor = bucket.cursor();
+        while let Some(item) = cursor.next().unwrap() {
+            pairs.push((item.key.to_vec(), item.value.to_vec()));
+        }
+        let newer_rule = version == Version::V3_5New;
+        KeySpace::new(pairs, schema.scheduled_compact, schema.finished_compact, newer_rule).unwrap()
+    }
+}
+
+fn kv_of(kv: &KeyValue<'_>) -> Kv {
+    Kv {
+        key: kv.key.to_vec(),
+        value: kv.value.to_vec(),
+        create_revision: kv.create_revision,
+        mod_revision: kv.mod_revision,
+        version: kv.version,
+        lease: kv.lease,
+    }
+}
+
+/// `kv list -w json`, by the binary.
+fn listed(path: &Path, revision: i64) -> Vec<Kv> {
+    let answer = rescue(["kv", "list", text(path), "--rev", &revision.to_string(), "-w", "json"]).json();
+    let kvs = answer["kvs"].as_array().into_iter().flatten();
+    let number = |value: &Value| value.as_i64().unwrap_or(0);
+    let bytes = |value: &Value| base64::decode(value.as_str().unwrap_or_default());
+    kvs.map(|kv| Kv {
+        key: bytes(&kv["key"]),
+        value: bytes(&kv["value"]),
+        create_revision: number(&kv["create_revision"]),
+        mod_revision: number(&kv["mod_revision"]),
+        version: number(&kv["version"]),
+        lease: number(&kv["lease"]),
+    })
+    .collect()
 }
 
 /// The plain model is what the servers do; what is faster is held against both.
-fn the_model_agrees(history: &History, truth: &Truth) {
-    let model = model(&db_of(&history.data_dir), history.version);
+fn the_model_agrees(history: &History, opened: &Opened, truth: &Truth) {
+    let model = opened.model(history.version);
     history.same(&model.revision(), &truth.revision, "revision");
     history.same(&model.compact_revision(), &truth.compact_revision, "compact revision");
     for (revision, listing) in &truth.listings {
@@ -107,6 +166,138 @@ fn the_model_agrees(history: &History, truth: &Truth) {
     for (revision, hash) in &truth.hashes {
         let ours = u64::from(model.hashkv(*revision));
         history.same(&ours, hash, &format!("the model's hash at revision {revision}"));
+    }
+}
+
+/// Every revision by the library, some by the binary.
+fn reading_agrees(history: &History, data_dir: &Path, opened: &Opened, truth: &Truth) {
+    let db = opened.db();
+    let options = IndexOptions { release: opened.release, ..IndexOptions::default() };
+    let index = Index::build(&db, &options, &()).unwrap();
+    history.same(&index.store().current_revision, &truth.revision, "the index: revision");
+    history.same(
+        &index.store().compact_revision.unwrap_or(-1),
+        &truth.compact_revision,
+        "the index: compaction",
+    );
+    for (revision, listing) in &truth.listings {
+        let entries = index.histories().filter_map(|one| one.at(*revision));
+        let records: Vec<_> = entries.map(|entry| index.record(entry).unwrap().bytes).collect();
+        let ours: Vec<Kv> = records.iter().map(|bytes| kv_of(&KeyValue::decode(bytes).unwrap())).collect();
+        history.same(&ours, listing, &format!("the index at revision {revision}"));
+        let request = RangeRequest { range: KeyRange::all(), revision: *revision, ..RangeRequest::default() };
+        let index = Index::build(&db, &request.index_options(opened.release, false), &()).unwrap();
+        let entries = range(&index, &request, &()).unwrap().records.into_iter();
+        let records: Vec<_> = entries.map(|entry| index.record(entry).unwrap().bytes).collect();
+        let ours: Vec<Kv> = records.iter().map(|bytes| kv_of(&KeyValue::decode(bytes).unwrap())).collect();
+        history.same(&ours, listing, &format!("a range request at revision {revision}"));
+    }
+    for (revision, hash) in &truth.hashes {
+        let ours = hashkv(&db, *revision, opened.release, &()).unwrap();
+        history.same(&u64::from(ours.hash), hash, &format!("hashkv at revision {revision}"));
+    }
+    for revision in [truth.oldest, (truth.oldest + truth.revision) / 2, truth.revision] {
+        history.same(
+            &listed(data_dir, revision),
+            &truth.listings[&revision],
+            &format!("kv list --rev {revision}"),
+        );
+        let Some(hash) = truth.hashes.get(&revision) else { continue };
+        let ours = rescue([
+            "hashkv",
+            text(data_dir),
+            "--rev",
+            &revision.to_string(),
+            "--as-etcd",
+            &release_of(history.version),
+            "-w",
+            "json",
+        ]);
+        history.same(&ours.json()["hash"].as_u64().unwrap(), hash, &format!("hashkv --rev {revision}"));
+    }
+}
+
+/// A revision that can be compacted, other for each history.
+fn some_revision(history: &History, truth: &Truth) -> i64 {
+    let oldest = truth.compact_revision.max(0) + 1;
+    let span = truth.revision - oldest + 1;
+    oldest + i64::try_from(Rng::seeded_by(&history.label).below(u64::try_from(span).unwrap())).unwrap()
+}
+
+/// A put, a deletion, a compaction and a restart, and what is there after each.
+fn used(history: &History, server: &mut Server, gateway: &mut Gateway, victim: Option<&Kv>) -> Vec<Truth> {
+    let mut seen = vec![Truth::of(gateway)];
+    let put = json!({ "key": base64::encode(b"after"), "value": base64::encode(b"x") });
+    gateway.must("/v3/kv/put", &put);
+    if let Some(kv) = victim {
+        gateway.must("/v3/kv/deleterange", &json!({ "key": base64::encode(&kv.key) }));
+    }
+    gateway.must("/v3/kv/put", &put);
+    let revision = gateway.revision();
+    gateway.compact(revision - 1, true).unwrap_or_else(|e| panic!("{}: {e}", history.label));
+    seen.push(Truth::of(gateway));
+    server.spawn_again();
+    *gateway = Gateway::ready(server);
+    seen.push(Truth::of(gateway));
+    seen
+}
+
+/// A member that `compact` wrote lives on as one whose server compacted by itself.
+fn compaction_agrees(history: &History, scratch: &Path, theirs: (&mut Server, &mut Gateway), truth: &Truth) {
+    let (their_server, their_gateway) = theirs;
+    let at = some_revision(history, truth);
+    let ours = scratch.join("ours");
+    let release = release_of(history.version);
+    let ran = rescue([
+        "compact",
+        text(&history.data_dir),
+        "--rev",
+        &at.to_string(),
+        "--as-etcd",
+        &release,
+        "-o",
+        text(&ours),
+    ]);
+    assert!(matches!(code(&ran), 0 | 3), "{}: compact at {at}: {ran:?}", history.label);
+    let bytes = fs::read(db_of(&ours)).unwrap();
+    let report = check(&Db::from_source(bytes.as_slice()).unwrap(), &());
+    assert!(report.is_sound(), "{}: compact at {at}: {:?}", history.label, report.findings);
+    their_gateway.compact(at, true).unwrap_or_else(|e| panic!("{}: {e}", history.label));
+    let victim = truth.listings[&truth.revision].first();
+    let (mut server, mut gateway) = history.served(&ours);
+    let ours = used(history, &mut server, &mut gateway, victim);
+    let theirs = used(history, their_server, their_gateway, victim);
+    for (step, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+        history.same(ours, theirs, &format!("after compact at {at}, step {step}"));
+    }
+    server.stop();
+    drop(server);
+}
+
+/// A cluster restored at a revision holds what was there then.
+fn restore_agrees(history: &History, scratch: &Path, truth: &Truth) {
+    let at = some_revision(history, truth);
+    let restored = scratch.join("restored");
+    rescue([
+        "snapshot",
+        "restore",
+        text(&db_of(&history.data_dir)),
+        "--skip-hash-check",
+        "--at-revision",
+        &at.to_string(),
+        "--data-dir",
+        text(&restored),
+    ])
+    .ok();
+    let (_server, mut gateway) = history.served(&restored);
+    let ours = Truth::of(&mut gateway);
+    history.same(&ours.revision, &at, "the restored revision");
+    history.same(&ours.compact_revision, &truth.compact_revision, "the restored compaction");
+    for (revision, listing) in &ours.listings {
+        history.same(listing, &truth.listings[revision], &format!("restored at {at}: revision {revision}"));
+    }
+    for (revision, hash) in &ours.hashes {
+        history.same(hash, &truth.hashes[revision], &format!("restored at {at}: hash at {revision}"));
     }
 }
 
@@ -119,11 +310,14 @@ fn oracle_files_say_what_the_servers_said(
     for seed in seeds(share) {
         let scratch = tempfile::tempdir().unwrap();
         let history = History::made(version, seed, scratch.path());
+        let opened = Opened::new(&db_of(&history.data_dir), version);
         let theirs = scratch.path().join("theirs");
         copied(&history.data_dir, &theirs);
-        let (server, mut gateway) = history.served(&theirs);
+        let (mut server, mut gateway) = history.served(&theirs);
         let truth = Truth::of(&mut gateway);
-        the_model_agrees(&history, &truth);
-        drop(server);
+        the_model_agrees(&history, &opened, &truth);
+        reading_agrees(&history, &history.data_dir, &opened, &truth);
+        restore_agrees(&history, scratch.path(), &truth);
+        compaction_agrees(&history, scratch.path(), (&mut server, &mut gateway), &truth);
     }
 }

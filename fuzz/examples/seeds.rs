@@ -170,6 +170,24 @@ fn surgeries() -> [Vec<[u8; 8]>; 4] {
     ]
 }
 
+/// Programs of the key space: flags, two compactions, then records of three bytes each.
+fn key_space_programs() -> Vec<(&'static str, Vec<u8>)> {
+    let records = |count: u8, kinds: &[u8]| -> Vec<u8> {
+        let kinds = kinds.iter().cycle();
+        (0..count).zip(kinds).flat_map(|(n, kind)| [*kind, n.wrapping_mul(7), n.wrapping_mul(31)]).collect()
+    };
+    let served = [0x40, 0x41, 0x44, 0x00, 0x43, 0x52, 0x80, 0x03];
+    vec![
+        ("puts", [&[0, 0, 0][..], &records(20, &[0x40])].concat()),
+        ("served", [&[0, 0, 0][..], &records(60, &served)].concat()),
+        ("compacted", [&[3, 9, 9][..], &records(60, &served)].concat()),
+        ("interrupted", [&[3, 9, 25][..], &records(60, &served)].concat()),
+        ("never-finished", [&[2, 0, 200][..], &records(30, &served)].concat()),
+        ("odd", [&[1, 4, 0][..], &records(50, &[0x48, 0x4b, 0x08, 0x43, 0x0b, 0x40])].concat()),
+        ("gone", [&[3, 2, 6][..], &records(24, &[0x40, 0x43, 0x43])].concat()),
+    ]
+}
+
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let write = |target: &str, name: &str, bytes: &[u8]| {
@@ -196,6 +214,22 @@ fn main() {
         for (which, operations) in surgeries().iter().enumerate() {
             write("surgery", &format!("{name}-{which}"), &[&operations.concat()[..], &[0], &file].concat());
         }
+    }
+    for (name, program) in key_space_programs() {
+        write("mvcc_index", name, &program);
+        for (number, head) in
+            [[0, 1, 0, 0, 0, 0, 0], [1, 5, 9, 2, 4, 0, 0], [8, 1, 3, 3, 7, 4, 5]].iter().enumerate()
+        {
+            write("mvcc_query", &format!("{name}-{number}"), &[&head[..], &program].concat());
+        }
+        for choice in [0, 5] {
+            write("compact_round_trip", &format!("{name}-{choice}"), &[&[choice], &program[..]].concat());
+        }
+    }
+    for (name, file) in [("file-small", etcd(3)), ("file-two-levels", etcd(60))] {
+        write("mvcc_index", name, &file);
+        write("mvcc_query", name, &[&[7, 1, 0, 0, 0, 0, 0], &file[..]].concat());
+        write("compact_round_trip", name, &[&[3], &file[..]].concat());
     }
     for (name, program) in build_programs() {
         write("build_round_trip", name, &program);

@@ -11,6 +11,7 @@
 mod bbolt_show;
 mod build;
 mod db;
+mod key_space;
 mod packed;
 mod rebuild;
 mod request;
@@ -32,6 +33,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("build_round_trip", build::round_trip),
     ("graft_after_build", build::graft_after),
     ("rebuild", rebuild::any),
+    ("mvcc_index", key_space::index),
+    ("mvcc_query", key_space::query),
+    ("compact_round_trip", key_space::compact),
     ("packed_input", packed::input),
     ("views", views::all),
     ("v2_store", text::v2_store),

@@ -23,6 +23,7 @@ pub mod image;
 pub mod input;
 pub mod integrity;
 pub mod kv_delete;
+pub mod kv_usage;
 pub mod log_dump;
 pub mod log_files;
 pub mod log_repair;

@@ -131,7 +131,9 @@ impl KeySpace {
             records.insert(revision_of(&pair.0)?, Record { pair, kv });
         }
         let mut space = Self { records, compact_revision: finished.unwrap_or(-1), newer_rule };
-        if let Some(scheduled) = scheduled.filter(|scheduled| *scheduled > space.compact_revision) {
+        // Releases of the older rule forget one that is beyond the last record.
+        let beyond = |scheduled: i64| !newer_rule && scheduled > space.revision();
+        if let Some(scheduled) = scheduled.filter(|at| *at > space.compact_revision && !beyond(*at)) {
             let kept: BTreeSet<Vec<u8>> =
                 space.compacted(scheduled).into_iter().map(|(key, _)| key).collect();
             space.records.retain(|_, record| kept.contains(&record.pair.0));

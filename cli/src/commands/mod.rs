@@ -28,6 +28,7 @@ mod kv_input;
 pub(crate) mod kv_list;
 mod kv_query;
 mod kv_range;
+pub(crate) mod kv_usage;
 pub(crate) mod list_bucket;
 pub(crate) mod man;
 pub(crate) mod scan_keys;
@@ -109,6 +110,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Kv(Kv::Delete(args)) => kv_delete::run(&args, &context),
         Root::Kv(Kv::Get(args)) => kv_get::run(&args, &context),
         Root::Kv(Kv::List(args)) => kv_list::run(&args, &context),
+        Root::Kv(Kv::Usage(args)) => kv_usage::run(&args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),

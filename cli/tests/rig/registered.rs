@@ -18,6 +18,7 @@ const HARMLESS: &[&str] = &[
     "bbolt check",
     "kv get",
     "kv list",
+    "kv usage",
     "list-bucket",
     "iterate-bucket",
     "hash",

@@ -55,9 +55,8 @@ pub fn hashkv_compacted<S: Source>(
     watch: &dyn Watch,
 ) -> Result<HashKv, AtRevisionError> {
     let mut store = Store::read(db, release).map_err(KeySpaceError::from)?;
-    // Once that compaction is done, nothing is left of what it removes; one that is only ordered leaves records behind, and
-    // they count when no key is there at all.
-    let carried_out = compacted > store.compact_revision;
+    // Whether the file still holds what the compaction removes. A server goes on with one that did not finish.
+    let is_to_be_done = compacted > store.compact_revision || store.has_pending_compaction();
     store.compact_revision = store.compact_revision.max(compacted);
     let at_compaction = revision > 0 && store.compact_revision == Some(revision);
     if at_compaction && !release.hashes_at_compaction() {
@@ -65,51 +64,82 @@ pub fn hashkv_compacted<S: Source>(
         return Err(RevisionError::Compacted { wanted: revision, first, last }.into());
     }
     let hash_revision = store.resolve(revision)?;
-    let hashing = || Hashing {
-        newest: store.compact_revision.map(|compacted| (compacted, Newest::new())),
-        hash_revision,
-    };
-    let Passed { take, runs, .. } = pass(db, hashing, watch)?;
-    let (mut later, mut bad, mut earlier, mut records) = (Vec::new(), BadRecords::default(), Vec::new(), 0);
-    for run in runs {
-        bad.append(run.bad);
-        later.push(Piece::new(&run.spans.crc, run.spans.len_bytes));
-        earlier.push((records, run.leaves));
-        records += run.records;
-    }
-    only_records(bad)?;
+    let hashing = || Hashing::new(store.compact_revision, hash_revision);
+    let mut passed = HashingPassed::of(pass(db, hashing, watch)?);
+    only_records(std::mem::take(&mut passed.bad))?;
     let mut piece = Piece::of(KEY);
-    if let (Some((compacted, newest)), Some(bucket)) =
-        (&take.newest, db.bucket(KEY).map_err(KeySpaceError::from)?)
+    if let (Some(compacted), Some(bucket)) =
+        (store.compact_revision, db.bucket(KEY).map_err(KeySpaceError::from)?)
     {
-        if newest.overflowed() {
-            return Err(KeySpaceError::TooManyRecords { most: 1 << 32 }.into());
-        }
-        let rule = Rule {
-            compacted: *compacted,
-            hash_revision,
-            skips_tombstone: release.keeps_tombstone_at_compaction(),
-            keep: (carried_out || newest.live() > 0).then(|| {
-                let mut keep = Ordinals::new(records);
-                newest.for_each(|run, record, is_put| {
-                    let first = earlier.get(usize::from(run)).map_or(0, |(first, _)| *first);
-                    if is_put {
-                        keep.insert(first + record);
-                    }
-                });
-                keep
-            }),
+        let keep = match passed.live()? {
+            Some(live) => Some(live),
+            // When no key is there, all count that the compaction left, or will leave: what was there at its revision.
+            None if is_to_be_done => {
+                let hashing = || Hashing::new(Some(compacted), compacted);
+                let at_compaction = HashingPassed::of(pass(db, hashing, &Unmetered(watch))?);
+                Some(at_compaction.live()?.unwrap_or_else(|| Ordinals::new(at_compaction.records)))
+            }
+            None => None,
         };
-        let hashed = earlier
+        let skips_tombstone = release.keeps_tombstone_at_compaction();
+        let rule = Rule { compacted, hash_revision, skips_tombstone, keep };
+        let hashed = passed
+            .earlier
             .par_iter()
             .map(|(first, leaves)| rule.hash(&bucket, *first, leaves, &Unmetered(watch)))
             .try_reduce(Piece::default, |before, after| Ok(before.followed_by(after)))?;
         piece = piece.followed_by(hashed);
     }
     // Joining two costs some microseconds; that of hundreds is shared.
-    let later = later.into_par_iter().reduce(Piece::default, Piece::followed_by);
+    let later = passed.later.into_par_iter().reduce(Piece::default, Piece::followed_by);
     let hash = piece.followed_by(later).crc();
     Ok(HashKv { hash, hash_revision, compact_revision: store.compact_revision.unwrap_or(-1) })
+}
+
+/// What a pass came to, its runs one after the other.
+struct HashingPassed {
+    newest: Option<(i64, Newest)>,
+    bad: BadRecords,
+    /// What was hashed on the way.
+    later: Vec<Piece>,
+    /// For each run the number of its first pair, and the leaves to read again.
+    earlier: Vec<(u64, Vec<PageId>)>,
+    /// Pairs.
+    records: u64,
+}
+
+impl HashingPassed {
+    fn of(passed: Passed<Hashing>) -> Self {
+        let newest = passed.take.newest;
+        let mut all =
+            Self { newest, bad: BadRecords::default(), later: Vec::new(), earlier: Vec::new(), records: 0 };
+        for run in passed.runs {
+            all.bad.append(run.bad);
+            all.later.push(Piece::new(&run.spans.crc, run.spans.len_bytes));
+            all.earlier.push((all.records, run.leaves));
+            all.records += run.records;
+        }
+        all
+    }
+
+    /// The puts that are the newest record of their key; `None` when there is no key.
+    fn live(&self) -> Result<Option<Ordinals>, KeySpaceError> {
+        let Some((_, newest)) = &self.newest else { return Ok(None) };
+        if newest.overflowed() {
+            return Err(KeySpaceError::TooManyRecords { most: 1 << 32 });
+        }
+        if newest.live() == 0 {
+            return Ok(None);
+        }
+        let mut live = Ordinals::new(self.records);
+        newest.for_each(|run, record, is_put| {
+            let first = self.earlier.get(usize::from(run)).map_or(0, |(first, _)| *first);
+            if is_put {
+                live.insert(first + record);
+            }
+        });
+        Ok(Some(live))
+    }
 }
 
 /// Which of the records up to the compacted revision count.
@@ -117,7 +147,7 @@ struct Rule {
     compacted: i64,
     hash_revision: i64,
     skips_tombstone: bool,
-    /// Those that are the newest of their key, and puts; `None` when there is no key, and then all count.
+    /// Those that do; `None` for all.
     keep: Option<Ordinals>,
 }
 
@@ -189,6 +219,12 @@ struct Hashing {
     /// The compacted revision, and the newest record of each key.
     newest: Option<(i64, Newest)>,
     hash_revision: i64,
+}
+
+impl Hashing {
+    fn new(compacted: Option<i64>, hash_revision: i64) -> Self {
+        Self { newest: compacted.map(|compacted| (compacted, Newest::new())), hash_revision }
+    }
 }
 
 struct Run {
