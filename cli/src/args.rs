@@ -10,7 +10,7 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Sub
 use crate::commands::{
     bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys,
     bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, compact, completion,
-    defrag, hash, iterate_bucket, kv_delete, kv_get, kv_list, kv_usage, list_bucket, man, scan_keys,
+    defrag, hash, hashkv, iterate_bucket, kv_delete, kv_get, kv_list, kv_usage, list_bucket, man, scan_keys,
     snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump,
     wal_repair, wal_verify,
 };
@@ -63,6 +63,8 @@ pub(crate) enum Root {
     ListBucket(list_bucket::ListBucketArgs),
     IterateBucket(iterate_bucket::IterateBucketArgs),
     Hash(hash::HashArgs),
+    #[command(name = "hashkv")]
+    HashKv(hashkv::HashKvArgs),
     ScanKeys(scan_keys::ScanKeysArgs),
     Defrag(defrag::DefragArgs),
     Compact(compact::CompactArgs),

@@ -31,6 +31,15 @@ impl Note {
             Self::Prose(text) | Self::Verbatim(text) | Self::Warning(text) => text,
         }
     }
+
+    /// The same about `input`, where there are several.
+    pub(crate) fn about(self, input: &str) -> Self {
+        match self {
+            Self::Prose(text) => Self::Prose(format!("{input}: {text}")),
+            Self::Verbatim(text) => Self::Verbatim(format!("{input}: {text}")),
+            Self::Warning(text) => Self::Warning(format!("{input}: {text}")),
+        }
+    }
 }
 
 /// A job that was done.

@@ -8,6 +8,7 @@ mod hash;
 mod leaf;
 mod lines;
 mod list;
+mod pairs;
 mod scan;
 mod stream;
 mod walk;
@@ -21,6 +22,7 @@ use crate::finding::Finding;
 pub use bucket::{IterateOptions, iterate};
 pub use hash::{HashError, hash};
 pub use list::{Names, list};
+pub(crate) use pairs::{PairAt, pairs};
 pub use scan::{ScanOptions, Scanned, scan};
 
 /// How a view is printed.

@@ -278,6 +278,105 @@ fn stores_compacted_at_different_revisions_differ_by_what_was_superseded_between
     assert_ne!(at(5, 9), at(6, 9));
 }
 
+/// What the findings of an index are called, and the errors without `skip_bad`.
+fn codes(file: &[u8]) -> (Vec<&'static str>, Option<String>) {
+    let db = db(file);
+    let skipping = IndexOptions { skip_bad: true, ..IndexOptions::default() };
+    let index = Index::build(&db, &skipping, &()).unwrap();
+    for history in index.histories() {
+        history.key().unwrap();
+        for entry in history.entries() {
+            index.record(entry).unwrap();
+        }
+    }
+    let codes = index.findings().iter().map(|finding| finding.code).collect();
+    let error = Index::build(&db, &IndexOptions::default(), &()).err().map(|error| {
+        assert!(!error.findings().is_empty());
+        error.to_string()
+    });
+    (codes, error)
+}
+
+#[test]
+fn what_is_wrong_with_records_is_told() {
+    let made = || {
+        let mut space = Space::default();
+        for key in ["a", "b", "c"] {
+            space.put(key, "1");
+        }
+        space
+    };
+    assert_eq!(codes(&made().file()), (vec![], None));
+    let mut space = made();
+    space.records.insert(b"no revision".to_vec(), Vec::new());
+    space.records.insert(Revision { main: 9, sub: 0, tombstone: false }.encode(), b"\x0a\x7fk".to_vec());
+    let (found, error) = codes(&space.file());
+    assert_eq!(found, ["ETCD-RECORD", "ETCD-RECORD"]);
+    assert!(error.unwrap().contains("no record"));
+    let refused = [
+        hashkv(&db(&space.file()), 0, Release::NEWEST, &()).map(|_| ()).unwrap_err(),
+        compaction(&db(&space.file()), 3, Release::NEWEST, &()).map(|_| ()).unwrap_err(),
+    ];
+    assert!(refused.iter().all(|error| error.findings().len() == 2 && error.exit_code() == 1));
+
+    let mut space = made();
+    space.delete("nowhere");
+    space.delete("a");
+    space.delete("a");
+    let (found, error) = codes(&space.file());
+    assert_eq!((found, error), (vec!["ETCD-TOMBSTONE", "ETCD-TOMBSTONE"], None));
+    // Such a one is what a compaction leaves.
+    space.scheduled = Some(5);
+    space.finished = Some(5);
+    assert_eq!(codes(&space.file()).0, ["ETCD-TOMBSTONE"]);
+
+    let mut space = made();
+    space.next();
+    space.add(false, &KeyValue { key: b"d", create_revision: 2, mod_revision: 77, ..KeyValue::default() });
+    assert_eq!(codes(&space.file()), (vec!["ETCD-MOD-REVISION"], None));
+    // A bumped revision's record is empty.
+    let mut space = made();
+    space.revision = 1_000_000_000;
+    space.add(false, &KeyValue::default());
+    assert_eq!(codes(&space.file()), (vec![], None));
+
+    let mut space = made();
+    space.finished = Some(50);
+    let (found, error) = codes(&space.file());
+    assert_eq!((found, error), (vec!["ETCD-COMPACT-AHEAD"], None));
+    assert_eq!(Store::read(&db(&space.file()), Release::NEWEST).unwrap().current_revision, 50);
+}
+
+/// Every page of the tree in turn is overwritten; what stands on the others is found all the same.
+#[test]
+fn what_is_left_of_a_damaged_tree_is_indexed() {
+    let mut space = Space::default();
+    for n in 0..400 {
+        space.put(&format!("/key/{:03}", n % 50), &"v".repeat(200));
+    }
+    let sound = space.file();
+    let page_size = usize::try_from(db(&sound).page_size()).unwrap();
+    let (mut worst, mut best) = (400, 0);
+    for page in 2..sound.len() / page_size {
+        let mut file = sound.clone();
+        file[page * page_size..(page + 1) * page_size].fill(0xa5);
+        let damaged = db(&file);
+        let options = IndexOptions { skip_bad: true, ..IndexOptions::default() };
+        let Err(error) = Index::build(&damaged, &IndexOptions::default(), &()) else { continue };
+        assert!(!error.findings().is_empty());
+        let index = Index::build(&damaged, &options, &()).unwrap();
+        assert!(!index.findings().is_empty());
+        for history in index.histories() {
+            assert!(history.key().unwrap().starts_with(b"/key/"));
+        }
+        worst = worst.min(index.revision_count());
+        best = best.max(index.revision_count());
+    }
+    // Without the branch nothing is left, without a leaf nearly all.
+    assert_eq!(worst, 0);
+    assert!((300..400).contains(&best), "{best}");
+}
+
 #[test]
 fn an_index_answers_for_every_revision_what_the_history_says() {
     let mut space = Space::default();

@@ -21,6 +21,7 @@ pub(crate) mod completion;
 pub(crate) mod defrag;
 pub(crate) mod edit;
 pub(crate) mod hash;
+pub(crate) mod hashkv;
 pub(crate) mod iterate_bucket;
 pub(crate) mod kv_delete;
 pub(crate) mod kv_get;
@@ -114,6 +115,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),
+        Root::HashKv(args) => hashkv::run(&args, &context),
         Root::ScanKeys(args) => scan_keys::run(&args, &context),
         Root::Bbolt(Bbolt::Compact(args)) => bbolt_compact::run(&args, &context),
         Root::Defrag(args) => defrag::run(&args, &context),

@@ -22,6 +22,7 @@ const HARMLESS: &[&str] = &[
     "list-bucket",
     "iterate-bucket",
     "hash",
+    "hashkv",
     "scan-keys",
     "bbolt info",
     "bbolt buckets",

@@ -1,36 +1,26 @@
 //! Records that are not what they should be, told with their places: the first hundred one by one, the rest counted.
 
-use bbolt::{Node, PageId};
+use bbolt::Node;
 
 use crate::finding::{Finding, Severity};
+use crate::views::PairAt;
 
 /// Records told one by one; the rest are counted.
 const MOST_FINDINGS: usize = 100;
 
-/// Where one pair of bucket `key` stands, and what it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pair<'n> {
-    pub(super) key: &'n [u8],
-    pub(super) value: &'n [u8],
-    pub(super) is_bucket: bool,
-    pub(super) page: PageId,
-    pub(super) element: u16,
-    /// First byte of the value in the file. The key ends there.
-    pub(super) offset: u64,
-}
+/// A pair of bucket `key`, and where it stands.
+pub(super) type Pair<'n> = PairAt<'n>;
 
-impl<'n> Pair<'n> {
-    /// Element `index` of `leaf`.
-    #[inline]
-    pub(super) fn of(leaf: &'n Node<'_>, index: u16) -> Self {
-        Self {
-            key: leaf.key(index),
-            value: leaf.value(index),
-            is_bucket: leaf.is_bucket(index),
-            page: leaf.id(),
-            element: index,
-            offset: leaf.offset().saturating_add(leaf.value_range(index).start as u64),
-        }
+/// Element `index` of `leaf`.
+#[inline]
+pub(super) fn pair_of<'n>(leaf: &'n Node<'_>, index: u16) -> Pair<'n> {
+    Pair {
+        key: leaf.key(index),
+        value: leaf.value(index),
+        is_bucket: leaf.is_bucket(index),
+        page: leaf.id(),
+        element: index,
+        offset: leaf.offset().saturating_add(leaf.value_range(index).start as u64),
     }
 }
 
@@ -45,7 +35,7 @@ pub(crate) struct BadRecords {
 impl BadRecords {
     /// Element `index` of `leaf` is no record: `what` says why.
     pub(crate) fn malformed(&mut self, leaf: &Node<'_>, index: u16, what: &str) {
-        self.malformed_pair(&Pair::of(leaf, index), what);
+        self.malformed_pair(&pair_of(leaf, index), what);
     }
 
     /// As [`Self::malformed`].

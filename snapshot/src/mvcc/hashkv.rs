@@ -8,7 +8,7 @@ use bbolt::{Bucket, Db, Node, PageId, Source, Unmetered, Watch};
 use crc_fast::Digest;
 use rayon::prelude::*;
 
-use super::bad_records::{BadRecords, Pair};
+use super::bad_records::{BadRecords, pair_of};
 use super::pass::{KeySpaceError, Passed, Take, leaf_again, only_records, pass, record_of};
 use super::{AtRevisionError, Ordinals, Release, Revision, RevisionError, Store};
 use crate::contents::{CRC_32C, Piece};
@@ -254,7 +254,7 @@ impl Take for Hashing {
     fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
         let mut is_earlier = false;
         for index in 0..leaf.count() {
-            let pair = Pair::of(leaf, index);
+            let pair = pair_of(leaf, index);
             run.records += 1;
             let (revision, kv) = match record_of(&pair) {
                 Ok(record) => record,

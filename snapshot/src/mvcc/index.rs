@@ -10,14 +10,16 @@ mod order;
 
 use std::borrow::Cow;
 
-use bbolt::{Db, Source, SourceError, Watch};
+use bbolt::{Db, PageFile, Source, SourceError, Unmetered, Watch};
 
 pub use entry::Entry;
 
-use super::pass::{KeySpaceError, pass};
+use super::pass::{KeySpaceError, Take, pass};
 use super::{DecodeError, KeyRange, KeyValue, Release, Revision, Store};
 use crate::finding::{Finding, Severity};
-use crate::schema::Schema;
+use crate::schema::{KEY, Schema};
+use crate::structure;
+use crate::views::{self, ViewError};
 use fill::Filling;
 
 /// What an index holds.
@@ -110,20 +112,29 @@ impl<'d, S: Source> Index<'d, S> {
     /// When the structure is damaged or a pair is no record, but for [`IndexOptions::skip_bad`]; when a record cannot be read
     /// again, there are more than 2^32 in the range, or the user asked to stop.
     pub fn build(db: &'d Db<S>, options: &IndexOptions, watch: &dyn Watch) -> Result<Self, KeySpaceError> {
-        let passed = pass(db, || Filling::new(options), watch)?;
-        let schema = Schema::read(db)?;
-        let mut findings = passed.findings;
-        let (filled, last_record) = passed.take.filled(passed.runs, options, &mut findings)?;
+        let (taken, mut findings) = match pass(db, || Filling::new(options), watch) {
+            Ok(passed) => ((passed.take, passed.runs), passed.findings),
+            Err(KeySpaceError::Damaged { findings }) if options.skip_bad => {
+                (past_damage(db, options, watch)?, findings)
+            }
+            Err(error) => return Err(error),
+        };
+        let schema = match Schema::read(db) {
+            Err(fault) if options.skip_bad => {
+                findings.push(structure::of_fault(&fault));
+                Schema::default()
+            }
+            schema => schema?,
+        };
+        let (filling, runs) = taken;
+        let (filled, last_record) = filling.filled(runs, options, &mut findings)?;
         let store = Store::of(&schema, last_record, options.release);
         if let Some(finding) = ahead(&store) {
             findings.push(finding);
         }
-        let (shards, odd) = filled.sorted(db, &store)?;
+        let (mut shards, odd) = filled.sorted(db, &store)?;
         findings.extend(odd.into_findings());
-        let (bases, keys) = order::keys_in_order(db, &shards)?;
-        if watch.interrupted() {
-            return Err(KeySpaceError::Interrupted);
-        }
+        let (bases, keys) = order::keys_in_order(db, &mut shards, watch)?;
         Ok(Self { db, schema, store, findings, shards, bases, keys })
     }
 
@@ -218,10 +229,9 @@ impl<'d, S: Source> Index<'d, S> {
     }
 
     fn history_at(&self, first: u32) -> History<'_, 'd, S> {
-        let shard = self.bases.partition_point(|base| *base <= first).saturating_sub(1);
-        let start = first.saturating_sub(self.bases.get(shard).copied().unwrap_or_default());
+        let (shard, start) = order::place(&self.bases, first);
         let entries = self.shards.get(shard).map_or(&[][..], Vec::as_slice);
-        History { index: self, entries: entry::one_key(entries, start as usize) }
+        History { index: self, entries: entry::one_key(entries, start) }
     }
 }
 
@@ -274,6 +284,25 @@ impl<S: Source> DoubleEndedIterator for Histories<'_, '_, S> {
 }
 
 impl<S: Source> ExactSizeIterator for Histories<'_, '_, S> {}
+
+/// Fills an index with what can be read of bucket `key`, whose structure is damaged.
+fn past_damage<'o, S: Source>(
+    db: &Db<S>,
+    options: &'o IndexOptions,
+    watch: &dyn Watch,
+) -> Result<(Filling<'o>, Vec<fill::Run>), KeySpaceError> {
+    let filling = Filling::new(options);
+    let mut run = filling.begin(0);
+    if let Ok(pages) = PageFile::new(db.source(), Some(db.page_size())) {
+        let mut take = |pair: views::PairAt<'_>| filling.pair(&mut run, &pair);
+        // Without a bucket there are no records; the check has said why.
+        if let Err(ViewError::Interrupted) = views::pairs(&pages, KEY, &mut take, &Unmetered(watch)) {
+            return Err(KeySpaceError::Interrupted);
+        }
+    }
+    filling.end(&mut run);
+    Ok((filling, vec![run]))
+}
 
 /// That a compaction is recorded beyond the last record.
 fn ahead(store: &Store) -> Option<Finding> {

@@ -3,7 +3,7 @@
 use bbolt::{Bucket, Db, Node, PageId, Source, Watch};
 use rayon::prelude::*;
 
-use super::bad_records::{BadRecords, Pair};
+use super::bad_records::{BadRecords, pair_of};
 use super::pass::{KeySpaceError, Passed, Take, leaf_again, only_records, pass, record_of};
 use super::{AtRevisionError, Ordinals, Release, RevisionError, Store};
 use crate::finding::Finding;
@@ -155,7 +155,7 @@ impl Take for Deciding {
     fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
         run.leaves.push(leaf.id());
         for index in 0..leaf.count() {
-            let pair = Pair::of(leaf, index);
+            let pair = pair_of(leaf, index);
             run.records += 1;
             run.bytes += (pair.key.len() + pair.value.len()) as u64;
             let (revision, kv) = match record_of(&pair) {

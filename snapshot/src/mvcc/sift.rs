@@ -2,7 +2,7 @@
 
 use bbolt::{Db, Node, Source, Watch};
 
-use super::bad_records::{BadRecords, Pair};
+use super::bad_records::{BadRecords, pair_of};
 use super::pass::{KeySpaceError, Take, only_records, pass, record_of};
 use super::{KeyValue, Ordinals, Revision};
 use crate::finding::Finding;
@@ -73,7 +73,7 @@ impl<F: Fn(Revision, &KeyValue<'_>) -> bool + Sync> Take for Sieve<F> {
 
     fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
         for index in 0..leaf.count() {
-            let pair = Pair::of(leaf, index);
+            let pair = pair_of(leaf, index);
             let (revision, kv) = match record_of(&pair) {
                 Ok(record) => record,
                 Err(what) => {

@@ -136,12 +136,16 @@ impl Store {
     }
 }
 
-/// The main revision of the last record in `db`; 0 when there is none, or the last key is no revision.
+/// The main revision of the last record in `db`; 0 when there is none. Keys that are no revisions are passed over.
 pub(super) fn last_record<S: Source>(db: &Db<S>) -> Result<i64, Fault> {
     let Some(bucket) = db.bucket(KEY)? else { return Ok(0) };
     let mut cursor = bucket.cursor();
-    let last = cursor.last()?;
-    Ok(last.and_then(|item| Revision::parse(item.key)).map_or(0, |revision| revision.main))
+    while let Some(item) = cursor.prev()? {
+        if let Some(revision) = Revision::parse(item.key) {
+            return Ok(revision.main);
+        }
+    }
+    Ok(0)
 }
 
 #[cfg(test)]

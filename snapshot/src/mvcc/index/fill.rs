@@ -15,7 +15,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::entry::{self, Entry};
 use super::{IndexOptions, KeySpaceError, RecordError, Store};
 use crate::finding::Finding;
-use crate::mvcc::bad_records::{BadRecords, Pair};
+use crate::mvcc::bad_records::{BadRecords, Pair, pair_of};
 use crate::mvcc::pass::{Take, only_records, record_of};
 
 /// The number of shards is 2 to this.
@@ -171,7 +171,7 @@ impl Take for Filling<'_> {
 
     fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
         for index in 0..leaf.count() {
-            self.pair(run, &Pair::of(leaf, index));
+            self.pair(run, &pair_of(leaf, index));
         }
     }
 
