@@ -110,15 +110,15 @@ fn oracle_a_compaction_is_that_of_a_server(
             .ok();
         rescue(["compact", text(&data_dir), "--rev", &rev, "-o", text(&newest_rule)]).ok();
         assert_eq!(records(&db_of(&same_rule)), records(&db_of(&theirs)), "at {revision}");
-        for ours in [same_rule, newest_rule] {
-            let mut server = Server::start(version, &ours, "m1", &[]);
-            assert_eq!(seen(&server), expected, "at {revision}");
-            assert_eq!(server.hashkv(revision + 2).hash, at_later.hash);
-            let below = server.etcdctl(["get", "/k/000", &format!("--rev={}", revision - 1)]);
-            assert!(below.stderr.contains("has been compacted"), "{below:?}");
-            if revision == deleted {
-                lives(&mut server);
-            }
+        // Both are served alike; one of each is enough, and the newest rule is what a release did not expect.
+        let ours = if revision == deleted { newest_rule } else { same_rule };
+        let mut server = Server::start(version, &ours, "m1", &[]);
+        assert_eq!(seen(&server), expected, "at {revision}");
+        assert_eq!(server.hashkv(revision + 2).hash, at_later.hash);
+        let below = server.etcdctl(["get", "/k/000", &format!("--rev={}", revision - 1)]);
+        assert!(below.stderr.contains("has been compacted"), "{below:?}");
+        if revision == deleted {
+            lives(&mut server);
         }
     }
 }

@@ -148,15 +148,21 @@ impl Editing {
         if !standing.is_member {
             notes.push(Note::Prose(if report.has_hash {
                 format!(
-                    "It ends with its own SHA-256, as the input does. To start a cluster from it: etcd-rescue snapshot \
+                    "The copy ends with its own SHA-256, as the input does. To start a cluster from it: etcd-rescue snapshot \
                      restore {path} ..."
                 )
             } else {
                 format!(
-                    "It has no integrity hash, as the input has none; 'etcd-rescue snapshot hash {path} --attach -o SNAPSHOT' makes a \
+                    "The copy has no integrity hash, as the input has none; 'etcd-rescue snapshot hash {path} --attach -o SNAPSHOT' makes a \
                      snapshot of it, and 'etcd-rescue snapshot restore {path} --skip-hash-check ...' a cluster."
                 )
             }));
+            if self.input.wal_dir().is_some() {
+                notes.push(Note::Warning(format!(
+                    "warning: this is the db of a member, up to entry {}: what only that member's log holds is not in the copy",
+                    standing.consistent_index
+                )));
+            }
             notes.push(Note::Prose(
                 "Restore all members from it. In the place of one member's db it would make that member disagree with its peers."
                     .to_owned(),

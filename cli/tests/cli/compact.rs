@@ -209,8 +209,8 @@ fn a_delete_writes_one_revision_of_tombstones_in_the_order_of_the_keys() {
 
     // The flags of etcdctl; and nothing there, nothing new.
     for (line, deleted) in [
-        ("kv delete snapshot.db /a/ /b/ -o between.db", keys.len()),
-        ("kv delete snapshot.db /a/ --range-end /b/ --dry-run", keys.len()),
+        ("kv delete snapshot.db /a/ /a0 -o between.db", keys.len()),
+        ("kv delete snapshot.db /a/ --range-end /a0 --dry-run", keys.len()),
         ("kv delete snapshot.db /nobody -o none.db", 0),
     ] {
         let ran = room.run(line);
