@@ -8,11 +8,11 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys,
-    bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats, bbolt_surgery, bbolt_version, compact, completion,
-    defrag, hash, hashkv, iterate_bucket, kv_delete, kv_get, kv_list, kv_usage, list_bucket, man, scan_keys,
-    snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump,
-    wal_repair, wal_verify,
+    alarm_disarm, alarm_list, auth_reset, auth_show, bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump,
+    bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats,
+    bbolt_surgery, bbolt_version, compact, completion, defrag, hash, hashkv, iterate_bucket, kv_delete,
+    kv_get, kv_list, kv_usage, lease_list, list_bucket, man, scan_keys, snap_dump, snapshot_hash,
+    snapshot_restore, snapshot_save, snapshot_status, version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -60,6 +60,15 @@ pub(crate) enum Root {
     /// Reads the versioned keys, at any revision that is kept
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Kv(Kv),
+    /// Lists leases and the keys that hang on them
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Lease(Lease),
+    /// Shows users and roles, and gets back in
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Auth(Auth),
+    /// Lists and takes away the alarms that keep a cluster from taking writes
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Alarm(Alarm),
     ListBucket(list_bucket::ListBucketArgs),
     IterateBucket(iterate_bucket::IterateBucketArgs),
     Hash(hash::HashArgs),
@@ -103,6 +112,26 @@ pub(crate) enum Kv {
     List(Box<kv_list::ListArgs>),
     Delete(Box<kv_delete::DeleteArgs>),
     Usage(kv_usage::UsageArgs),
+}
+
+/// The commands under `lease`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lease {
+    List(lease_list::ListArgs),
+}
+
+/// The commands under `auth`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Auth {
+    Show(auth_show::ShowArgs),
+    Reset(auth_reset::ResetArgs),
+}
+
+/// The commands under `alarm`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Alarm {
+    List(alarm_list::ListArgs),
+    Disarm(alarm_disarm::DisarmArgs),
 }
 
 /// The commands under `bbolt`.
@@ -265,13 +294,14 @@ impl ConnectionArgs {
     pub(crate) fn given(&self, command: &Root) -> Vec<&'static str> {
         let own_key = matches!(command, Root::Wal(Wal::Dump(_)));
         let own_hex = matches!(command, Root::Kv(Kv::Get(_) | Kv::List(_)));
+        let own_user = matches!(command, Root::Auth(Auth::Reset(_)));
         let own_no_sync = matches!(command, Root::Bbolt(Bbolt::Compact(_)));
         let flags = [
             ("--endpoints", self.endpoints.is_some()),
             ("--cacert", self.cacert.is_some()),
             ("--cert", self.cert.is_some()),
             ("--key", self.key.is_some() && !own_key),
-            ("--user", self.user.is_some()),
+            ("--user", self.user.is_some() && !own_user),
             ("--password", self.password.is_some()),
             ("--auth-jwt-token", self.auth_jwt_token.is_some()),
             ("--insecure-skip-tls-verify", self.insecure_skip_tls_verify),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bbolt::{Io, Lock, OpenOptions};
 use snapshot::log_files::LogOptions;
 use snapshot::opened::{self, InputOptions, Opened};
+use snapshot::seen::SeenOptions;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{GlobalArgs, IoArg, LogLevel};
@@ -78,6 +79,11 @@ impl Context {
     pub(crate) fn log_options(&self, wal_dir: Option<&Path>) -> LogOptions {
         let OpenOptions { io, lock } = self.input.open;
         LogOptions { io, lock, wal_dir: wal_dir.map(Path::to_owned) }
+    }
+
+    /// How what is left of a cluster is opened, to see how far it had come.
+    pub(crate) fn seen_options(&self) -> SeenOptions {
+        SeenOptions { input: self.input.clone(), log: self.log_options(None) }
     }
 
     /// Opens the database in a data dir under the lock a server takes, for it is to be replaced.

@@ -13,10 +13,12 @@ use snapshot::kv_delete::DeleteError;
 use snapshot::log_files::LogFilesError;
 use snapshot::log_repair::RepairError;
 use snapshot::lone::LoneError;
+use snapshot::mvcc::KeySpaceError;
 use snapshot::mvcc::query::QueryError;
 use snapshot::opened::OpenError;
 use snapshot::restore::RestoreError;
 use snapshot::save::SaveError;
+use snapshot::seen::SeenError;
 use snapshot::status::StatusError;
 use snapshot::surgery::SurgeryError;
 
@@ -83,6 +85,8 @@ failure_from!(
     SaveError,
     HashError,
     RestoreError,
+    SeenError,
+    KeySpaceError,
     LogFilesError,
     RepairError,
     SurgeryError,

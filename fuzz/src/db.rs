@@ -10,9 +10,11 @@ use bbolt::{Db, Fault, Source, check};
 use sha2::{Digest, Sha256};
 use snapshot::integrity::{self, Integrity};
 use snapshot::membership::InitialCluster;
+use snapshot::mvcc::{KeyValue, Release, Revision, Store};
+use snapshot::new_cluster::Bump;
 use snapshot::plan::Plan;
 use snapshot::restore::{Output, RestoreError, RestoreOptions};
-use snapshot::schema::Schema;
+use snapshot::schema::{KEY, Schema};
 use snapshot::status::{StatusOptions, of_source};
 use snapshot::target::TargetVersion;
 
@@ -87,12 +89,20 @@ pub(crate) fn restore(bytes: &[u8]) {
     let Ok(members) = InitialCluster::parse(members).and_then(|cluster| cluster.members("token")) else {
         return;
     };
+    let halfway = choice & 16 != 0;
+    let at_revision = if halfway { revision_halfway(&repaired) } else { None };
+    let bump_revision = match (choice & 4 != 0, halfway) {
+        (false, _) => None,
+        (true, false) => Some(Bump::By(1 << 40)),
+        (true, true) => Some(Bump::Beyond { seen: 1 << 40 }),
+    };
     let options = RestoreOptions {
         initial_cluster: String::new(),
         token: "token".to_owned(),
         output: Output::AllMembers { dir: "/nowhere".into() },
         skip_hash_check: choice & 2 != 0,
-        bump_revision: (choice & 4 != 0).then_some(1 << 40),
+        at_revision,
+        bump_revision,
         target: TargetVersion::ALL.get(usize::from(choice >> 5)).copied(),
         keep_alarms: choice & 8 != 0,
         owner: None,
@@ -116,12 +126,37 @@ pub(crate) fn restore(bytes: &[u8]) {
         of_source(&edited, "input", &options, &()).ok().and_then(|report| report.status),
     );
     if let (Some(before), Some(after)) = (before, after) {
-        assert_eq!(plan.backend.bumped_to.unwrap_or(before.revision), after.revision);
+        let left = at_revision.unwrap_or(i64::MAX);
+        match plan.backend.bumped_to {
+            Some(raised) => assert_eq!(raised, after.revision),
+            None => assert!(after.revision <= left.min(before.revision)),
+        }
         // A raised revision is a record of its own, under the empty key.
         let raised = u64::from(plan.backend.bumped_to.is_some());
-        assert!((before.total_key..=before.total_key + raised).contains(&after.total_key));
+        let keys = at_revision.map_or(Some(before.total_key), |revision| live_keys(&repaired, revision));
+        assert!(keys.is_none_or(|keys| (keys..=keys + raised).contains(&after.total_key)));
         assert_eq!(before.version, after.version);
     }
+}
+
+/// A revision in the middle of those that the file keeps.
+fn revision_halfway(file: &Vec<u8>) -> Option<i64> {
+    let store = Store::read(&Db::from_source(file).ok()?, Release::default()).ok()?;
+    Some(store.first_kept().midpoint(store.current_revision))
+}
+
+/// How many keys live at `revision`, by the plainest count there is; `None` when the file has something else than records.
+fn live_keys(file: &Vec<u8>, revision: i64) -> Option<u64> {
+    let db = Db::from_source(file).ok()?;
+    let mut live: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
+    let mut cursor = db.bucket(KEY).ok()??.cursor();
+    while let Some(item) = cursor.next().ok()? {
+        let at = Revision::parse(item.key)?;
+        if at.main <= revision {
+            live.insert(KeyValue::decode(item.value).ok()?.key.to_vec(), !at.tombstone);
+        }
+    }
+    Some(live.values().filter(|live| **live).count() as u64)
 }
 
 /// Edits a file by graft: the input is a list of edits, a zero byte, and the file. What was sound stays sound and holds

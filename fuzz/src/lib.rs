@@ -15,6 +15,7 @@ mod key_space;
 mod packed;
 mod rebuild;
 mod request;
+mod small_buckets;
 mod surgery;
 mod text;
 mod views;
@@ -49,6 +50,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wal_directory", wal::directory),
     ("wal_repair", wal::mend),
     ("surgery", surgery::operate),
+    ("small_buckets", small_buckets::all),
+    ("seen_in_log", request::seen),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.

@@ -115,3 +115,13 @@ pub(crate) fn log(input: &[u8]) {
         }
     }
 }
+
+/// What a log without its database says of revisions.
+pub(crate) fn seen(input: &[u8]) {
+    let files = MemoryLog::new(vec![("0000000000000000-0000000000000000.wal".to_owned(), input.to_vec())]);
+    let Ok(log) = wal::log::read(&files, &|_| std::ops::ControlFlow::Continue(())) else { return };
+    let Ok(revision) = snapshot::seen::named(&files, &log, &()) else { return };
+    let entries = i64::try_from(log.entries).unwrap_or(i64::MAX);
+    let most = snapshot::seen::MOST_BELIEVED.saturating_add(entries);
+    assert!(revision.is_none_or(|revision| (1..=most).contains(&revision)));
+}

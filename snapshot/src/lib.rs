@@ -6,6 +6,9 @@
 //! through [`stage`]: written, synced, verified, renamed. Nothing here prints; results are reports and findings.
 #![forbid(unsafe_code)]
 
+pub mod alarm;
+pub mod at_revision;
+pub mod auth;
 pub mod boot;
 pub mod compact;
 pub mod compact_file;
@@ -24,6 +27,7 @@ pub mod input;
 pub mod integrity;
 pub mod kv_delete;
 pub mod kv_usage;
+pub mod lease;
 pub mod log_dump;
 pub mod log_files;
 pub mod log_repair;
@@ -44,6 +48,7 @@ pub mod request;
 pub mod restore;
 pub mod save;
 pub mod schema;
+pub mod seen;
 pub mod snap_files;
 pub mod stage;
 pub mod status;

@@ -22,10 +22,44 @@ pub struct NewCluster {
     pub members: Vec<Member>,
     /// The etcd its files are written for.
     pub target: TargetVersion,
+    /// The revision the key space goes back to; `None` for all of it. It must be one that the history still holds.
+    pub at_revision: Option<i64>,
     /// How far the revision is raised, everything up to there marked for compaction.
-    pub bump_revision: Option<u64>,
+    pub bump_revision: Option<Bump>,
     /// Keep alarms, though the members that raised them are gone.
     pub keep_alarms: bool,
+}
+
+/// How far the revision is raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bump {
+    /// By this much.
+    By(u64),
+    /// By [`LEAST_BUMP`], and to [`BEYOND_SEEN`] above what any client may have seen, whichever is more.
+    Beyond {
+        /// The largest revision that a client may have seen, where that is more than the data has itself.
+        seen: i64,
+    },
+}
+
+/// The least by which [`Bump::Beyond`] raises: what etcd's own guide recommends.
+pub const LEAST_BUMP: u64 = 1_000_000_000;
+/// How far above what clients may have seen [`Bump::Beyond`] raises.
+pub const BEYOND_SEEN: u64 = 1_000_000;
+
+impl Bump {
+    /// How much is added to the revision `from`; `in_data` is the last revision the data had.
+    #[must_use]
+    pub fn amount(self, from: i64, in_data: i64) -> u64 {
+        match self {
+            Self::By(amount) => amount,
+            Self::Beyond { seen } => {
+                // Between two revisions lie no more than 2^63.
+                let distance = seen.max(in_data).saturating_sub(from).max(0).cast_unsigned();
+                distance.saturating_add(BEYOND_SEEN).max(LEAST_BUMP)
+            }
+        }
+    }
 }
 
 /// Why a db cannot be made to belong to the new cluster.
@@ -36,7 +70,7 @@ pub enum NewClusterError {
     #[error(transparent)]
     Graft(#[from] GraftError),
     /// The raised revision is no revision any more.
-    #[error("--bump-revision {by}: revision {from} plus that is more than a revision can be (2^63 - 1)")]
+    #[error("--bump-revision: revision {from} plus {by} is more than a revision can be (2^63 - 1)")]
     BumpTooFar {
         /// The last revision of the data.
         from: i64,
@@ -50,6 +84,8 @@ pub enum NewClusterError {
 pub struct Backend {
     /// The pages that make the new cluster's db out of the old one's.
     pub patch: Patch,
+    /// The revision at which the new cluster begins, before it is raised.
+    pub revision: i64,
     /// The raised revision, where it was raised.
     pub bumped_to: Option<i64>,
     /// True when an alarm about a full database was dropped.
@@ -125,8 +161,19 @@ impl NewCluster {
 
         // Where a compaction went beyond the last record, the server counts on from there (FORMATS X.18).
         let compacted = schema.scheduled_compact.max(schema.finished_compact).unwrap_or_default();
-        let revision = revision.max(compacted);
-        let bumped_to = self.bumped_revision(revision)?;
+        let in_data = revision.max(compacted);
+        let revision = self.at_revision.unwrap_or(in_data);
+        if revision < in_data {
+            // No record of the revision after that one is smaller than this key.
+            let next = Revision { main: revision.saturating_add(1), sub: 0, tombstone: false };
+            graft.cut(KEY, &next.encode())?;
+            notices.push(format!(
+                "the keys were taken back from revision {in_data} to {revision}; leases, users and roles stay as they were \
+                 at {in_data}. The bytes of what came later are still in free pages of the new db, until 'etcd-rescue defrag \
+                 --data-dir' before the start, or 'etcdctl defrag' after it"
+            ));
+        }
+        let bumped_to = self.bumped_revision(revision, in_data)?;
         if let Some(main) = bumped_to {
             let dummy = Revision { main, sub: 0, tombstone: false }.encode();
             meta.insert(SCHEDULED_COMPACT.to_vec(), dummy.clone());
@@ -141,11 +188,11 @@ impl NewCluster {
         self.edit_members(&mut graft, schema, &mut notices)?;
         let dropped_nospace_alarm = self.edit_alarms(&mut graft, schema, &mut notices)?;
         self.edit_cluster(&mut graft, schema, &mut notices)?;
-        Ok(Backend { patch: graft.finish()?, bumped_to, dropped_nospace_alarm, notices })
+        Ok(Backend { patch: graft.finish()?, revision, bumped_to, dropped_nospace_alarm, notices })
     }
 
-    fn bumped_revision(&self, revision: i64) -> Result<Option<i64>, NewClusterError> {
-        let Some(by) = self.bump_revision else { return Ok(None) };
+    fn bumped_revision(&self, revision: i64, in_data: i64) -> Result<Option<i64>, NewClusterError> {
+        let Some(by) = self.bump_revision.map(|bump| bump.amount(revision, in_data)) else { return Ok(None) };
         let bumped = i64::try_from(by).ok().and_then(|by| revision.checked_add(by));
         bumped.map(Some).ok_or(NewClusterError::BumpTooFar { from: revision, by })
     }

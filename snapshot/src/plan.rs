@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bbolt::{Db, MetaFault, OpenError as DbError, Source, Unmetered, Watch};
 
+use crate::at_revision::{Back, BackError};
 use crate::contents::Contents;
 use crate::finding::{Finding, Severity};
 use crate::integrity::{self, HashingError, Integrity, Verdict};
 use crate::member_files::{self, BackendError};
 use crate::membership::Member;
+use crate::mvcc::KeySpaceError;
 use crate::new_cluster::{Backend, NewCluster};
 use crate::overlay::Overlay;
 use crate::restore::{RestoreError, RestoreOptions};
@@ -33,6 +35,8 @@ pub struct Plan {
     pub backend: Backend,
     /// The `.snap` of every member.
     pub snap: Vec<u8>,
+    /// What going back to an earlier revision means, where that was asked for.
+    pub back: Option<Back>,
 }
 
 impl Plan {
@@ -77,16 +81,26 @@ impl Plan {
         let cluster = NewCluster {
             members,
             target,
+            at_revision: options.at_revision,
             bump_revision: options.bump_revision,
             keep_alarms: options.keep_alarms,
         };
         let db =
             Db::from_source(source).map_err(|source| RestoreError::Db { path: path.to_owned(), source })?;
-        let backend = cluster
+        let back = options.at_revision.map(|revision| Back::to(revision, &db, &schema, &contents, watch));
+        let back = back.transpose().map_err(|source| match source {
+            BackError::Read(KeySpaceError::Interrupted) => RestoreError::Interrupted,
+            source => RestoreError::AtRevision { path: path.to_owned(), source },
+        })?;
+        let mut backend = cluster
             .edit(&db, &schema, contents.revision)
             .map_err(|source| RestoreError::NewCluster { path: path.to_owned(), source })?;
-        let (snap, findings) = (cluster.snap(), examined.findings);
-        Ok(Self { findings, contents, schema, target_reason, cluster, backend, snap })
+        let (snap, mut findings) = (cluster.snap(), examined.findings);
+        if let Some(back) = &back {
+            backend.notices.extend(back.notices(backend.bumped_to));
+            findings.extend(back.findings.iter().cloned());
+        }
+        Ok(Self { findings, contents, schema, target_reason, cluster, backend, snap, back })
     }
 
     /// The new cluster's db: `source`, of which the plan was made, under the edits.

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bbolt::{FileSource, OpenError as DbError, Source, SourceError, Unmetered, Watch};
 
+use crate::at_revision::BackError;
 use crate::copy::{self, SpaceError};
 use crate::finding::Finding;
 use crate::gourl::{PeerUrls, UrlError};
 use crate::integrity::{self, Changed, Integrity, Verdict};
 use crate::member_files::{self, Contents, MemberError, Places};
 use crate::membership::{ClusterError, InitialCluster, Member};
-use crate::new_cluster::NewClusterError;
+use crate::new_cluster::{Bump, NewClusterError};
 use crate::opened::Opened;
 use crate::overlay::Overlay;
 use crate::plan::{self, Plan, Until};
@@ -55,8 +56,10 @@ pub struct RestoreOptions {
     pub output: Output,
     /// Accept a file without integrity hash, and do not compare one.
     pub skip_hash_check: bool,
+    /// The revision the key space goes back to; `None` for all of it.
+    pub at_revision: Option<i64>,
     /// How far to raise the revision, everything up to there marked for compaction.
-    pub bump_revision: Option<u64>,
+    pub bump_revision: Option<Bump>,
     /// The etcd to write for; `None` for the one that wrote the data.
     pub target: Option<TargetVersion>,
     /// Keep alarms.
@@ -103,8 +106,10 @@ pub struct RestoreReport {
     pub token: String,
     /// Its members, in the order of their names.
     pub members: Vec<RestoredMember>,
-    /// The snapshot's revision.
+    /// The snapshot's revision, or the one it was taken back to.
     pub revision: i64,
+    /// The snapshot's own revision, where it was taken back.
+    pub back_from: Option<i64>,
     /// The revision it was raised to.
     pub bumped_to: Option<i64>,
     /// Length of each member's db in bytes.
@@ -194,6 +199,14 @@ pub enum RestoreError {
         /// Why.
         source: NewClusterError,
     },
+    /// The revision to go back to is not kept.
+    #[error("{path}: --at-revision: {source}")]
+    AtRevision {
+        /// The file.
+        path: String,
+        /// Why.
+        source: BackError,
+    },
     /// The snapshot could be read once, and could not be read again.
     #[error("{path}: {what}; nothing was left behind")]
     Unreadable {
@@ -266,6 +279,7 @@ impl RestoreError {
     pub fn findings(&self) -> &[Finding] {
         match self {
             Self::Damaged { findings, .. } => findings,
+            Self::AtRevision { source, .. } => source.findings(),
             _ => &[],
         }
     }
@@ -352,7 +366,8 @@ pub fn restore(
         cluster_id: plan.cluster.id(),
         token: options.token.clone(),
         members: report_members(&plan.cluster.members, &options.output),
-        revision: plan.contents.revision,
+        revision: plan.back.as_ref().map_or(plan.contents.revision, |back| back.revision),
+        back_from: plan.back.as_ref().map(|back| back.from).filter(|from| *from > plan.backend.revision),
         bumped_to: plan.backend.bumped_to,
         db_bytes: plan.backend.patch.len_bytes(),
         key_prefix_registry: plan.contents.has_registry_keys,

@@ -47,6 +47,8 @@ pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
 pub const DOWNGRADE: &[u8] = b"downgrade";
 /// In [`AUTH`]: one byte, 1 when authentication is on.
 pub const AUTH_ENABLED: &[u8] = b"authEnabled";
+/// In [`AUTH`]: how often users, roles or the switch were changed, u64 big-endian.
+pub const AUTH_REVISION: &[u8] = b"authRevision";
 
 /// What a db says of itself beside its keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,43 +118,68 @@ struct AlarmMember {
     alarm: i32,
 }
 
-/// The fields of `leasepb.Lease`, `authpb.User` and `authpb.Role`: enough to tell whether a server can read the row.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Lease {
+/// `leasepb.Lease`, the value of a row of [`LEASE`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LeaseRow {
+    /// The lease's id.
     #[prost(int64, tag = "1")]
-    id: i64,
+    pub id: i64,
+    /// For how long it was granted, in seconds.
     #[prost(int64, tag = "2")]
-    ttl: i64,
+    pub ttl: i64,
+    /// What was left at its last checkpoint, in seconds; 0 without one.
     #[prost(int64, tag = "3")]
-    remaining_ttl: i64,
+    pub remaining_ttl: i64,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct User {
+/// `authpb.User`, the value of a row of [`AUTH_USERS`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UserRow {
+    /// The user's name.
     #[prost(bytes = "vec", tag = "1")]
-    name: Vec<u8>,
+    pub name: Vec<u8>,
+    /// The bcrypt hash of its password.
     #[prost(bytes = "vec", tag = "2")]
-    password: Vec<u8>,
+    pub password: Vec<u8>,
+    /// Its roles, in order.
     #[prost(bytes = "vec", repeated, tag = "3")]
-    roles: Vec<Vec<u8>>,
+    pub roles: Vec<Vec<u8>>,
+    /// Since 3.4: how it was added.
+    #[prost(message, optional, tag = "4")]
+    pub options: Option<UserOptions>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct Role {
+/// `authpb.UserAddOptions`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct UserOptions {
+    /// The user proves who it is by a certificate, and has no password.
+    #[prost(bool, tag = "1")]
+    pub no_password: bool,
+}
+
+/// `authpb.Role`, the value of a row of [`AUTH_ROLES`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RoleRow {
+    /// The role's name.
     #[prost(bytes = "vec", tag = "1")]
-    name: Vec<u8>,
+    pub name: Vec<u8>,
+    /// What it allows, in the order of the keys.
     #[prost(message, repeated, tag = "2")]
-    permissions: Vec<Permission>,
+    pub permissions: Vec<Permission>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct Permission {
+/// `authpb.Permission`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Permission {
+    /// 0 to read, 1 to write, 2 for both.
     #[prost(int32, tag = "1")]
-    kind: i32,
+    pub kind: i32,
+    /// The key, or the first key of the range.
     #[prost(bytes = "vec", tag = "2")]
-    key: Vec<u8>,
+    pub key: Vec<u8>,
+    /// Empty for the key alone; `\0` for all keys from the first on; else the key after the last.
     #[prost(bytes = "vec", tag = "3")]
-    range_end: Vec<u8>,
+    pub range_end: Vec<u8>,
 }
 
 #[derive(serde::Deserialize)]
@@ -222,12 +249,12 @@ impl Schema {
                 schema.members.push(item.value.to_vec());
             }
         }
-        let lease = |key: &[u8], value: &[u8]| key.len() == 8 && Lease::decode(value).is_ok();
+        let lease = |key: &[u8], value: &[u8]| key.len() == 8 && LeaseRow::decode(value).is_ok();
         schema.leases = schema.check_rows(db, LEASE, "lease", lease)?;
-        schema.check_rows(db, AUTH_USERS, "authUsers", |_, value| User::decode(value).is_ok())?;
-        schema.check_rows(db, AUTH_ROLES, "authRoles", |_, value| Role::decode(value).is_ok())?;
+        schema.check_rows(db, AUTH_USERS, "authUsers", |_, value| UserRow::decode(value).is_ok())?;
+        schema.check_rows(db, AUTH_ROLES, "authRoles", |_, value| RoleRow::decode(value).is_ok())?;
         if let Some(auth) = db.bucket(AUTH)? {
-            schema.auth_enabled = auth.get(AUTH_ENABLED)?.is_some_and(|v| v.first() == Some(&1));
+            schema.auth_enabled = auth.get(AUTH_ENABLED)?.is_some_and(|v| v == [1]);
         }
         Ok(schema)
     }
@@ -240,18 +267,14 @@ impl Schema {
         shown: &str,
         readable: impl Fn(&[u8], &[u8]) -> bool,
     ) -> Result<u64, Fault> {
-        let Some(rows) = db.bucket(bucket)? else { return Ok(0) };
         let (mut count, mut unreadable, mut first) = (0, 0u64, None);
-        for range in rows.leaf_ranges(1)? {
-            for node in range.nodes() {
-                let node = node?;
-                count += u64::from(node.count());
-                for index in (0..node.count()).filter(|i| !readable(node.key(*i), node.value(*i))) {
-                    unreadable += 1;
-                    first.get_or_insert_with(|| (readable_key(node.key(index)), node.offset()));
-                }
+        each_row(db, bucket, |key, value, offset| {
+            count += 1;
+            if !readable(key, value) {
+                unreadable += 1;
+                first.get_or_insert_with(|| (readable_key(key), offset));
             }
-        }
+        })?;
         if let Some((key, offset)) = first {
             let message = format!(
                 "bucket {shown}: {unreadable} row(s) cannot be read, the first with key {key}; a server dies when it \
@@ -290,6 +313,28 @@ impl Schema {
         let nearest = if minor == version.minor() { "" } else { ", the nearest version known" };
         Some((version, format!("its {what} is {text}{nearest}")))
     }
+}
+
+/// Shows `look` the rows of `bucket` in the order of their keys: key, value, and the file offset of the leaf they lie in. Without
+/// such a bucket there are none.
+///
+/// # Errors
+/// When a page on the way is damaged.
+pub(crate) fn each_row<S: Source>(
+    db: &Db<S>,
+    bucket: &[u8],
+    mut look: impl FnMut(&[u8], &[u8], u64),
+) -> Result<(), Fault> {
+    let Some(rows) = db.bucket(bucket)? else { return Ok(()) };
+    for range in rows.leaf_ranges(1)? {
+        for node in range.nodes() {
+            let node = node?;
+            for index in 0..node.count() {
+                look(node.key(index), node.value(index), node.offset());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn text<S: Source>(bucket: &Bucket<'_, S>, key: &[u8]) -> Result<String, Fault> {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use bbolt::Io;
 use common::{dump, opened};
+use snapshot::new_cluster::Bump;
 use snapshot::restore::{Output, RestoreError, RestoreOptions, RestoreReport, restore};
 use snapshot::target::TargetVersion;
 use snapshot::{integrity, v2store};
@@ -24,6 +25,7 @@ fn options(output: Output) -> RestoreOptions {
         token: "golden".to_owned(),
         output,
         skip_hash_check: false,
+        at_revision: None,
         bump_revision: None,
         target: None,
         keep_alarms: false,
@@ -241,7 +243,7 @@ fn a_separate_log_directory_a_mount_point_and_a_bump() {
     if let Output::OneMember { wal_dir: place, .. } = &mut with.output {
         *place = Some(wal_dir.clone());
     }
-    with.bump_revision = Some(1_000_000_000);
+    with.bump_revision = Some(Bump::By(1_000_000_000));
     let report = run(&file, &with).unwrap();
     assert_eq!((report.revision, report.bumped_to), (79, Some(1_000_000_079)));
     assert!(!data_dir.join("member/wal").exists());
@@ -251,7 +253,7 @@ fn a_separate_log_directory_a_mount_point_and_a_bump() {
     assert_eq!(db["key"].last_key_value(), Some((&revision, &Vec::new())));
     assert_eq!(db["meta"][&b"scheduledCompactRev"[..]], revision);
 
-    with.bump_revision = Some(u64::MAX);
+    with.bump_revision = Some(Bump::By(u64::MAX));
     with.output = m2(&dir.path().join("other"));
     assert!(run(&file, &with).unwrap_err().to_string().contains("2^63"));
     assert!(!dir.path().join("other").exists());
@@ -300,7 +302,7 @@ fn of_two_errors_the_one_about_the_snapshot_is_told() {
     let file = dir.path().join("snapshot.db");
     fs::write(&file, &bytes).unwrap();
     let out = dir.path().join("out");
-    let wrong_hash = RestoreOptions { bump_revision: Some(u64::MAX), ..options(m2(&out)) };
+    let wrong_hash = RestoreOptions { bump_revision: Some(Bump::By(u64::MAX)), ..options(m2(&out)) };
     for _ in 0..20 {
         let error = run(&file, &wrong_hash).unwrap_err();
         assert!(matches!(error, RestoreError::HashMismatch { .. }), "{error}");

@@ -12,6 +12,7 @@ use bbolt::Io;
 use bbolt::graft::Graft;
 use common::{dump, opened};
 use snapshot::finding::Severity;
+use snapshot::new_cluster::Bump;
 use snapshot::restore::{Output, RestoreError, RestoreOptions, RestoreReport, restore};
 use snapshot::save::{SaveOptions, save};
 use snapshot::status::{StatusOptions, status};
@@ -44,6 +45,7 @@ fn options(data_dir: &Path) -> RestoreOptions {
             wal_dir: None,
         },
         skip_hash_check: true,
+        at_revision: None,
         bump_revision: None,
         target: None,
         keep_alarms: false,
@@ -155,7 +157,7 @@ fn a_bump_starts_where_the_server_would_have_gone_on() {
     let dir = tempfile::tempdir().unwrap();
     let revision = [&500i64.to_be_bytes()[..], b"_", &0i64.to_be_bytes()].concat();
     let file = with_row(dir.path(), "meta", b"finishedCompactRev", &revision);
-    let with = RestoreOptions { bump_revision: Some(50), ..options(&dir.path().join("out")) };
+    let with = RestoreOptions { bump_revision: Some(Bump::By(50)), ..options(&dir.path().join("out")) };
     let report = restore(&opened(&file, Io::Mmap), &with, &()).unwrap();
     assert_eq!((report.revision, report.bumped_to), (79, Some(550)));
 }

@@ -1,5 +1,9 @@
 //! One command, one file; here they are told apart and their outcome is shown.
 
+pub(crate) mod alarm_disarm;
+pub(crate) mod alarm_list;
+pub(crate) mod auth_reset;
+pub(crate) mod auth_show;
 pub(crate) mod bbolt_buckets;
 pub(crate) mod bbolt_check;
 pub(crate) mod bbolt_compact;
@@ -30,9 +34,11 @@ pub(crate) mod kv_list;
 mod kv_query;
 mod kv_range;
 pub(crate) mod kv_usage;
+pub(crate) mod lease_list;
 pub(crate) mod list_bucket;
 pub(crate) mod man;
 pub(crate) mod scan_keys;
+mod small_buckets;
 pub(crate) mod snap_dump;
 pub(crate) mod snapshot_hash;
 pub(crate) mod snapshot_restore;
@@ -44,7 +50,7 @@ pub(crate) mod wal_dump;
 pub(crate) mod wal_repair;
 pub(crate) mod wal_verify;
 
-use crate::args::{Bbolt, Cli, Kv, Root, Snap, Snapshot, Wal};
+use crate::args::{Alarm, Auth, Bbolt, Cli, Kv, Lease, Root, Snap, Snapshot, Wal};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
@@ -112,6 +118,11 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Kv(Kv::Get(args)) => kv_get::run(&args, &context),
         Root::Kv(Kv::List(args)) => kv_list::run(&args, &context),
         Root::Kv(Kv::Usage(args)) => kv_usage::run(&args, &context),
+        Root::Lease(Lease::List(args)) => lease_list::run(&args, &context),
+        Root::Auth(Auth::Show(args)) => auth_show::run(&args, &context),
+        Root::Auth(Auth::Reset(args)) => auth_reset::run(&args, &context),
+        Root::Alarm(Alarm::Disarm(args)) => alarm_disarm::run(&args, &context),
+        Root::Alarm(Alarm::List(args)) => alarm_list::run(&args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),

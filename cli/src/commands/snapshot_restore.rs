@@ -7,7 +7,10 @@ use serde::Serialize;
 use snapshot::finding::Finding;
 use snapshot::humanize;
 use snapshot::integrity::Integrity;
+use snapshot::new_cluster::Bump;
+use snapshot::opened::Opened;
 use snapshot::restore::{self, Output, RestoreOptions, RestoreReport};
+use snapshot::seen::{self, Evidence, Seen};
 use snapshot::target::TargetVersion;
 
 use crate::context::Context;
@@ -17,6 +20,7 @@ use crate::next_steps::{self, Form, Situation, Start};
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell, Format};
 use crate::owner::Accounts;
+use crate::shown::shown;
 use crate::values;
 use crate::verdict;
 
@@ -59,13 +63,20 @@ pub(crate) struct RestoreArgs {
     /// Accepted for etcdutl's sake: nothing is mapped that would need it
     #[arg(long, value_name = "BYTES", value_parser = values::unsigned, hide_short_help = true)]
     initial_memory_map_size: Option<u64>,
-    /// By how much to raise the latest revision, so that watchers of the old cluster notice
-    #[arg(long, value_name = "REVISIONS", default_value = "0", value_parser = values::unsigned)]
+    /// Take the keys back to this revision; leases, users and roles stay as they are
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(1..))]
+    at_revision: Option<i64>,
+    /// By how much to raise the latest revision, so that watchers of the old cluster notice; auto is 10^9, or 10^6 above all that
+    /// the input and --seen show that clients may have seen, whichever is more
+    #[arg(long, value_name = "REVISIONS|auto", default_value = "0", value_parser = bump)]
     #[arg(allow_hyphen_values = true)]
-    bump_revision: u64,
-    /// Mark everything below the raised revision as compacted; required with --bump-revision above 0
+    bump_revision: BumpArg,
+    /// Mark everything below the raised revision as compacted; required with --bump-revision above 0, implied by auto
     #[arg(long)]
     mark_compacted: bool,
+    /// With --bump-revision auto: what else is left of the cluster: data dirs, dbs, snapshots, logs
+    #[arg(long, value_name = "PATH", num_args = 1.., action = clap::ArgAction::Append)]
+    seen: Vec<PathBuf>,
     /// Write the directory of every member of --initial-cluster
     #[arg(long, requires = "output")]
     #[arg(conflicts_with_all = ["name", "initial_advertise_peer_urls", "data_dir", "wal_dir"])]
@@ -93,6 +104,20 @@ pub(crate) struct RestoreArgs {
     clean: bool,
 }
 
+/// `--bump-revision`.
+#[derive(Debug, Clone, Copy)]
+enum BumpArg {
+    Auto,
+    By(u64),
+}
+
+fn bump(text: &str) -> Result<BumpArg, String> {
+    if text == "auto" {
+        return Ok(BumpArg::Auto);
+    }
+    values::unsigned(text).map(BumpArg::By).map_err(|error| format!("{error}, nor auto"))
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Json<'a> {
@@ -105,7 +130,11 @@ struct Json<'a> {
     members: Vec<MemberJson<'a>>,
     revision: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    back_from: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     bumped_to: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    seen: Vec<SeenJson>,
     db_size: u64,
     leases: u64,
     auth_enabled: bool,
@@ -131,6 +160,29 @@ struct MemberJson<'a> {
     command: Option<Vec<String>>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SeenJson {
+    path: String,
+    revision: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db_revision: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes_in_log: Option<u64>,
+    doubts: Vec<String>,
+}
+
+impl From<&Seen> for SeenJson {
+    fn from(seen: &Seen) -> Self {
+        let (db_revision, writes_in_log) = match seen.evidence {
+            Evidence::Database { revision, writes, .. } => (Some(revision), Some(writes)),
+            Evidence::Requests => (None, None),
+        };
+        let path = seen.path.display().to_string();
+        Self { path, revision: seen.revision, db_revision, writes_in_log, doubts: seen.doubts.clone() }
+    }
+}
+
 /// Restores.
 ///
 /// # Errors
@@ -139,34 +191,76 @@ pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome, Failu
     let emit = args.emit;
     let user = args.owner.as_deref().map(|text| text.split(':').next().unwrap_or(text).to_owned());
     let input_path = args.input.clone();
-    let options = resolve(args)?;
+    let is_auto = matches!(args.bump_revision, BumpArg::Auto);
+    let sources = args.seen.clone();
+    let mut options = resolve(args)?;
     let situation = Situation {
         root_without_owner: options.owner.is_none() && rustix::process::geteuid().is_root(),
         form: emit.unwrap_or(Form::Flags),
     };
-    let (input, notes) = context.open(&input_path)?;
+    let (input, mut notes) = context.open(&input_path)?;
+    let seen = if is_auto { seen_by(&input, &sources, context)? } else { Vec::new() };
+    if let Some(largest) = seen.iter().map(|seen| seen.revision).max() {
+        options.bump_revision = Some(Bump::Beyond { seen: largest });
+    }
+    notes.extend(seen.iter().flat_map(told));
     let report = restore::restore(&input, &options, context.watch.as_ref())?;
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
     let left = Leftovers { found: report.leftovers.clone(), removed: report.cleaned.clone() };
     outcome.before.extend(left.notes());
     outcome.note_integrity(report.verdict.integrity, verdict::beside_findings(&report.verdict));
     outcome.note_findings(&report.findings);
-    render(&report, context.format, emit, user.as_deref(), situation, &mut outcome)?;
+    render(&report, &seen, context.format, emit, user.as_deref(), situation, &mut outcome)?;
     Ok(outcome)
+}
+
+/// What the input, and all that is left beside it, show that clients may have seen.
+fn seen_by(input: &Opened, sources: &[PathBuf], context: &Context) -> Result<Vec<Seen>, Failure> {
+    let (options, watch) = (context.seen_options(), context.watch.as_ref());
+    let mut found = vec![seen::of_opened(input, &options, watch)?];
+    for source in sources {
+        found.push(seen::of(source, &options, watch)?);
+    }
+    Ok(found)
+}
+
+/// One source in a sentence, and why it may not be all.
+fn told(seen: &Seen) -> Vec<Note> {
+    let path = shown(&seen.path.display().to_string());
+    let sentence = match seen.evidence {
+        Evidence::Database { revision, writes: 0, .. } => {
+            format!("seen: {path} had come to revision {revision}")
+        }
+        Evidence::Database { revision, consistent_index, writes } => format!(
+            "seen: {path} may have come to revision {}: its db to {revision}, and what its log has behind index \
+             {consistent_index} may have made {writes} more",
+            seen.revision
+        ),
+        Evidence::Requests => format!("seen: {path} shows revision {} at least", seen.revision),
+    };
+    let doubts = seen.doubts.iter().map(|doubt| Note::Warning(format!("warning: {}", shown(doubt))));
+    std::iter::once(Note::Prose(sentence)).chain(doubts).collect()
 }
 
 /// The arguments as one plain value.
 fn resolve(args: RestoreArgs) -> Result<RestoreOptions, Failure> {
     let bump_revision = match (args.bump_revision, args.mark_compacted) {
-        (0, false) => None,
-        (0, true) => {
+        (BumpArg::By(0), false) => None,
+        (BumpArg::By(0), true) => {
             return Err(Failure::usage(
                 "--mark-compacted is for --bump-revision above 0, and disallowed without it",
             ));
         }
-        (_, false) => return Err(Failure::usage("--mark-compacted required if --bump-revision > 0")),
-        (bump, true) => Some(bump),
+        (BumpArg::By(_), false) => {
+            return Err(Failure::usage("--mark-compacted required if --bump-revision > 0"));
+        }
+        (BumpArg::By(bump), true) => Some(Bump::By(bump)),
+        // What the sources show is not known yet.
+        (BumpArg::Auto, _) => Some(Bump::Beyond { seen: 0 }),
     };
+    if !args.seen.is_empty() && !matches!(args.bump_revision, BumpArg::Auto) {
+        return Err(Failure::usage("--seen is for --bump-revision auto, which reckons with what it shows"));
+    }
     if let Some(bytes) = args.initial_memory_map_size {
         tracing::debug!(bytes, "--initial-memory-map-size has no effect: nothing is mapped for writing");
     }
@@ -190,6 +284,7 @@ fn resolve(args: RestoreArgs) -> Result<RestoreOptions, Failure> {
         token: args.initial_cluster_token,
         output,
         skip_hash_check: args.skip_hash_check,
+        at_revision: args.at_revision,
         bump_revision,
         target: args.target_version,
         keep_alarms: args.keep_alarms,
@@ -202,6 +297,7 @@ fn resolve(args: RestoreArgs) -> Result<RestoreOptions, Failure> {
 /// The report as result and story: with `emit` what starts the members is the result, otherwise the members are.
 fn render(
     report: &RestoreReport,
+    seen: &[Seen],
     format: Format,
     emit: Option<Form>,
     user: Option<&str>,
@@ -213,13 +309,16 @@ fn render(
     outcome
         .before
         .push(Note::Prose(format!("Laid out for etcd {}: {}", report.target, report.target_reason)));
-    outcome.before.extend(report.notices.iter().map(|notice| Note::Prose(format!("note: {notice}"))));
+    outcome.before.extend(report.notices.iter().map(|notice| {
+        let text = format!("note: {notice}");
+        if notice.starts_with("WARNING") { Note::Warning(text) } else { Note::Prose(text) }
+    }));
     outcome.before.push(Note::Prose(summary(report)));
     let emitted = emit.map(|form| next_steps::emit(form, &starts, user));
     let members = members(report);
     match (format, emitted) {
         (Format::Json, emitted) => {
-            outcome.result = output::json(&json(report, &starts, &advice, emitted.as_deref()))?;
+            outcome.result = output::json(&json(report, seen, &starts, &advice, emitted.as_deref()))?;
         }
         (format, Some(emitted)) => {
             let members = output::render(format, &members, &())?;
@@ -250,8 +349,9 @@ fn summary(report: &RestoreReport) -> String {
     };
     let bumped =
         report.bumped_to.map_or_else(String::new, |to| format!(", raised to {to} and compacted below"));
+    let back = report.back_from.map_or_else(String::new, |from| format!(" (taken back from {from})"));
     format!(
-        "Cluster {:x} (token {}) of {members}, revision {}{bumped}, database of {}",
+        "Cluster {:x} (token {}) of {members}, revision {}{back}{bumped}, database of {}",
         report.cluster_id,
         report.token,
         report.revision,
@@ -278,6 +378,7 @@ fn members(report: &RestoreReport) -> Vec<Vec<Cell>> {
 
 fn json<'a>(
     report: &'a RestoreReport,
+    seen: &[Seen],
     starts: &[Start],
     advice: &'a [Note],
     emitted: Option<&'a str>,
@@ -299,7 +400,9 @@ fn json<'a>(
         token: &report.token,
         members: members.collect(),
         revision: report.revision,
+        back_from: report.back_from,
         bumped_to: report.bumped_to,
+        seen: seen.iter().map(SeenJson::from).collect(),
         db_size: report.db_bytes,
         leases: report.leases,
         auth_enabled: report.auth_enabled,

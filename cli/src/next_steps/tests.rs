@@ -39,6 +39,7 @@ fn report(members: &[(&str, &str, Option<&str>)]) -> RestoreReport {
             })
             .collect(),
         revision: 79,
+        back_from: None,
         bumped_to: None,
         db_bytes: 1 << 20,
         key_prefix_registry: false,

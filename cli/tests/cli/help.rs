@@ -18,6 +18,9 @@ fn short_help() {
       snap            Looks into the .snap files beside a database
       bbolt           Looks into, checks and mends bbolt files of any kind, as the bbolt tool does
       kv              Reads the versioned keys, at any revision that is kept
+      lease           Lists leases and the keys that hang on them
+      auth            Shows users and roles, and gets back in
+      alarm           Lists and takes away the alarms that keep a cluster from taking writes
       list-bucket     Lists the buckets of a db
       iterate-bucket  Prints the pairs of a bucket, from the last to the first
       hash            Prints the hash of all buckets that a server of 3.6 or 3.7 would answer
@@ -138,14 +141,23 @@ fn long_help_of_restore() {
           --initial-memory-map-size <BYTES>
               Accepted for etcdutl's sake: nothing is mapped that would need it
 
-          --bump-revision <REVISIONS>
-              By how much to raise the latest revision, so that watchers of the old cluster notice
+          --at-revision <REVISION>
+              Take the keys back to this revision; leases, users and roles stay as they are
+
+          --bump-revision <REVISIONS|auto>
+              By how much to raise the latest revision, so that watchers of the old cluster notice; auto
+              is 10^9, or 10^6 above all that the input and --seen show that clients may have seen,
+              whichever is more
               
               [default: 0]
 
           --mark-compacted[=<BOOL>]
               Mark everything below the raised revision as compacted; required with --bump-revision
-              above 0
+              above 0, implied by auto
+
+          --seen <PATH>...
+              With --bump-revision auto: what else is left of the cluster: data dirs, dbs, snapshots,
+              logs
 
           --all-members[=<BOOL>]
               Write the directory of every member of --initial-cluster

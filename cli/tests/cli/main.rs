@@ -11,6 +11,7 @@ mod log;
 mod restore;
 mod run;
 mod save;
+mod small_buckets;
 mod status;
 mod streams;
 mod surgery;

@@ -15,6 +15,8 @@ pub enum Input {
     Long,
     /// The same without trailer.
     LongBare,
+    /// One with authentication on and an alarm standing, without trailer.
+    Locked,
     /// The first, and in `in/node` the data dir of a member with it, whose log ends in a half-written record.
     Member,
 }
@@ -210,6 +212,11 @@ pub const LONG_COMPACTED: Job = Job { input: Input::LongBare, ..COMPACTED };
 /// A defragmented copy of a member's db.
 pub const DEFRAGMENTED_COPY: Job =
     Job { line: "defrag --data-dir in/node -o out/s.db", input: Input::Member, ..SAVE };
+/// A copy with authentication off.
+pub const AUTH_DISABLED: Job =
+    Job { line: "auth reset in/source.db --disable -o out/s.db", input: Input::Locked, ..SAVE };
+/// A copy without alarms.
+pub const DISARMED: Job = Job { line: "alarm disarm in/source.db -o out/s.db", ..AUTH_DISABLED };
 /// A db defragmented in place.
 pub const DEFRAGMENTED: Job = Job { line: "defrag --data-dir out/m1", in_place: true, ..ONE };
 /// The same, with a copy of the old one beside it.
@@ -237,7 +244,7 @@ pub const KEYS_PURGED: Job = Job {
 };
 
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 41] = [
+pub const JOBS: [(&str, Job); 43] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -271,6 +278,8 @@ pub const JOBS: [(&str, Job); 41] = [
     ("compacted", COMPACTED),
     ("long compacted", LONG_COMPACTED),
     ("defragmented copy", DEFRAGMENTED_COPY),
+    ("authentication off", AUTH_DISABLED),
+    ("disarmed", DISARMED),
     ("defragmented", DEFRAGMENTED),
     ("defragmented, kept", DEFRAGMENTED_KEPT),
     ("history cut", HISTORY_CUT),

@@ -10,13 +10,10 @@ use crate::mvcc::{KeyValue, REVISION_KEY_BYTES, Revision};
 use crate::request::schema::{LEASE_ROW, MessageType, ROLE_ROW, USER_ROW};
 use crate::request::{Item, Parsed, REMOVED, Style, json, text};
 use crate::schema::{
-    AUTH, AUTH_ROLES, AUTH_USERS, CONSISTENT_INDEX, FINISHED_COMPACT, KEY, LEASE, META, SCHEDULED_COMPACT,
-    TERM,
+    AUTH, AUTH_REVISION, AUTH_ROLES, AUTH_USERS, CONSISTENT_INDEX, FINISHED_COMPACT, KEY, LEASE, META,
+    SCHEDULED_COMPACT, TERM,
 };
 use bbolt::goquote::quote;
-
-/// In bucket `auth`: the revision of users and roles, u64 big-endian.
-const AUTH_REVISION: &[u8] = b"authRevision";
 
 /// Bytes are shown whole; what is secret never comes here.
 const WHOLE: Style = Style { cut: None, show_secrets: false };

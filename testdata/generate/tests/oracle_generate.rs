@@ -30,6 +30,7 @@ fn restored(snapshot: &Path, data_dir: &Path) {
             wal_dir: None,
         },
         skip_hash_check: false,
+        at_revision: None,
         bump_revision: None,
         target: None,
         keep_alarms: false,
