@@ -10,6 +10,7 @@ use snapshot::edited::EditError;
 use snapshot::finding::Finding;
 use snapshot::hash::HashError;
 use snapshot::kv_delete::DeleteError;
+use snapshot::kv_export::ExportError;
 use snapshot::log_files::LogFilesError;
 use snapshot::log_repair::RepairError;
 use snapshot::lone::LoneError;
@@ -96,7 +97,8 @@ failure_from!(
     EditError,
     DeleteError,
     LoneError,
-    compact::CompactError
+    compact::CompactError,
+    ExportError
 );
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.

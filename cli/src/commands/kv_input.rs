@@ -53,10 +53,10 @@ impl KvInput {
             .map_err(|error| Failure::failed(format!("{}: {error}", self.opened.path().display())))
     }
 
-    /// Why the key space could not be read.
-    pub(super) fn not_read(&self, error: &KeySpaceError) -> Failure {
+    /// Why the key space could not be read. `offer`: whether `--skip-bad` could help, and was not given.
+    pub(super) fn not_read(&self, error: &KeySpaceError, offer: bool) -> Failure {
         let hint = match error {
-            KeySpaceError::Damaged { .. } | KeySpaceError::Records { .. } => {
+            KeySpaceError::Damaged { .. } | KeySpaceError::Records { .. } if offer => {
                 "; --skip-bad goes on past that and gives what can be read"
             }
             _ => "",

@@ -133,8 +133,8 @@ pub(super) fn run(
     let input = kv_input::open(path, context)?;
     let db = input.db()?;
     let options = request.index_options(Release::default(), args.skip_bad);
-    let index =
-        Index::build(&db, &options, context.watch.as_ref()).map_err(|error| input.not_read(&error))?;
+    let index = Index::build(&db, &options, context.watch.as_ref())
+        .map_err(|error| input.not_read(&error, !args.skip_bad))?;
     let answer = query::range(&index, &request, context.watch.as_ref())?;
     context.watch.finish();
     let mut notes = input.notes.clone();

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &UsageArgs, context: &Context) -> Result<Outcome, Failur
     let db = input.db()?;
     let watch = context.watch.as_ref();
     watch.begin("counting", db.page_count().saturating_mul(u64::from(db.page_size())));
-    let usage = usage(&db, &options, watch).map_err(|error| input.not_read(&error))?;
+    let usage = usage(&db, &options, watch).map_err(|error| input.not_read(&error, !args.skip_bad))?;
     let mut outcome = Outcome { before: input.notes.clone(), ..Outcome::default() };
     outcome.before.extend(input.behind_its_log(&usage.schema));
     outcome.note_findings(&usage.findings);

@@ -28,7 +28,9 @@ pub(crate) mod hash;
 pub(crate) mod hashkv;
 pub(crate) mod iterate_bucket;
 pub(crate) mod kv_delete;
+pub(crate) mod kv_export;
 pub(crate) mod kv_get;
+pub(crate) mod kv_history;
 mod kv_input;
 pub(crate) mod kv_list;
 mod kv_query;
@@ -123,6 +125,8 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Auth(Auth::Reset(args)) => auth_reset::run(&args, &context),
         Root::Alarm(Alarm::Disarm(args)) => alarm_disarm::run(&args, &context),
         Root::Alarm(Alarm::List(args)) => alarm_list::run(&args, &context),
+        Root::Kv(Kv::History(args)) => kv_history::run(&args, &context),
+        Root::Kv(Kv::Export(args)) => kv_export::run(&args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),

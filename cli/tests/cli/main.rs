@@ -7,6 +7,7 @@ mod defrag;
 mod formats;
 mod hash;
 mod help;
+mod kv;
 mod log;
 mod restore;
 mod run;

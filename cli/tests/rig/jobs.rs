@@ -223,6 +223,15 @@ pub const DEFRAGMENTED: Job = Job { line: "defrag --data-dir out/m1", in_place: 
 pub const DEFRAGMENTED_KEPT: Job =
     Job { line: "defrag --data-dir out/m1 --keep-original --clean", ..DEFRAGMENTED };
 
+/// Keys as a database of their own.
+pub const EXPORTED: Job =
+    Job { line: "kv export in/source.db --prefix / --history --as db -o out/s.db", ..SAVE };
+/// The same of one that ends with its SHA-256, as the output then does.
+pub const EXPORTED_HASHED: Job = Job { input: Input::Hashed, ..EXPORTED };
+/// Keys as lines.
+pub const EXPORTED_LINES: Job =
+    Job { line: "kv export in/source.db -o out/s.jsonl", made: &["s.jsonl"], ..SAVE };
+
 /// A file compacted.
 pub const HISTORY_CUT: Job = Job { line: "compact in/source.db --keep-revisions 3 -o out/s.db", ..SAVE };
 /// The same of one that ends with its SHA-256, as the output then does.
@@ -282,6 +291,9 @@ pub const JOBS: [(&str, Job); 43] = [
     ("disarmed", DISARMED),
     ("defragmented", DEFRAGMENTED),
     ("defragmented, kept", DEFRAGMENTED_KEPT),
+    ("exported", EXPORTED),
+    ("exported, hashed", EXPORTED_HASHED),
+    ("exported lines", EXPORTED_LINES),
     ("history cut", HISTORY_CUT),
     ("history cut, hashed", HISTORY_CUT_HASHED),
     ("history cut, member", HISTORY_CUT_MEMBER),

@@ -19,6 +19,7 @@ const HARMLESS: &[&str] = &[
     "kv get",
     "kv list",
     "kv usage",
+    "kv history",
     "list-bucket",
     "iterate-bucket",
     "hash",

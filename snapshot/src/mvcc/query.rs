@@ -4,12 +4,12 @@
 //! surprise: a limit without an order is taken before the sort, not after it.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 
 use bbolt::{Source, Watch};
 
 use super::{Entry, Index, IndexOptions, KeyRange, KeyValue, RecordError, Release, RevisionError};
 use crate::finding::Finding;
+use crate::gosort;
 
 /// Which way results are ordered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -213,23 +213,26 @@ fn sort<'d, T, E>(
     }
     let mut failure = None;
     let by_value = request.sort_target == SortTarget::Value;
-    sortable.sort_by(|(a, first), (b, second)| {
-        let order = if by_value {
-            match (read(first), read(second)) {
-                (Ok(a), Ok(b)) => {
-                    let value = |record| KeyValue::decode(record).unwrap_or_default().value;
-                    value(&a).cmp(value(&b))
-                }
-                (Err(error), _) | (_, Err(error)) => {
-                    failure = Some(error);
-                    Ordering::Equal
-                }
+    let mut is_less = |(a, first): &(i64, T), (b, second): &(i64, T)| {
+        if !by_value {
+            return a < b;
+        }
+        match (read(first), read(second)) {
+            (Ok(a), Ok(b)) => {
+                let value = |record| KeyValue::decode(record).unwrap_or_default().value;
+                value(&a) < value(&b)
             }
-        } else {
-            a.cmp(b)
-        };
-        if descending { order.reverse() } else { order }
-    });
+            (Err(error), _) | (_, Err(error)) => {
+                failure = Some(error);
+                false
+            }
+        }
+    };
+    if descending {
+        gosort::sort(&mut sortable, |a, b| is_less(b, a));
+    } else {
+        gosort::sort(&mut sortable, is_less);
+    }
     live.extend(sortable.into_iter().map(|(_, found)| found));
     failure.map_or(Ok(()), Err)
 }
