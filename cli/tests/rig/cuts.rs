@@ -214,6 +214,8 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         DISARMED,
         DEFRAGMENTED,
         DEFRAGMENTED_KEPT,
+        EXPORTED,
+        EXPORTED_LINES,
         HISTORY_CUT,
         HISTORY_CUT_HASHED,
         HISTORY_CUT_MEMBER,
