@@ -24,6 +24,7 @@ fn short_help() {
       list-bucket     Lists the buckets of a db
       iterate-bucket  Prints the pairs of a bucket, from the last to the first
       hash            Prints the hash of all buckets that a server of 3.6 or 3.7 would answer
+      hashkv          Prints the hash of the key space, by which members are compared
       scan-keys       Prints the revisions on all pages of a db, also on those that are not in use any
                       more
       defrag          Gives the free pages of a member's database back, as etcdutl defrag does
