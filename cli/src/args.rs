@@ -11,9 +11,9 @@ use crate::commands::{
     alarm_disarm, alarm_list, auth_reset, auth_show, bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump,
     bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats,
     bbolt_surgery, bbolt_version, compact, completion, defrag, hash, hashkv, iterate_bucket, kv_delete,
-    kv_export, kv_get, kv_history, kv_list, kv_usage, lease_list, list_bucket, man, scan_keys, snap_dump,
-    snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump, wal_repair,
-    wal_verify,
+    kv_diff, kv_export, kv_get, kv_history, kv_list, kv_usage, lease_list, list_bucket, man, scan_keys,
+    snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump,
+    wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -115,6 +115,7 @@ pub(crate) enum Kv {
     Usage(kv_usage::UsageArgs),
     History(kv_history::HistoryArgs),
     Export(Box<kv_export::ExportArgs>),
+    Diff(kv_diff::DiffArgs),
 }
 
 /// The commands under `lease`.

@@ -10,6 +10,7 @@ use snapshot::edited::EditError;
 use snapshot::finding::Finding;
 use snapshot::hash::HashError;
 use snapshot::kv_delete::DeleteError;
+use snapshot::kv_diff::DiffError;
 use snapshot::kv_export::ExportError;
 use snapshot::log_files::LogFilesError;
 use snapshot::log_repair::RepairError;
@@ -81,6 +82,7 @@ macro_rules! failure_from {
 }
 
 failure_from!(
+    DiffError,
     OpenError,
     StatusError,
     SaveError,

@@ -27,6 +27,7 @@ pub mod image;
 pub mod input;
 pub mod integrity;
 pub mod kv_delete;
+pub mod kv_diff;
 pub mod kv_export;
 pub mod kv_history;
 pub mod kv_usage;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bbolt::{Build, BuildOptions, Db, FileSource, Io};
 use common::opened;
+use snapshot::kv_diff::{Change, Counts, Side, diff};
 use snapshot::mvcc::{
     AtRevisionError, HashKv, Index, IndexOptions, KeyValue, Release, Revision, Store, compaction, hashkv,
 };
@@ -375,6 +376,46 @@ fn what_is_left_of_a_damaged_tree_is_indexed() {
     // Without the branch nothing is left, without a leaf nearly all.
     assert_eq!(worst, 0);
     assert!((300..400).contains(&best), "{best}");
+}
+
+/// One line a change: its kind, its key, the revisions.
+fn changes(first: (&Space, i64), second: (&Space, i64)) -> (Vec<String>, Counts) {
+    let files = [first.0.file(), second.0.file()];
+    let dbs = [db(&files[0]), db(&files[1])];
+    let index = |db| Index::build(db, &IndexOptions::default(), &()).unwrap();
+    let (a, b) = (index(&dbs[0]), index(&dbs[1]));
+    let (a, b) = (Side { index: &a, revision: first.1 }, Side { index: &b, revision: second.1 });
+    let mut lines = Vec::new();
+    let mut take = |change: &Change<'_>| {
+        let revision = |kv: Option<KeyValue<'_>>| kv.map_or(0, |kv| kv.mod_revision);
+        let (before, after) = (revision(change.before), revision(change.after));
+        lines.push(format!("{:?} {} {before} {after}", change.kind, String::from_utf8_lossy(change.key)));
+        Ok(())
+    };
+    let counts = diff(&a, &b, &mut take, &()).unwrap();
+    (lines, counts)
+}
+
+#[test]
+fn keys_that_differ_between_two_revisions_or_two_stores() {
+    let mut space = Space::default();
+    for (key, value) in [("a", "1"), ("b", "1"), ("c", "1"), ("d", "1"), ("e", "1")] {
+        space.put(key, value);
+    }
+    space.put("b", "2");
+    space.put("c", "1");
+    space.delete("d");
+    space.put("f", "1");
+    let (lines, counts) = changes((&space, 6), (&space, 0));
+    assert_eq!(lines, ["Changed b 3 7", "Rewritten c 4 8", "Removed d 5 0", "Added f 0 10"]);
+    assert_eq!(counts, Counts { added: 1, removed: 1, changed: 1, rewritten: 1, same: 2 });
+    let (lines, counts) = changes((&space, 0), (&space, 6));
+    assert_eq!(lines, ["Changed b 7 3", "Rewritten c 8 4", "Added d 0 5", "Removed f 10 0"]);
+    assert!(!counts.is_same());
+    let (lines, counts) = changes((&space, 0), (&space, 10));
+    assert_eq!((lines.len(), counts), (0, Counts { same: 5, ..Counts::default() }));
+    let (lines, _) = changes((&Space::default(), 0), (&space, 2));
+    assert_eq!(lines, ["Added a 0 2"]);
 }
 
 #[test]

@@ -411,7 +411,7 @@ fn object(kind: &str) -> Map<String, Value> {
 }
 
 /// Bytes as they stand in the JSON of `wal dump`: text, or hexadecimal under a name that says so.
-fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+pub(super) fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object.insert(name.to_owned(), json!(text)),
         Err(_) => {

@@ -28,6 +28,7 @@ pub(crate) mod hash;
 pub(crate) mod hashkv;
 pub(crate) mod iterate_bucket;
 pub(crate) mod kv_delete;
+pub(crate) mod kv_diff;
 pub(crate) mod kv_export;
 pub(crate) mod kv_get;
 pub(crate) mod kv_history;
@@ -119,6 +120,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Kv(Kv::Delete(args)) => kv_delete::run(&args, &context),
         Root::Kv(Kv::Get(args)) => kv_get::run(&args, &context),
         Root::Kv(Kv::List(args)) => kv_list::run(&args, &context),
+        Root::Kv(Kv::Diff(args)) => kv_diff::run(&args, &context),
         Root::Kv(Kv::Usage(args)) => kv_usage::run(&args, &context),
         Root::Lease(Lease::List(args)) => lease_list::run(&args, &context),
         Root::Auth(Auth::Show(args)) => auth_show::run(&args, &context),

@@ -6,6 +6,7 @@ mod compact;
 mod defrag;
 mod formats;
 mod hash;
+mod hashkv;
 mod help;
 mod kv;
 mod log;

@@ -24,6 +24,7 @@ const HARMLESS: &[&str] = &[
     "iterate-bucket",
     "hash",
     "hashkv",
+    "kv diff",
     "scan-keys",
     "bbolt info",
     "bbolt buckets",
