@@ -431,3 +431,54 @@ fn effect(entry: &EntryRef<'_>) -> Effect {
 
 /// Field of `RangeRequest`.
 const REVISION: i32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(data: &[u8]) -> Effect {
+        effect(&EntryRef { data, ..EntryRef::default() })
+    }
+
+    #[test]
+    fn entries_are_told_apart_by_what_they_do_to_the_data() {
+        // A leader's first, a v2 request as servers of 3.5 publish themselves with, an authentication, a change of membership.
+        assert_eq!(of(b""), Effect::Nothing);
+        assert_eq!(of(b"\x08\x07\x12\x03PUT\x1a\x02/0"), Effect::Nothing);
+        assert_eq!(of(b"\xa2\x3f\x00"), Effect::Nothing);
+        assert_eq!(
+            effect(&EntryRef { entry_type: 1, data: b"\x22\x00", ..EntryRef::default() }),
+            Effect::Nothing
+        );
+        // A put, a compaction, a lease.
+        for change in [&b"\x22\x03\x0a\x01k"[..], b"\x3a\x02\x08\x09", b"\x42\x02\x08\x05"] {
+            assert_eq!(of(change), Effect::Change, "{change:?}");
+        }
+        // A transaction that reads key k at revision 7, at none, and at 9 beside 7.
+        assert_eq!(of(b"\x32\x09\x12\x07\x0a\x05\x0a\x01k\x20\x07"), Effect::Reads(7));
+        assert_eq!(of(b"\x32\x07\x12\x05\x0a\x03\x0a\x01k"), Effect::Change);
+        let both = b"\x32\x12\x12\x07\x0a\x05\x0a\x01k\x20\x09\x1a\x07\x0a\x05\x0a\x01k\x20\x07";
+        assert_eq!(of(both), Effect::Reads(7));
+        // A request of a version that is not known.
+        assert_eq!(of(b"\xfa\x7f\x00"), Effect::Unknown);
+    }
+
+    #[test]
+    fn members_come_and_go_as_the_log_says() {
+        let mut config =
+            Config::of(&ConfState { voters: vec![1], learners: vec![2], ..ConfState::default() });
+        let added = ConfChangeType::AddNode as i32;
+        let learns = ConfChangeType::AddLearnerNode as i32;
+        config.change(2, added);
+        config.change(3, learns);
+        // Nobody loses a vote by it.
+        config.change(1, learns);
+        assert_eq!((config.voters.len(), config.learners.len()), (2, 1));
+        for id in [2, 3] {
+            config.change(id, ConfChangeType::RemoveNode as i32);
+        }
+        config.change(1, ConfChangeType::UpdateNode as i32);
+        config.change(9, 77);
+        assert_eq!(config, Config { voters: BTreeSet::from([1]), learners: BTreeSet::new() });
+    }
+}
