@@ -312,7 +312,8 @@ mod tests {
         let saw = |at: u32| at % 37;
         let descending = |at: u32| len - at;
         let nearly = |at: u32| if at % 500 == 0 { 0 } else { at };
-        for pattern in [organ_pipe, saw, descending, nearly] {
+        let patterns: [&dyn Fn(u32) -> u32; 4] = [&organ_pipe, &saw, &descending, &nearly];
+        for pattern in patterns {
             let mut sorted: Vec<u32> = (0..len).map(pattern).collect();
             sort(&mut sorted, |a, b| a < b);
             assert!(sorted.is_sorted());
