@@ -224,12 +224,17 @@ fn read_answer(stream: &mut impl BufRead) -> std::io::Result<(u16, Vec<u8>)> {
             line.clear();
             stream.read_line(&mut line)?;
             let size = u64::from_str_radix(line.trim_end(), 16).map_err(|_| wrong(&line))?;
-            stream.by_ref().take(size).read_to_end(&mut body)?;
-            line.clear();
-            stream.read_line(&mut line)?;
             if size == 0 {
                 break;
             }
+            stream.by_ref().take(size).read_to_end(&mut body)?;
+            line.clear();
+            stream.read_line(&mut line)?;
+        }
+        // Trailers, which 3.4 sends with a refusal.
+        while !line.trim_end().is_empty() {
+            line.clear();
+            stream.read_line(&mut line)?;
         }
     } else {
         let length = length.ok_or_else(|| wrong("an answer without length"))?;
@@ -249,6 +254,10 @@ mod tests {
         let chunked =
             "HTTP/1.1 429 Too\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n";
         assert_eq!(read_answer(&mut chunked.as_bytes()).unwrap(), (429, b"abc0123456789".to_vec()));
+        let mut trailed =
+            &b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nT: 1\r\n\r\nnext"[..];
+        assert_eq!(read_answer(&mut trailed).unwrap(), (400, b"a".to_vec()));
+        assert_eq!(trailed, b"next");
         assert!(read_answer(&mut &b"SSH-2.0-x\r\n"[..]).is_err());
         assert!(read_answer(&mut &b"HTTP/1.1 200 OK\r\n\r\n"[..]).is_err());
     }
