@@ -275,6 +275,35 @@ fn compaction_agrees(history: &History, scratch: &Path, theirs: (&mut Server, &m
     drop(server);
 }
 
+/// A cluster restored at a revision holds what was there then.
+fn restore_agrees(history: &History, scratch: &Path, truth: &Truth) {
+    let Some(at) = some_revision(history, truth) else { return };
+    let restored = scratch.join("restored");
+    let ran = rescue([
+        "snapshot",
+        "restore",
+        text(&db_of(&history.data_dir)),
+        "--skip-hash-check",
+        "--at-revision",
+        &at.to_string(),
+        "--data-dir",
+        text(&restored),
+    ]);
+    // Leases stay as they are: keys whose lease was revoked later are told of.
+    let is_told = code(&ran) == 3 && ran.stderr.contains("ETCD-LEASE-GONE");
+    assert!(code(&ran) == 0 || is_told, "{}: {ran:?}", history.label);
+    let (_server, mut gateway) = history.served(&restored);
+    let ours = Truth::of(&mut gateway);
+    history.same(&ours.revision, &at, "the restored revision");
+    history.same(&ours.compact_revision, &truth.compact_revision, "the restored compaction");
+    for (revision, listing) in &ours.listings {
+        history.same(listing, &truth.listings[revision], &format!("restored at {at}: revision {revision}"));
+    }
+    for (revision, hash) in &ours.hashes {
+        history.same(hash, &truth.hashes[revision], &format!("restored at {at}: hash at {revision}"));
+    }
+}
+
 #[rstest]
 #[ignore = "needs real etcd: scripts/test.sh runs it"]
 fn oracle_files_say_what_the_servers_said(
@@ -291,6 +320,7 @@ fn oracle_files_say_what_the_servers_said(
         let truth = Truth::of(&mut gateway);
         the_model_agrees(&history, &opened, &truth);
         reading_agrees(&history, &history.data_dir, &opened, &truth);
+        restore_agrees(&history, scratch.path(), &truth);
         compaction_agrees(&history, scratch.path(), (&mut server, &mut gateway), &truth);
     }
 }
