@@ -59,7 +59,7 @@ fn of_one(input: &KvInput, args: &HashKvArgs, context: &Context) -> Result<Outco
     let db = input.db()?;
     let hash = hashkv(&db, args.rev, release, context.watch.as_ref()).map_err(|error| match error {
         AtRevisionError::Revision(error) => Failure::failed(error.to_string()),
-        AtRevisionError::Read(error) => not_read(input, &error),
+        AtRevisionError::Read(error) => input.not_read(&error, false),
     })?;
     let (schema, store) = small_buckets(input, release)?;
     let row = vec![
@@ -137,7 +137,7 @@ fn of_several(paths: &[PathBuf], args: &HashKvArgs, context: &Context) -> Result
         let hash =
             hashkv_compacted(&db, revision, compacted, release, watch).map_err(|error| match error {
                 AtRevisionError::Revision(error) => Failure::failed(format!("{name}: {error}")),
-                AtRevisionError::Read(error) => not_read(input, &error),
+                AtRevisionError::Read(error) => input.not_read(&error, false),
             })?;
         hashes.push((name.as_str(), hash, *store));
     }
@@ -215,14 +215,8 @@ fn render(hashes: &[(&str, HashKv, Store)], context: &Context) -> Result<String,
 
 fn small_buckets(input: &KvInput, release: Release) -> Result<(Schema, Store), Failure> {
     let db = input.db()?;
-    let failed = |fault: bbolt::Fault| not_read(input, &KeySpaceError::from(fault));
+    let failed = |fault: bbolt::Fault| input.not_read(&KeySpaceError::from(fault), false);
     Ok((Schema::read(&db).map_err(failed)?, Store::read(&db, release).map_err(failed)?))
-}
-
-/// Why `input` could not be hashed. There is no going on past what is bad: a hash of less than all means nothing.
-fn not_read(input: &KvInput, error: &KeySpaceError) -> Failure {
-    let message = format!("{}: {error}", input.opened.path().display());
-    Failure { message, code: error.exit_code(), findings: error.findings().to_vec() }
 }
 
 fn pending(store: &Store) -> Option<String> {

@@ -87,10 +87,10 @@ pub(crate) fn run(args: &DiffArgs, context: &Context) -> Result<Outcome, Failure
         ..IndexOptions::default()
     };
     let (first_db, second_db) = (first.db()?, second.db()?);
-    let a =
-        Index::build(&first_db, &options(args.rev_a), watch).map_err(|error| first.not_read(&error, true))?;
+    let a = Index::build(&first_db, &options(args.rev_a), watch)
+        .map_err(|error| first.not_read(&error, !args.skip_bad))?;
     let b = Index::build(&second_db, &options(args.rev_b), watch)
-        .map_err(|error| second.not_read(&error, true))?;
+        .map_err(|error| second.not_read(&error, !args.skip_bad))?;
     watch.finish();
     let mut outcome = Outcome::default();
     for (input, index) in [(first, &a), (second, &b)] {
