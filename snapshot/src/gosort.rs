@@ -311,7 +311,7 @@ mod tests {
         let organ_pipe = |at: u32| at.min(len - at);
         let saw = |at: u32| at % 37;
         let descending = |at: u32| len - at;
-        let nearly = |at: u32| if at % 500 == 0 { 0 } else { at };
+        let nearly = |at: u32| if at.is_multiple_of(500) { 0 } else { at };
         let patterns: [&dyn Fn(u32) -> u32; 4] = [&organ_pipe, &saw, &descending, &nearly];
         for pattern in patterns {
             let mut sorted: Vec<u32> = (0..len).map(pattern).collect();
