@@ -386,6 +386,8 @@ fn compacted(choice: u8, bytes: &[u8]) {
                 continue;
             }
         };
+        // 0 asks for the current revision, which may be that of a compaction that did not finish.
+        let at = done.revision;
         let kept = Kept(&done.kept);
         let rows = [FINISHED_COMPACT, SCHEDULED_COMPACT]
             .map(|name| (name.to_vec(), Revision { main: done.revision, sub: 0, tombstone: false }.encode()));
