@@ -79,7 +79,7 @@ fn several_are_compared_at_the_last_revision_that_all_have() {
     ├───────┼────────────┼───────────────┼──────────────────┤
     │ early │ 1664077011 │            56 │               46 │
     │  late │ 1664077011 │            56 │               46 │
-    │ other │ 2733459371 │            56 │               46 │
+    │ other │  204262667 │            56 │               46 │
     └───────┴────────────┴───────────────┴──────────────────┘
     at revision 56 agree: early with late; other with no other
     ");
