@@ -2,9 +2,12 @@
 //!
 //! Looking at two keys in the file for each comparison would cost a wait for memory each time. So of every key seven bytes are
 //! copied to where the hash of its first record was, which is not needed any more, and compared there: those behind what all
-//! keys have in common. Keys that are equal in them are sorted in the same way among themselves, and so on.
+//! keys have in common. Keys that are equal in them are sorted in the same way among themselves, and so on. Each such round
+//! looks at all keys that are left, and a file can be made in which it settles a single one: after some rounds keys are compared
+//! as they are, so that no file costs more than its length times the logarithm of its keys.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use bbolt::{Db, Source, Watch};
 use rayon::prelude::*;
@@ -18,6 +21,8 @@ const FEW: usize = 16;
 const CHUNK: usize = 1 << 16;
 /// Bytes of a key that are compared at once; the eighth says how many there are.
 const PREFIX: usize = 7;
+/// Rounds after which keys that are still equal are compared as they are: more than names of keys have parts.
+const MOST_ROUNDS: usize = 24;
 
 /// In which shard entry `number` of all is, and where, by the number of each shard's first entry.
 pub(super) fn place(bases: &[u32], number: u32) -> (usize, usize) {
@@ -45,11 +50,20 @@ pub(super) fn keys_in_order<S: Source>(
     let mut order = Order { source: db.source(), shards, bases: &bases };
     // Ranges of keys that are equal as far as they were compared, and how far that is.
     let mut open = vec![(0..keys.len(), 0)];
-    while !open.is_empty() {
+    for _ in 0..MOST_ROUNDS {
+        if open.is_empty() {
+            break;
+        }
         if watch.interrupted() {
             return Err(KeySpaceError::Interrupted);
         }
         open = order.round(&mut keys, open)?;
+    }
+    for (range, known) in open {
+        if watch.interrupted() {
+            return Err(KeySpaceError::Interrupted);
+        }
+        order.compare(keys.get_mut(range).unwrap_or_default(), known)?;
     }
     Ok((bases, keys))
 }
@@ -142,6 +156,24 @@ impl<S: Source> Order<'_, S> {
         Ok(equal)
     }
 
+    /// Sorts `part` of the keys, of which `known` bytes are known to be shared, by the keys as they are.
+    fn compare(&self, part: &mut [u32], known: usize) -> Result<(), RecordError> {
+        let failure = Mutex::new(None);
+        let read = |number: u32| self.key(number);
+        part.par_sort_unstable_by(|first, second| match (read(*first), read(*second)) {
+            (Ok(a), Ok(b)) => a.get(known..).cmp(&b.get(known..)),
+            // What cannot be read stands first, so that the order is one.
+            (a, b) => {
+                let order = a.is_ok().cmp(&b.is_ok()).then(first.cmp(second));
+                if let Some(error) = a.err().or(b.err()) {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+                order
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
     /// How many bytes the keys of `part` share, of which `known` are known to be shared.
     fn common(&self, part: &[u32], known: usize) -> Result<usize, RecordError> {
         let Some(first) = part.first() else { return Ok(known) };
@@ -168,7 +200,63 @@ fn prefix(key: &[u8], depth: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bbolt::{Build, BuildOptions, SourceError};
+
+    use super::super::{Index, IndexOptions, KeyValue};
     use super::*;
+    use crate::mvcc::Revision;
+
+    /// A file that counts the bytes that are read of it.
+    struct Counting {
+        file: Vec<u8>,
+        read: AtomicU64,
+    }
+
+    impl Source for Counting {
+        fn len_bytes(&self) -> u64 {
+            self.file.len_bytes()
+        }
+
+        fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>, SourceError> {
+            self.read.fetch_add(len, Ordering::Relaxed);
+            self.file.bytes(offset, len)
+        }
+    }
+
+    /// Every key is the beginning of the next, so that a round settles one of them.
+    #[test]
+    fn no_names_of_keys_make_sorting_long() {
+        const KEYS: usize = 1500;
+        let mut file = Vec::new();
+        let mut build = Build::new(&mut file, BuildOptions::default()).unwrap();
+        build.begin_bucket(b"key").unwrap();
+        for at in 0..KEYS {
+            // Not in the order of their lengths, and among other keys.
+            let key = match at % 3 {
+                0 => format!("z{at}"),
+                _ => "k".repeat(1 + at * 601 % KEYS * PREFIX),
+            };
+            let main = i64::try_from(at).unwrap() + 2;
+            let mut record = Vec::new();
+            let kv = KeyValue { key: key.as_bytes(), mod_revision: main, ..KeyValue::default() };
+            kv.encode(&mut record);
+            build.put(&Revision { main, sub: 0, tombstone: false }.encode(), &record).unwrap();
+        }
+        build.end_bucket().unwrap();
+        build.finish().unwrap();
+        let len = file.len() as u64;
+        let db = Db::from_source(Counting { file, read: AtomicU64::new(0) }).unwrap();
+        let index = Index::build(&db, &IndexOptions::default(), &()).unwrap();
+        let keys: Vec<_> =
+            index.histories().map(|history| history.key().unwrap().into_owned()).collect();
+        assert_eq!(keys.len(), KEYS);
+        assert!(keys.is_sorted_by(|a, b| a < b));
+        let read = db.source().read.load(Ordering::Relaxed);
+        assert!(read < 120 * len, "{read} bytes read of a file of {len}");
+    }
 
     #[test]
     fn prefixes_sort_as_keys_do() {
