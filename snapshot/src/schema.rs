@@ -191,6 +191,12 @@ struct Downgrade {
 }
 
 impl Schema {
+    /// That there is no bucket `key`, where there is none: what else a command finds in such a file says nothing of etcd.
+    #[must_use]
+    pub fn no_key_bucket(&self) -> Option<Finding> {
+        (!self.buckets.iter().any(|name| name == KEY)).then(no_key_bucket)
+    }
+
     /// Reads the small buckets of `db`. Rows that do not parse count as absent.
     ///
     /// # Errors
@@ -335,6 +341,12 @@ pub(crate) fn each_row<S: Source>(
         }
     }
     Ok(())
+}
+
+/// That there is no bucket `key`.
+pub(crate) fn no_key_bucket() -> Finding {
+    let message = "there is no bucket key: this is a bbolt database, but hardly one of etcd";
+    Finding::new("ETCD-NO-BUCKET", Severity::Error, message)
 }
 
 fn text<S: Source>(bucket: &Bucket<'_, S>, key: &[u8]) -> Result<String, Fault> {

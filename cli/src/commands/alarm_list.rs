@@ -55,8 +55,9 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> Result<Outcome, Failure
     let schema = small_buckets::schema(&input)?;
     let mut outcome = Outcome { before: std::mem::take(&mut input.notes), ..Outcome::default() };
     outcome.before.extend(input.behind_its_log(&schema));
-    let findings: Vec<Finding> =
+    let mut findings: Vec<Finding> =
         schema.findings.iter().filter(|finding| finding.code == "ETCD-ALARM").cloned().collect();
+    findings.extend(schema.no_key_bucket());
     outcome.note_findings(&findings);
     let json = Json { alarms: json(&schema), findings: &findings };
     outcome.result = match context.format {

@@ -39,9 +39,10 @@ pub(crate) struct ShowArgs {
 pub(crate) fn run(args: &ShowArgs, context: &Context) -> Result<Outcome, Failure> {
     let mut input = kv_input::open(&args.input, context)?;
     let schema = small_buckets::schema(&input)?;
-    let auth = Auth::read(&input.db()?).map_err(|fault| small_buckets::damaged(&input, &fault))?;
+    let mut auth = Auth::read(&input.db()?).map_err(|fault| small_buckets::damaged(&input, &fault))?;
     let mut outcome = Outcome { before: std::mem::take(&mut input.notes), ..Outcome::default() };
     outcome.before.extend(input.behind_its_log(&schema));
+    auth.findings.extend(schema.no_key_bucket());
     outcome.note_findings(&auth.findings);
     outcome.result = match context.format {
         Format::Simple => lines(&auth, args.show_secrets),

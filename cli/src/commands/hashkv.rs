@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use snapshot::finding::Finding;
 use snapshot::mvcc::{AtRevisionError, HashKv, KeySpaceError, Release, Store, hashkv, hashkv_compacted};
 use snapshot::schema::Schema;
 
@@ -71,6 +72,7 @@ fn of_one(input: &KvInput, args: &HashKvArgs, context: &Context) -> Result<Outco
     let mut outcome = Outcome { before: input.notes.clone(), result, ..Outcome::default() };
     outcome.before.extend(input.behind_its_log(&schema));
     outcome.before.extend(pending(&store).map(Note::Prose));
+    outcome.note_findings(&odd(&schema, &store));
     Ok(outcome)
 }
 
@@ -105,6 +107,10 @@ fn of_several(paths: &[PathBuf], args: &HashKvArgs, context: &Context) -> Result
         let behind = input.behind_its_log(&schema);
         let notes = input.notes.iter().cloned().chain(behind).chain(pending(&store).map(Note::Prose));
         outcome.before.extend(notes.map(|note| note.about(&name)));
+        let file = shown(&input.opened.path().display().to_string());
+        let findings = odd(&schema, &store).into_iter();
+        let findings = findings.map(|finding| Finding { file: Some(file.clone()), ..finding });
+        outcome.note_findings(&findings.collect::<Vec<_>>());
         members.push((name, input, store));
     }
     let compacted = members.iter().filter_map(|(_, _, store)| store.compact_revision).max();
@@ -217,6 +223,11 @@ fn small_buckets(input: &KvInput, release: Release) -> Result<(Schema, Store), F
     let db = input.db()?;
     let failed = |fault: bbolt::Fault| input.not_read(&KeySpaceError::from(fault), false);
     Ok((Schema::read(&db).map_err(failed)?, Store::read(&db, release).map_err(failed)?))
+}
+
+/// What makes the hash of a file say less than it seems to.
+fn odd(schema: &Schema, store: &Store) -> Vec<Finding> {
+    schema.no_key_bucket().into_iter().chain(store.ahead(schema)).collect()
 }
 
 fn pending(store: &Store) -> Option<String> {

@@ -47,12 +47,14 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> Result<Outcome, Failure
     let watch = context.watch.as_ref();
     let db = input.db()?;
     let leases = Leases::read(&db).map_err(|fault| small_buckets::damaged(&input, &fault))?;
-    let index = Index::build(&db, &IndexOptions::default(), watch)?;
+    let index =
+        Index::build(&db, &IndexOptions::default(), watch).map_err(|error| input.not_read(&error, false))?;
     let revision = index.store().current_revision;
     let attached = Attached::at(&index, revision, watch)?;
     let mut outcome = Outcome { before, ..Outcome::default() };
     outcome.before.extend(input.behind_its_log(index.schema()));
-    let mut findings = leases.findings.clone();
+    let mut findings = index.findings().to_vec();
+    findings.extend_from_slice(&leases.findings);
     let gone = leases.gone(&index, &attached);
     findings.extend(gone.map_err(snapshot::mvcc::KeySpaceError::from)?);
     outcome.note_findings(&findings);

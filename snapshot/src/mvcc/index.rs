@@ -16,7 +16,7 @@ pub use entry::Entry;
 
 use super::pass::{KeySpaceError, Take, pass};
 use super::{DecodeError, KeyRange, KeyValue, Release, Revision, Store};
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::schema::{KEY, Schema};
 use crate::structure;
 use crate::views::{self, ViewError};
@@ -129,9 +129,7 @@ impl<'d, S: Source> Index<'d, S> {
         let (filling, runs) = taken;
         let (filled, last_record) = filling.filled(runs, options, &mut findings)?;
         let store = Store::of(&schema, last_record, options.release);
-        if let Some(finding) = ahead(&store) {
-            findings.push(finding);
-        }
+        findings.extend(store.ahead(&schema));
         let (mut shards, odd) = filled.sorted(db, &store)?;
         findings.extend(odd.into_findings());
         let (bases, keys) = order::keys_in_order(db, &mut shards, watch)?;
@@ -302,18 +300,4 @@ fn past_damage<'o, S: Source>(
     }
     filling.end(&mut run);
     Ok((filling, vec![run]))
-}
-
-/// That a compaction is recorded beyond the last record.
-fn ahead(store: &Store) -> Option<Finding> {
-    let compacted = store.finished.max(store.scheduled)?;
-    (compacted > store.last_record.max(1)).then(|| {
-        let message = format!(
-            "bucket meta has a compaction at revision {compacted}, the last record is of revision {}: either all later ones were \
-             tombstones that the compaction removed, or the number is wrong. Servers before 3.4.32 and 3.5.14 may start below \
-             what they had compacted; this store is at revision {}",
-            store.last_record, store.current_revision
-        );
-        Finding::new("ETCD-COMPACT-AHEAD", Severity::Warning, message)
-    })
 }

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::bad_records::{BadRecords, Pair};
 use super::{KeyValue, Revision};
-use crate::finding::{Finding, Severity};
-use crate::schema::KEY;
+use crate::finding::Finding;
+use crate::schema::{KEY, no_key_bucket};
 use crate::structure::{self, Interrupted, is_damaged};
 
 /// Why the key space cannot be read.
@@ -137,8 +137,7 @@ pub(super) fn pass<S: Source, T: Take>(
         return Err(KeySpaceError::Damaged { findings });
     }
     let Some(bucket) = db.bucket(KEY)? else {
-        let message = "there is no bucket key: this is a bbolt database, but hardly one of etcd";
-        findings.push(Finding::new("ETCD-NO-BUCKET", Severity::Error, message));
+        findings.push(no_key_bucket());
         return Ok(Passed { take, runs: Vec::new(), findings });
     };
     if let (Some(buckets), Root::Page(root)) = (visited.buckets, bucket.root()) {

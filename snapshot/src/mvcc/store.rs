@@ -4,7 +4,7 @@ use bbolt::{Db, Fault, Source};
 
 use super::pass::KeySpaceError;
 use super::{Release, Revision};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::schema::{KEY, Schema};
 
 /// The revision of a store without records.
@@ -119,6 +119,39 @@ impl Store {
         self.compact_revision != self.finished
     }
 
+    /// That a compaction is recorded beyond the last record, where that is a danger or nothing explains it.
+    ///
+    /// Before 3.4.34 and 3.5.16 a compaction removes the tombstones of its own revision too, so the last revisions of a sound
+    /// store may have left no record. Each of them came by an entry of the log of its own.
+    #[must_use]
+    pub fn ahead(&self, schema: &Schema) -> Option<Finding> {
+        let current = self.current_revision;
+        let last = self.last_record.max(FIRST_REVISION);
+        let finished = self.finished.unwrap_or_default();
+        let begins_at = last.max(finished);
+        let message = match self.scheduled {
+            Some(scheduled) if scheduled > begins_at => format!(
+                "bucket meta has a compaction at revision {scheduled} that was ordered and did not finish, the last record is of \
+                 revision {}: either all later ones were tombstones that it removed, or the number is wrong. Servers before \
+                 3.4.32 and 3.5.14 start at revision {begins_at} and give out again what follows; this store is at revision \
+                 {current}",
+                self.last_record
+            ),
+            _ if u64::try_from(finished.saturating_sub(last))
+                .is_ok_and(|gap| gap > schema.consistent_index) =>
+            {
+                format!(
+                    "bucket meta has a compaction at revision {finished}, the last record is of revision {}: for all later ones \
+                     to have been deletions that it removed, consistent index {} is too low. The number is wrong, or the db was \
+                     restored since; this store is at revision {current}",
+                    self.last_record, schema.consistent_index
+                )
+            }
+            _ => return None,
+        };
+        Some(Finding::new("ETCD-COMPACT-AHEAD", Severity::Warning, message))
+    }
+
     /// The revision that a read at `revision` means: 0 and below stand for the current one.
     ///
     /// # Errors
@@ -177,6 +210,34 @@ mod tests {
             let store = store(finished, scheduled, last, release);
             assert_eq!((store.compact_revision, store.current_revision), (compact, current), "{store:?}");
             assert_eq!(store.has_pending_compaction(), compact != finished);
+        }
+    }
+
+    #[test]
+    fn a_compaction_beyond_the_last_record_is_told_where_it_is_odd() {
+        for (finished, scheduled, last, consistent_index, told) in [
+            (None, None, 79, 100, None),
+            (Some(79), Some(79), 79, 100, None),
+            // The last revisions were deletions, under the older rule.
+            (Some(81), Some(81), 79, 100, None),
+            (Some(81), Some(46), 79, 2, None),
+            (Some(2), Some(2), 0, 1, None),
+            (Some(82), Some(82), 79, 2, Some("consistent index 2 is too low")),
+            (Some(i64::MAX), None, 0, 100, Some("consistent index 100 is too low")),
+            (Some(-5), Some(-5), 0, 0, None),
+            (Some(46), Some(81), 79, 100, Some("3.5.14 start at revision 79 and give out again")),
+            (None, Some(81), 79, 100, Some("3.5.14 start at revision 79 and give out again")),
+            (Some(80), Some(81), 79, 100, Some("3.5.14 start at revision 80 and give out again")),
+            (Some(46), Some(60), 79, 100, None),
+        ] {
+            let schema = Schema { consistent_index, ..Schema::default() };
+            let finding = store(finished, scheduled, last, "3.7.1").ahead(&schema);
+            let message = finding.map(|finding| finding.message);
+            let is_right = match told {
+                None => message.is_none(),
+                Some(told) => message.as_ref().is_some_and(|message| message.contains(told)),
+            };
+            assert!(is_right, "{finished:?} {scheduled:?} {last}: {message:?}");
         }
     }
 

@@ -250,8 +250,7 @@ mod tests {
         let len = file.len() as u64;
         let db = Db::from_source(Counting { file, read: AtomicU64::new(0) }).unwrap();
         let index = Index::build(&db, &IndexOptions::default(), &()).unwrap();
-        let keys: Vec<_> =
-            index.histories().map(|history| history.key().unwrap().into_owned()).collect();
+        let keys: Vec<_> = index.histories().map(|history| history.key().unwrap().into_owned()).collect();
         assert_eq!(keys.len(), KEYS);
         assert!(keys.is_sorted_by(|a, b| a < b));
         let read = db.source().read.load(Ordering::Relaxed);
