@@ -13,13 +13,12 @@ use snapshot::mvcc::{Index, IndexOptions, KeyRange, KeyValue, Record, RecordErro
 use snapshot::request::Style;
 use snapshot::request::json::{write_bytes, write_string};
 
-use super::kv_input;
+use super::{bbolt_file, kv_input};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::outcome::{self, Note, Outcome};
 use crate::output::Format;
 use crate::shown::shown;
-use crate::stream;
 
 /// Shows every kept revision of a key: puts with version, size and lease, deletions, and what compactions took
 ///
@@ -74,7 +73,7 @@ pub(crate) fn run(args: &HistoryArgs, context: &Context) -> Result<Outcome, Fail
     notes.push(Note::Prose(kept(&store)));
     outcome::tell(&notes, context.quiet);
     let mut unreadable = None;
-    stream::to_stdout(|out| {
+    bbolt_file::to_stdout_stoppable(context.watch.as_ref(), |out| {
         let show = |out: &mut dyn Write| -> Result<(), Shown> {
             for history in index.histories() {
                 let key = history.key()?;

@@ -6,13 +6,12 @@ use clap::Args;
 use snapshot::mvcc::query::{self, RangeRequest, SortOrder, SortTarget};
 use snapshot::mvcc::{Index, KeyRange, KeyValue, Release};
 
-use super::kv_input;
+use super::{bbolt_file, kv_input};
 use crate::context::Context;
 use crate::etcdctl_output::{Answer, Frame, Printer};
 use crate::exit::Failure;
 use crate::outcome::{self, Outcome};
 use crate::output::Format;
-use crate::stream;
 
 /// The flags of `etcdctl get` that are about the answer.
 #[derive(Debug, Args)]
@@ -147,7 +146,7 @@ pub(super) fn run(
         count: answer.count,
     };
     let mut unreadable = None;
-    stream::to_stdout(|out| {
+    bbolt_file::to_stdout_stoppable(context.watch.as_ref(), |out| {
         let mut printed = Answer::begin(out, printer, frame)?;
         for entry in &answer.records {
             let record = match index.record(entry) {

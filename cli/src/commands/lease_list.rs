@@ -9,12 +9,11 @@ use snapshot::lease::{Attached, Key, Lease, Leases};
 use snapshot::mvcc::{Index, IndexOptions};
 use snapshot::request::{Style, json};
 
-use super::{kv_input, small_buckets};
+use super::{bbolt_file, kv_input, small_buckets};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::outcome::Outcome;
 use crate::output::{self, Cell, Format};
-use crate::stream;
 
 /// Names are shown whole.
 const WHOLE: Style = Style { cut: None, show_secrets: false };
@@ -35,6 +34,9 @@ pub(crate) struct ListArgs {
     /// List the keys that hang on each lease
     #[arg(long)]
     keys: bool,
+    /// Go on past what is damaged in the key space; keys that can be read are listed
+    #[arg(long)]
+    skip_bad: bool,
 }
 
 /// Lists them.
@@ -47,8 +49,8 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> Result<Outcome, Failure
     let watch = context.watch.as_ref();
     let db = input.db()?;
     let leases = Leases::read(&db).map_err(|fault| small_buckets::damaged(&input, &fault))?;
-    let index =
-        Index::build(&db, &IndexOptions::default(), watch).map_err(|error| input.not_read(&error, false))?;
+    let options = IndexOptions { skip_bad: args.skip_bad, ..IndexOptions::default() };
+    let index = Index::build(&db, &options, watch).map_err(|error| input.not_read(&error, !args.skip_bad))?;
     let revision = index.store().current_revision;
     let attached = Attached::at(&index, revision, watch)?;
     let mut outcome = Outcome { before, ..Outcome::default() };
@@ -60,8 +62,12 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> Result<Outcome, Failure
     outcome.note_findings(&findings);
     let shown = Shown { index: &index, attached: &attached, keys: args.keys };
     match context.format {
-        Format::Simple => stream::to_stdout(|out| shown.lines(&leases, out))?,
-        Format::Json => stream::to_stdout(|out| shown.json_lines(&leases, out))?,
+        Format::Simple => {
+            bbolt_file::to_stdout_stoppable(watch, |out| shown.lines(&leases, out))?;
+        }
+        Format::Json => {
+            bbolt_file::to_stdout_stoppable(watch, |out| shown.json_lines(&leases, out))?;
+        }
         format => {
             let rows: Vec<Vec<Cell>> = leases.by_expiry().iter().map(|lease| shown.row(lease)).collect();
             outcome.result = output::render(format, &rows, &())?;
