@@ -192,10 +192,12 @@ fn an_interrupted_run_leaves_no_database() {
     assert!(Db::from_source(out.as_slice()).is_err());
 }
 
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// Leaves out the pairs at some places, and appends some.
 struct Sift {
     left_out: Vec<bool>,
-    appended: Vec<(Vec<u8>, Vec<u8>)>,
+    appended: Vec<Pair>,
 }
 
 impl Revise for Sift {
@@ -209,7 +211,7 @@ impl Revise for Sift {
 }
 
 /// What a walk meets in each top-level bucket of `file`: its name, sequence and pairs.
-fn top_level(file: &[u8]) -> Vec<(Vec<u8>, u64, Vec<(Vec<u8>, Vec<u8>)>)> {
+fn top_level(file: &[u8]) -> Vec<(Vec<u8>, u64, Vec<Pair>)> {
     let mut buckets = Vec::new();
     for event in read(file) {
         match event {
