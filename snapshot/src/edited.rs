@@ -180,7 +180,7 @@ pub fn ensure_free(options: &EditOptions, files: Option<&LogFiles>) -> Result<()
     Ok(())
 }
 
-/// What [`write`] would come to, to the byte; nothing is written. The input is checked as it would be.
+/// What [`write()`] would come to, to the byte; nothing is written. The input is checked as it would be.
 ///
 /// # Errors
 /// When the input is damaged or its SHA-256 does not match.
