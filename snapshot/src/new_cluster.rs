@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bbolt::graft::{Graft, GraftError, Patch};
-use bbolt::{Db, Source};
+use bbolt::{Db, Fault, Source};
 use wal::{BootMember, FIRST_TERM, FirstSegment};
 
 use crate::membership::{self, Member, hex_id};
@@ -183,6 +183,17 @@ impl NewCluster {
                  compaction: watchers and caches of the old cluster learn that they must start over"
             ));
         }
+        if revision < in_data
+            && bumped_to.is_none()
+            && starts_at(db, schema, revision).map_err(GraftError::from)? < revision
+        {
+            let held = Revision { main: revision, sub: 0, tombstone: true };
+            graft.append(KEY, vec![(held.encode(), Vec::new())])?;
+            notices.push(format!(
+                "no record of revision {revision} is kept: a tombstone of the empty key, which the next compaction removes, \
+                 holds the store there"
+            ));
+        }
         graft.replace_bucket(META, meta)?;
 
         self.edit_members(&mut graft, schema, &mut notices)?;
@@ -311,4 +322,23 @@ impl NewCluster {
         }
         Ok(())
     }
+}
+
+/// The revision at which any release would start the store in `db`, were all beyond `revision` cut away (FORMATS C.2). A purge
+/// leaves revisions without a record.
+fn starts_at<S: Source>(db: &Db<S>, schema: &Schema, revision: i64) -> Result<i64, Fault> {
+    // A store without records is at revision 1.
+    let mut last = schema.finished_compact.unwrap_or_default().max(1);
+    let Some(bucket) = db.bucket(KEY)? else { return Ok(last) };
+    let mut cursor = bucket.cursor();
+    let next = Revision { main: revision.saturating_add(1), sub: 0, tombstone: false };
+    let mut item = if cursor.seek(&next.encode())?.is_some() { cursor.prev()? } else { cursor.last()? };
+    while let Some(found) = item {
+        if let Some(record) = Revision::parse(found.key) {
+            last = last.max(record.main);
+            break;
+        }
+        item = cursor.prev()?;
+    }
+    Ok(last)
 }

@@ -134,6 +134,38 @@ fn a_compaction_that_did_not_finish_counts_as_done() {
     assert!(back(&file, 89, None).is_err() && back(&file, 91, None).is_err());
 }
 
+/// Where a purge took all records of a revision, a server would start at an earlier one, and give the rest out once more.
+#[test]
+fn a_revision_of_which_nothing_is_kept_is_held() {
+    let file = image("3.5.30", "s3-final");
+    let db = Db::from_source(&file).unwrap();
+    let mut graft = Graft::new(&db);
+    let mut records = graft.pairs(KEY).unwrap().unwrap();
+    records.retain(|key, _| !(60..70).contains(&main_of(key)));
+    graft.replace_bucket(KEY, records.clone()).unwrap();
+    let patch = graft.finish().unwrap();
+    let mut purged = file.clone();
+    patch.apply_to_vec(&mut purged);
+    for (to, is_held) in [(59, false), (60, true), (69, true), (70, false), (78, false)] {
+        let (plan, left) = back(&purged, to, None).unwrap();
+        assert_eq!(plan.backend.revision, to);
+        let (last, value) = left.last_key_value().unwrap();
+        assert_eq!((main_of(last), value.is_empty()), (to, is_held), "{to}");
+        assert_eq!(Revision::parse(last).unwrap().tombstone, is_held);
+        let kept = records.keys().filter(|key| main_of(key) <= to).count();
+        assert_eq!(left.len(), kept + usize::from(is_held));
+        assert_eq!(plan.backend.notices.iter().any(|notice| notice.starts_with("no record of")), is_held);
+    }
+    // A raised store needs nothing else to hold it.
+    let (_, left) = back(&purged, 65, Some(Bump::By(50))).unwrap();
+    assert_eq!(left.last_key_value().map(|(key, _)| main_of(key)), Some(115));
+    assert!(!left.keys().any(|key| Revision::parse(key).unwrap().main == 65));
+    // The store's own revision, held by a compaction, is one that no record has to have.
+    let compacted = compacted(&purged, 65, 65);
+    let (_, left) = back(&compacted, 65, None).unwrap();
+    assert_eq!(left.last_key_value().map(|(key, _)| main_of(key)), Some(59));
+}
+
 #[test]
 fn a_bump_goes_on_from_the_revision_gone_back_to() {
     let file = image("3.5.30", "s3-final");
