@@ -46,6 +46,8 @@ pub enum Bump {
 pub const LEAST_BUMP: u64 = 1_000_000_000;
 /// How far above what clients may have seen [`Bump::Beyond`] raises.
 pub const BEYOND_SEEN: u64 = 1_000_000;
+/// Revisions that a raise leaves for later writes.
+const ROOM: i64 = 1 << 40;
 
 impl Bump {
     /// How much is added to the revision `from`; `in_data` is the last revision the data had.
@@ -70,7 +72,10 @@ pub enum NewClusterError {
     #[error(transparent)]
     Graft(#[from] GraftError),
     /// The raised revision is no revision any more.
-    #[error("--bump-revision: revision {from} plus {by} is more than a revision can be (2^63 - 1)")]
+    #[error(
+        "--bump-revision: revision {from} plus {by} is more than a revision can be (2^63 - 1), or leaves fewer than {ROOM} for \
+         what is to be written: at the last one a server dies of the next write, and at every start after it"
+    )]
     BumpTooFar {
         /// The last revision of the data.
         from: i64,
@@ -205,6 +210,7 @@ impl NewCluster {
     fn bumped_revision(&self, revision: i64, in_data: i64) -> Result<Option<i64>, NewClusterError> {
         let Some(by) = self.bump_revision.map(|bump| bump.amount(revision, in_data)) else { return Ok(None) };
         let bumped = i64::try_from(by).ok().and_then(|by| revision.checked_add(by));
+        let bumped = bumped.filter(|bumped| *bumped <= i64::MAX - ROOM);
         bumped.map(Some).ok_or(NewClusterError::BumpTooFar { from: revision, by })
     }
 
