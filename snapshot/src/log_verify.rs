@@ -97,6 +97,13 @@ pub fn verify(
     Ok(report)
 }
 
+/// What is wrong with `log`, which was read from `files`, and with what lies beside it.
+#[must_use]
+pub fn findings(log: &Log, files: &LogFiles) -> Vec<Finding> {
+    let report = judge(log.clone(), files, &OpenOptions::default());
+    report.findings.into_iter().map(|found| found.finding).collect()
+}
+
 /// What `log`, which was read from `files`, means together with what lies beside it.
 fn judge(log: Log, files: &LogFiles, database: &OpenOptions) -> LogReport {
     let single = files.is_single_segment();

@@ -18,6 +18,7 @@ use wal::{EntryRef, RecordType};
 use crate::datadir::Kind;
 use crate::finding::Finding;
 use crate::log_files::{self, LogFiles, LogFilesError, LogOptions, progress};
+use crate::log_verify;
 use crate::membership::{Member, hex_id};
 use crate::opened::Opened;
 use crate::request::{self, Decoded, schema as messages};
@@ -58,6 +59,12 @@ pub struct Standing {
     pub pending: u64,
     /// True when only `--diverge` let it pass.
     pub diverges: bool,
+    /// True when that is about other members, of which there are some or nobody knows.
+    pub leaves_peers: bool,
+    /// What `--diverge` accepted of what the log has beyond the database.
+    pub accepted: Option<String>,
+    /// What is wrong with the log, with which a server starts all the same.
+    pub findings: Vec<Finding>,
 }
 
 /// Why it may not be edited.
@@ -223,6 +230,9 @@ pub fn ensure(
         last_index: None,
         pending: 0,
         diverges: false,
+        leaves_peers: false,
+        accepted: None,
+        findings: Vec::new(),
     };
     let Some(files) = files else { return Ok(standing) };
     let path = input.path().display().to_string();
@@ -236,17 +246,16 @@ pub fn ensure(
     }
     standing.member_id = log.metadata.as_ref().map(wal::Metadata::node_id);
     standing.last_index = log.last_index();
-    let refusals = [
-        members(&mut standing, &path, schema, files, &log),
-        beyond(&mut standing, &path, files, &log, purpose),
-    ];
-    for refusal in refusals.into_iter().flatten() {
-        if !diverge {
-            return Err(refusal);
-        }
-        standing.diverges = true;
+    standing.findings = log_verify::findings(&log, files);
+    let of_members = members(&mut standing, &path, schema, files, &log);
+    let of_log = beyond(&mut standing, &path, files, &log, purpose);
+    standing.leaves_peers = of_members.is_some();
+    standing.accepted = of_log.as_ref().map(ToString::to_string);
+    standing.diverges = of_members.is_some() || of_log.is_some();
+    match of_members.or(of_log) {
+        Some(refusal) if !diverge => Err(refusal),
+        _ => Ok(standing),
     }
-    Ok(standing)
 }
 
 /// Who takes part in the cluster.

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use snapshot::alarm;
 use snapshot::edited::Change;
+use snapshot::finding::Finding;
 use snapshot::lone::Purpose;
 
 use super::alarm_list::{self, AlarmJson};
@@ -33,12 +34,13 @@ pub(crate) struct DisarmArgs {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Json {
+struct Json<'a> {
     path: Option<String>,
     size: u64,
     disarmed: Vec<AlarmJson>,
     unreadable: u64,
     dry_run: bool,
+    findings: &'a [Finding],
 }
 
 /// Disarms.
@@ -62,6 +64,7 @@ pub(crate) fn run(args: &DisarmArgs, context: &Context) -> Result<Outcome, Failu
     // The story of the copy is that of data without alarms.
     editing.schema.alarms.clear();
     let mut outcome = Outcome { before: std::mem::take(&mut editing.before), ..Outcome::default() };
+    outcome.note_findings(&standing.findings);
     outcome.after = editing.story(&standing, &report);
     let json = Json {
         path: editing.output(),
@@ -69,6 +72,7 @@ pub(crate) fn run(args: &DisarmArgs, context: &Context) -> Result<Outcome, Failu
         disarmed: alarm_list::json(&schema),
         unreadable: schema.unreadable_alarms,
         dry_run: args.edit.dry_run,
+        findings: &standing.findings,
     };
     outcome.result = match context.format {
         Format::Simple => alarm_list::lines(&schema),

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use snapshot::auth::{self, MOST_PASSWORD_BYTES, Reset};
 use snapshot::edited::Change;
+use snapshot::finding::Finding;
 use snapshot::humanize;
 use snapshot::lone::Purpose;
 
@@ -57,6 +58,7 @@ struct Json<'a> {
     user: Option<&'a str>,
     notices: &'a [String],
     dry_run: bool,
+    findings: &'a [Finding],
 }
 
 /// Resets.
@@ -81,6 +83,7 @@ pub(crate) fn run(args: &ResetArgs, context: &Context) -> Result<Outcome, Failur
     let report = editing.write(Change::Patch(&edit.patch), context)?;
     let mut outcome = Outcome { before: std::mem::take(&mut editing.before), ..Outcome::default() };
     outcome.before.extend(edit.notices.iter().map(|notice| Note::Prose(format!("note: {notice}"))));
+    outcome.note_findings(&standing.findings);
     outcome.after = editing.story(&standing, &report);
     let path = editing.output();
     let json = Json {
@@ -91,6 +94,7 @@ pub(crate) fn run(args: &ResetArgs, context: &Context) -> Result<Outcome, Failur
         user: args.user.as_deref(),
         notices: &edit.notices,
         dry_run: args.edit.dry_run,
+        findings: &standing.findings,
     };
     let row = vec![
         Cell::new("path", "Path", &path.unwrap_or_default()),

@@ -136,7 +136,8 @@ fn result(
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let compaction = &plan.compaction;
-    outcome.note_findings(&compaction.findings);
+    let findings: Vec<Finding> = compaction.findings.iter().chain(&standing.findings).cloned().collect();
+    outcome.note_findings(&findings);
     let (before, after) = (report.before_bytes, report.after_bytes);
     let json = Json {
         path: editing.output(),
@@ -157,7 +158,7 @@ fn result(
         pending_entries: standing.pending,
         diverges: standing.diverges,
         dry_run: args.edit.dry_run,
-        findings: &compaction.findings,
+        findings: &findings,
     };
     let row = vec![
         Cell::new("revision", "Revision", &plan.revision()),

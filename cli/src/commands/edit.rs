@@ -182,7 +182,10 @@ impl Editing {
                 standing.last_index.unwrap_or_default()
             )));
         }
-        if standing.diverges {
+        if let Some(accepted) = standing.accepted.as_ref().filter(|_| !standing.leaves_peers) {
+            notes.push(Note::Warning(format!("warning: accepted with --diverge: {accepted}")));
+        }
+        if standing.leaves_peers {
             notes.push(Note::Warning(
                 "warning: this copy must never meet its old peers: it would disagree with them, and etcd answers that with a CORRUPT \
                  alarm or not at all. Start it alone, with --force-new-cluster, or remove the peers' data first"

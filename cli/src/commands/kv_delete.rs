@@ -96,7 +96,7 @@ pub(crate) fn run(args: &DeleteArgs, context: &Context) -> Result<Outcome, Failu
     }
     outcome::tell(&std::mem::take(&mut editing.before), context.quiet);
     let db = open_db(&editing.input)?;
-    let done = if args.purge {
+    let mut done = if args.purge {
         let plan = Purge::plan(&db, &range, watch)?;
         let edits = plan.edits();
         let report = editing.write(plan.change(&edits), context)?;
@@ -126,6 +126,7 @@ pub(crate) fn run(args: &DeleteArgs, context: &Context) -> Result<Outcome, Failu
         }
     };
     watch.finish();
+    done.findings.extend_from_slice(&standing.findings);
     let mut outcome = result(args, context, &editing, &standing, &done)?;
     outcome.after.extend(story(&editing, &standing, &done));
     Ok(outcome)

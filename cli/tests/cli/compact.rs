@@ -275,6 +275,34 @@ fn a_member_of_a_cluster_is_not_edited_alone() {
     assert_eq!(room.run_words(&["compact", &db, "--keep-revisions", "5", "-o", "out.db"]).code, 0);
 }
 
+/// A server cuts the end off such a log and starts; whoever takes the copy for sound has to be told.
+#[test]
+fn what_is_wrong_with_the_log_is_told() {
+    for (fault, code) in
+        [("wal-torn-zero-sectors", "WAL-TORN"), ("wal-truncated-mid-record", "WAL-RECORD-CUT")]
+    {
+        let room = Room::new();
+        unpack(&format!("3.5.30/damaged/{fault}.tar.zst"), room.path());
+        let line = format!("compact {fault} --keep-revisions 5 -o out -w json");
+        let ran = room.run(&line);
+        assert!(ran.code == 3 && ran.stderr.contains(code) && ran.stdout.contains(code), "{ran:?}");
+        let ran = room.run(&format!("alarm disarm {fault} -o disarmed --diverge"));
+        assert!(ran.code == 3 && ran.stderr.contains(code), "{ran:?}");
+    }
+}
+
+/// Nobody is left behind by an edit of the only member, so that nothing is said of peers.
+#[test]
+fn a_lone_member_behind_its_log_is_not_told_of_peers() {
+    let room = Room::new();
+    unpack("3.5.1/killed/data.tar.zst", room.path());
+    let refused = room.run("kv delete data --prefix / -o out");
+    assert!(refused.code == 4 && refused.stderr.contains("12 of the entries between"), "{refused:?}");
+    let ran = room.run("kv delete data --prefix / -o out --diverge");
+    assert!(ran.stderr.contains("accepted with --diverge"), "{ran:?}");
+    assert!(ran.code == 0 && !ran.stderr.contains("old peers"), "{ran:?}");
+}
+
 #[test]
 fn a_directory_gives_a_directory_with_the_same_log() {
     for version in ["3.4.23", "3.5.30", "3.6.14", "3.7.1"] {

@@ -56,7 +56,7 @@ pub enum ResetError {
     #[error("authentication is off already, so that nobody needs a password; nothing was written")]
     AlreadyOff,
     /// There is no such user.
-    #[error("there is no user {user}: {known}. --disable turns authentication off without a user")]
+    #[error("there is no user {user}: {known}")]
     NoSuchUser {
         /// Its name, readable.
         user: String,
@@ -185,10 +185,15 @@ fn what_it_may(auth: &Auth, name: &[u8], shown: &str) -> Option<String> {
 }
 
 fn known(auth: &Auth) -> String {
+    let instead = if auth.enabled {
+        "--disable turns authentication off without a user"
+    } else {
+        "authentication is off, so that nobody needs a password"
+    };
     if auth.users.is_empty() {
-        return "there are no users at all".to_owned();
+        return format!("there are no users at all. {instead}");
     }
     let names: Vec<String> = auth.users.iter().take(NAMED_USERS).map(|user| readable(&user.name)).collect();
     let more = if auth.users.len() > names.len() { ", …" } else { "" };
-    format!("there are {}{more}", names.join(", "))
+    format!("there are {}{more}. {instead}", names.join(", "))
 }

@@ -8,7 +8,7 @@ use super::pass::{KeySpaceError, Passed, Take, leaf_again, only_records, pass, r
 use super::{AtRevisionError, Ordinals, Release, RevisionError, Store};
 use crate::finding::Finding;
 use crate::newest::{Batch, Newest};
-use crate::schema::KEY;
+use crate::schema::{KEY, Schema};
 
 /// What a compaction does to the records.
 #[derive(Debug, Clone)]
@@ -74,6 +74,8 @@ pub fn compaction<S: Source>(
         compaction.bytes_before += run.bytes;
     }
     compaction.findings.extend(only_records(bad)?);
+    let schema = Schema::read(db).map_err(KeySpaceError::from)?;
+    compaction.findings.extend(compaction.store.ahead(&schema));
     if take.newest.overflowed() {
         return Err(KeySpaceError::TooManyRecords { most: 1 << 32 }.into());
     }

@@ -4,8 +4,9 @@ use bbolt::{Db, Node, Source, Watch};
 
 use super::bad_records::{BadRecords, pair_of};
 use super::pass::{KeySpaceError, Take, only_records, pass, record_of};
-use super::{KeyValue, Ordinals, Revision};
+use super::{KeyValue, Ordinals, Release, Revision, Store};
 use crate::finding::Finding;
+use crate::schema::Schema;
 
 /// What stays.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +50,7 @@ pub fn sift<S: Source>(
         sifted.last_kept = sifted.last_kept.max(run.last_kept);
     }
     sifted.findings.extend(only_records(bad)?);
+    sifted.findings.extend(Store::read(db, Release::default())?.ahead(&Schema::read(db)?));
     Ok(sifted)
 }
 
