@@ -11,6 +11,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use bbolt::{Db, check};
 use rstest::rstest;
@@ -72,8 +74,14 @@ impl History {
 
     /// A server on `data_dir`.
     fn served(&self, data_dir: &Path) -> (Server, Gateway) {
+        let schema = Schema::read(&Db::from_source(fs::read(db_of(data_dir)).unwrap()).unwrap()).unwrap();
         let mut server = Launch::new(self.version, data_dir, "m1").args(QUICK).spawn();
         let gateway = Gateway::ready(&mut server);
+        if schema.scheduled_compact > schema.finished_compact {
+            // What a resumed compaction removed stays in the server's hashes until it is committed, after 100 ms; it counts
+            // where no key is there.
+            sleep(Duration::from_millis(400));
+        }
         (server, gateway)
     }
 
