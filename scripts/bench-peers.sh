@@ -63,6 +63,10 @@ timed() { # LABEL COMMAND...
 }
 
 copied() { cp "$file" "$scratch/w.1" && sync "$scratch/w.1"; }
+# The store's revision, and a key of it.
+revision() { "$ours" hashkv "$file" | cut -d, -f2 | tr -d ' '; }
+a_key() { "$ours" -q kv list "$file" --keys-only --limit 1 | head -n 1; }
+copied_compacted() { cp "$scratch/compacted" "$scratch/w.1" && sync "$scratch/w.1"; }
 copied_defragmented() { cp "$scratch/defragmented" "$scratch/w.1" && sync "$scratch/w.1"; }
 # A data dir of the file, which is not part of what is timed.
 member() {
@@ -81,7 +85,7 @@ round() { # NUMBER
     # In another order each time, the same on every machine, so that nobody always has the same neighbour.
     local command
     for command in $(printf '%s\n' openssl y status skip pread hash status_new cp restore save restore_old restore_new \
-        cp3 all cp_defrag compact defrag defrag_old | shuf --random-source=<(yes "$1")); do
+        cp3 all cp_defrag compact defrag defrag_old hashkv key revision_compact cp_compact | shuf --random-source=<(yes "$1")); do
         one "$command"
     done
 }
@@ -111,6 +115,14 @@ one() { # COMMAND
         compact) timed "ours: bbolt compact" "$ours" bbolt compact "$file" -o "$scratch/w.compacted" ;;
         defrag) member; timed "ours: defrag" "$ours" defrag --data-dir "$scratch/w.member" ;;
         defrag_old) member; timed "etcdutl 3.5.1 defrag" "$old" defrag --data-dir "$scratch/w.member" ;;
+        hashkv) timed "ours: hashkv" "$ours" hashkv "$file" ;;
+        key) timed "ours: kv get KEY" "$ours" kv get "$file" "$(a_key)" ;;
+        revision_compact) timed "ours: compact at the store's revision" "$ours" compact "$file" --rev "$(revision)" -o "$scratch/w.compacted" ;;
+        cp_compact)
+            rm -f "$scratch/compacted"
+            "$ours" -q compact "$file" --rev "$(revision)" -o "$scratch/compacted" >/dev/null
+            timed "K: cp and sync of what compact writes" copied_compacted
+            rm -f "$scratch/compacted" ;;
         cp3) timed "3C: three cp and one sync" copied_thrice ;;
         all) timed "ours: snapshot restore --all-members (3)" "$ours" snapshot restore "$file" --all-members \
                 --initial-cluster "$three" -o "$scratch/w.all" ;;

@@ -1,4 +1,5 @@
-//! What `snapshot status` costs on a large file: all of it, all of it but the SHA-256, and the parts it is made of.
+//! What `snapshot status` costs on a large file: all of it, all of it but the SHA-256, and the parts it is made of; and, of the
+//! same file, the jobs on its key space.
 //!
 //! `cargo bench -p etcd-rescue-snapshot` makes its own file in a temporary directory, of one GiB unless
 //! `ETCD_RESCUE_BENCH_BYTES` says otherwise: etcd's records of 0.5 to 4 KiB, of which about half are the newest of their
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bbolt::{Build, BuildOptions, Db, FileSource, Io, Source};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use snapshot::mvcc::{KeyValue, Revision};
+use snapshot::mvcc::{Index, IndexOptions, KeyRange, KeyValue, Release, Revision, compaction, hashkv};
 use snapshot::status::{StatusOptions, of_source};
 use snapshot::{contents, integrity, structure};
 
@@ -94,6 +95,23 @@ fn status(criterion: &mut Criterion) {
     group.bench_function("contents alone", |bencher| {
         bencher.iter(|| black_box(contents::read(&db, &()).unwrap()));
     });
+    group.finish();
+
+    let mut group = criterion.benchmark_group("key space");
+    group.throughput(Throughput::Bytes(len_bytes)).sample_size(10).measurement_time(Duration::from_secs(10));
+    group.bench_function("hashkv", |bencher| {
+        bencher.iter(|| black_box(hashkv(&db, 0, Release::default(), &()).unwrap()));
+    });
+    group.bench_function("compaction", |bencher| {
+        bencher.iter(|| black_box(compaction(&db, 0, Release::default(), &()).unwrap()));
+    });
+    for (name, range) in [("index", KeyRange::all()), ("index of one key", KeyRange::single(b"/registry/a"))]
+    {
+        let options = IndexOptions { range, ..IndexOptions::default() };
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| black_box(Index::build(&db, &options, &()).unwrap().key_count()));
+        });
+    }
     group.finish();
 }
 

@@ -47,7 +47,7 @@ fn input(job: &Job) -> Vec<u8> {
         image
     };
     match job.input {
-        Input::Bare | Input::Member => source(),
+        Input::Bare | Input::Member | Input::TornMember => source(),
         Input::Locked => image(&testdata::snapshot("3.5.30", "s3-final")).to_vec(),
         Input::Hashed => hashed(source()),
         Input::Wrong => {
@@ -60,11 +60,15 @@ fn input(job: &Job) -> Vec<u8> {
     }
 }
 
-/// Makes a member in `in/node` whose log's last record was not written whole.
-fn torn_member(world: &World) {
+/// Makes a member in `in/node`.
+fn node(world: &World) {
     let mut restore = world.command();
     restore.args(["snapshot", "restore", "in/source.db", "--skip-hash-check", "--data-dir", "in/node"]);
     assert!(restore.output().unwrap().status.success());
+}
+
+/// Takes from the member in `in/node` the end of its log's last record.
+fn tear(world: &World) {
     let log = world.input("node/member/wal/0000000000000000-0000000000000000.wal");
     let written = fs::read(&log).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
     let torn = fs::OpenOptions::new().write(true).open(&log).unwrap();
@@ -89,8 +93,11 @@ pub(crate) fn member() -> &'static State {
 pub(crate) fn world(job: &Job) -> World {
     let world = World::new();
     world.put("source.db", input(job));
-    if job.input == Input::Member {
-        torn_member(&world);
+    if matches!(job.input, Input::Member | Input::TornMember) {
+        node(&world);
+    }
+    if job.input == Input::TornMember {
+        tear(&world);
     }
     prepare(&world, job);
     world

@@ -17,8 +17,10 @@ pub enum Input {
     LongBare,
     /// One with authentication on and an alarm standing, without trailer.
     Locked,
-    /// The first, and in `in/node` the data dir of a member with it, whose log ends in a half-written record.
+    /// The first, and in `in/node` the data dir of a member with it.
     Member,
+    /// The same, with a log that ends in a half-written record.
+    TornMember,
 }
 
 /// A command that writes, and where. Its input is `in/source.db`; it writes below `out/`.
@@ -174,8 +176,11 @@ pub const LONG: Job = Job { input: Input::Long, ..HASHED };
 pub const LONG_SAVE: Job = Job { input: Input::LongBare, ..SAVE };
 
 /// A member whose log is mended, its log given by itself.
-pub const MENDED: Job =
-    Job { line: "wal repair in/node --wal-dir in/node/member/wal -o out/m1", input: Input::Member, ..ONE };
+pub const MENDED: Job = Job {
+    line: "wal repair in/node --wal-dir in/node/member/wal -o out/m1",
+    input: Input::TornMember,
+    ..ONE
+};
 /// The same in an empty directory.
 pub const MENDED_INSIDE: Job = Job { mount_point: Some("m1"), ..MENDED };
 /// A log alone.

@@ -401,6 +401,8 @@ fn what_is_not_understood_is_refused() {
     let replay = run(&torn).unwrap();
     let What::File(content) = &replay.fs.now("out").unwrap().found["a"].what.clone() else { panic!() };
     assert_eq!(content.read(0, 9), b"ac");
+    // A thread that the end of its process kept from making a call made none.
+    assert!(run(&format!("{open}\n2 ???( <detached ...>")).is_ok());
     for (line, why) in [
         ("1 frobnicate(3) = 0", "a call that is not known here"),
         ("1 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_SHARED, 3, 0) = 0x7f", "cannot be followed"),

@@ -55,7 +55,8 @@ pub(crate) fn calls(text: &str) -> Result<Vec<Call>, String> {
     for line in text.lines() {
         let (pid, rest) = line.split_once(' ').ok_or_else(|| format!("no process id: {line}"))?;
         let rest = rest.trim_start();
-        if rest.starts_with("+++") || rest.starts_with("---") {
+        // The last: a thread that the end of its process met on the way into a call, which was not made.
+        if rest.starts_with("+++") || rest.starts_with("---") || rest == "???( <detached ...>" {
             continue;
         }
         if let Some(start) = rest.strip_suffix("<unfinished ...>") {
