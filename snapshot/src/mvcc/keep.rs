@@ -1,14 +1,13 @@
 //! Which records survive a compaction (FORMATS C.4).
 
-use bbolt::{Bucket, Db, Node, PageId, Source, Watch};
-use rayon::prelude::*;
+use bbolt::{Db, Node, Source, Watch};
 
 use super::bad_records::{BadRecords, pair_of};
-use super::pass::{KeySpaceError, Passed, Take, leaf_again, only_records, pass, record_of};
+use super::pass::{KeySpaceError, Passed, Take, only_records, pass, record_of};
 use super::{AtRevisionError, Ordinals, Release, RevisionError, Store};
 use crate::finding::Finding;
 use crate::newest::{Batch, Newest};
-use crate::schema::{KEY, Schema};
+use crate::schema::Schema;
 
 /// What a compaction does to the records.
 #[derive(Debug, Clone)]
@@ -23,10 +22,6 @@ pub struct Compaction {
     pub records_before: u64,
     /// Records after.
     pub records_after: u64,
-    /// Bytes of bucket keys and values before.
-    pub bytes_before: u64,
-    /// Bytes of bucket keys and values after.
-    pub bytes_after: u64,
     /// What is odd about the file.
     pub findings: Vec<Finding>,
 }
@@ -58,20 +53,16 @@ pub fn compaction<S: Source>(
         kept: Ordinals::default(),
         records_before: 0,
         records_after: 0,
-        bytes_before: 0,
-        bytes_after: 0,
         findings,
     };
-    let (mut bad, mut firsts, mut leaves) = (BadRecords::default(), Vec::new(), Vec::new());
+    let (mut bad, mut firsts) = (BadRecords::default(), Vec::new());
     let (mut below, mut upto) = (0, 0);
     for run in runs {
         bad.append(run.bad);
         firsts.push(compaction.records_before);
-        leaves.push((compaction.records_before, run.leaves));
         below += run.below;
         upto += run.upto;
         compaction.records_before += run.records;
-        compaction.bytes_before += run.bytes;
     }
     compaction.findings.extend(only_records(bad)?);
     let schema = Schema::read(db).map_err(KeySpaceError::from)?;
@@ -90,36 +81,7 @@ pub fn compaction<S: Source>(
         }
     });
     compaction.records_after = kept.count();
-    if let Some(bucket) = db.bucket(KEY).map_err(KeySpaceError::from)? {
-        compaction.bytes_after = kept_bytes(&bucket, &leaves, kept, watch)?;
-    }
     Ok(compaction)
-}
-
-/// Bytes of the pairs of `bucket` that are in `kept`; of each run, the number of the first pair and the leaves.
-fn kept_bytes<S: Source>(
-    bucket: &Bucket<'_, S>,
-    runs: &[(u64, Vec<PageId>)],
-    kept: &Ordinals,
-    watch: &dyn Watch,
-) -> Result<u64, KeySpaceError> {
-    let count = |(first, leaves): &(u64, Vec<PageId>)| {
-        let (mut ordinal, mut bytes) = (*first, 0);
-        for id in leaves {
-            if watch.interrupted() {
-                return Err(KeySpaceError::Interrupted);
-            }
-            let leaf = leaf_again(bucket, *id)?;
-            for index in 0..leaf.count() {
-                if kept.contains(ordinal) {
-                    bytes += (leaf.key(index).len() + leaf.value_range(index).len()) as u64;
-                }
-                ordinal += 1;
-            }
-        }
-        Ok(bytes)
-    };
-    runs.par_iter().map(count).sum()
 }
 
 struct Deciding {
@@ -129,13 +91,11 @@ struct Deciding {
 
 struct Run {
     batch: Option<Batch>,
-    leaves: Vec<PageId>,
     records: u64,
     /// Records below the revision that is compacted.
     below: u64,
     /// Records up to it.
     upto: u64,
-    bytes: u64,
     bad: BadRecords,
 }
 
@@ -145,21 +105,17 @@ impl Take for Deciding {
     fn begin(&self, number: u16) -> Run {
         Run {
             batch: Some(self.newest.begin(number)),
-            leaves: Vec::new(),
             records: 0,
             below: 0,
             upto: 0,
-            bytes: 0,
             bad: BadRecords::default(),
         }
     }
 
     fn leaf(&self, run: &mut Run, leaf: &Node<'_>) {
-        run.leaves.push(leaf.id());
         for index in 0..leaf.count() {
             let pair = pair_of(leaf, index);
             run.records += 1;
-            run.bytes += (pair.key.len() + pair.value.len()) as u64;
             let (revision, kv) = match record_of(&pair) {
                 Ok(record) => record,
                 Err(what) => {

@@ -17,10 +17,6 @@ pub struct Sifted {
     pub records_before: u64,
     /// Records after.
     pub records_after: u64,
-    /// Bytes of bucket keys and values before.
-    pub bytes_before: u64,
-    /// Bytes of bucket keys and values after.
-    pub bytes_after: u64,
     /// The revision of the last record that stays; 0 when none does.
     pub last_kept: i64,
     /// What is odd about the file.
@@ -45,8 +41,6 @@ pub fn sift<S: Source>(
         (0..run.kept.pairs()).for_each(|ordinal| sifted.kept.push(run.kept.contains(ordinal)));
         sifted.records_before += run.kept.pairs();
         sifted.records_after += run.records_kept;
-        sifted.bytes_before += run.bytes;
-        sifted.bytes_after += run.bytes_kept;
         sifted.last_kept = sifted.last_kept.max(run.last_kept);
     }
     sifted.findings.extend(only_records(bad)?);
@@ -60,8 +54,6 @@ struct Sieve<F>(F);
 struct Run {
     kept: Ordinals,
     records_kept: u64,
-    bytes: u64,
-    bytes_kept: u64,
     last_kept: i64,
     bad: BadRecords,
 }
@@ -83,13 +75,10 @@ impl<F: Fn(Revision, &KeyValue<'_>) -> bool + Sync> Take for Sieve<F> {
                     continue;
                 }
             };
-            let len_bytes = (pair.key.len() + pair.value.len()) as u64;
             let stays = (self.0)(revision, &kv);
             run.kept.push(stays);
-            run.bytes += len_bytes;
             if stays {
                 run.records_kept += 1;
-                run.bytes_kept += len_bytes;
                 run.last_kept = revision.main;
             }
         }
