@@ -47,6 +47,7 @@ mod newest;
 pub mod opened;
 pub mod overlay;
 pub mod plan;
+pub mod replay;
 pub mod replicate;
 pub mod request;
 pub mod restore;

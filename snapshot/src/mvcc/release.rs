@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::target::TargetVersion;
+
 /// A release of etcd 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Release {
@@ -50,10 +52,49 @@ impl Release {
         self.since(32, 14)
     }
 
+    /// Whether a db keeps the term of the last entry applied beside its index.
+    #[must_use]
+    pub fn keeps_term(self) -> bool {
+        self.minor >= 5
+    }
+
+    /// Whether a server that nobody waits for checks what a transaction reads: earlier releases take such operations out of it
+    /// first (FORMATS X 48).
+    #[must_use]
+    pub fn checks_txn_ranges(self) -> bool {
+        self.minor >= 7
+    }
+
+    /// Whether the puts of a transaction in a transaction count when there is no space (FORMATS G.5).
+    #[must_use]
+    pub fn counts_nested_puts(self) -> bool {
+        match self.minor {
+            0..=4 => false,
+            5 => self.patch >= 33,
+            6 => self.patch >= 14,
+            7 => self.patch >= 1,
+            _ => true,
+        }
+    }
+
+    /// Whether permissions are asked for whatever alarms stand. Up to 3.5 a server that sees an alarm raised forgets to, until
+    /// it is disarmed or the server starts again.
+    #[must_use]
+    pub fn asks_permissions_under_alarms(self) -> bool {
+        self.minor >= 6
+    }
+
     /// Whether a tombstone that is its key's first record is indexed; what reads and compactions answer does not depend on it.
     #[must_use]
     pub fn indexes_first_tombstone(self) -> bool {
         self.since(36, 18)
+    }
+}
+
+impl From<TargetVersion> for Release {
+    /// The last release of a minor version.
+    fn from(version: TargetVersion) -> Self {
+        Self { minor: version.minor(), patch: u32::MAX }
     }
 }
 
