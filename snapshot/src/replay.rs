@@ -11,6 +11,8 @@
 //! Memory: the index of the db (36 bytes a record), and all that the entries write, once; keys and values of the db stay where
 //! they are.
 
+pub mod small;
+
 use std::collections::BTreeMap;
 
 use crate::mvcc::{KeySpaceError, RecordError, Release};
