@@ -17,6 +17,7 @@ pub mod copy;
 pub mod datadir;
 pub mod defrag;
 pub mod edited;
+pub mod facts;
 pub mod finding;
 pub use bbolt::gojson;
 pub mod gosort;

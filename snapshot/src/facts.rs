@@ -1,0 +1,260 @@
+//! What a path is, and all that its files say without a replay, gathered once: what `inspect` shows and `verify` judges.
+//!
+//! [`gather`] takes whatever a person may point at. Nothing here is judged but by those who already do (`log_verify` of the
+//! log, `Schema` of the rows); what cannot be read is kept as the reason why, and the rest is gathered all the same.
+
+mod database;
+mod what;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bbolt::Watch;
+use rayon::prelude::*;
+use wal::log::Segments;
+use wal::raftpb::EntryType;
+use wal::{Payload, read_segment};
+
+use crate::log_files::{self, LogFiles, LogFilesError, LogOptions};
+use crate::log_verify::{self, LogReport};
+use crate::opened::{self, InputOptions, OpenError, Opened};
+use crate::request::{self, Decoded};
+use crate::snap_files::{self, SnapFacts, SnapFile, SnapKind};
+use crate::v2store::{self, V2Store};
+
+pub use database::{DatabaseError, DatabaseFacts, Shape};
+pub use what::{Looked, MOST_WITHIN, What, look};
+
+/// How what lies at a path is opened.
+#[derive(Debug, Clone, Default)]
+pub struct FactsOptions {
+    /// How the database is opened, and where it is unpacked to.
+    pub input: InputOptions,
+    /// How the log is opened, and where it lies where etcd was given a directory of its own for it.
+    pub log: LogOptions,
+}
+
+/// Why nothing can be said of a path.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FactsError {
+    /// There is nothing at the path, or the system does not let us look.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// All that is known of one path. The files stay open, and locked where that was asked for, as long as this lives.
+#[derive(Debug)]
+pub struct Facts {
+    /// The path as it was given.
+    pub path: PathBuf,
+    /// What it is, and what lies where.
+    pub looked: Looked,
+    /// The database; `None` when there is none.
+    pub database: Option<Result<Database, OpenError>>,
+    /// The log; `None` when there is none.
+    pub log: Option<Result<LogFacts, LogFilesError>>,
+    /// The newest `.snap` that can be read.
+    pub newest_snap: Option<NewestSnap>,
+    /// Files beside the database, where there is no log that has them.
+    snaps: Vec<SnapFile>,
+}
+
+/// A database that could be opened.
+#[derive(Debug)]
+pub struct Database {
+    /// The open file.
+    pub input: Opened,
+    /// What it says without a walk of its pages; an error when it is no bbolt database, or damaged on the way.
+    pub facts: Result<DatabaseFacts, DatabaseError>,
+}
+
+/// A log that could be opened.
+#[derive(Debug)]
+pub struct LogFacts {
+    /// The open segments, and the files beside the database.
+    pub files: LogFiles,
+    /// What [`log_verify`] finds.
+    pub report: LogReport,
+    /// Requests of the v2 API behind [`Facts::newest_snap`] that change something beside the cluster's own rows.
+    pub v2_writes: u64,
+}
+
+/// A `.snap` that can be read.
+#[derive(Debug)]
+pub struct NewestSnap {
+    /// Its name.
+    pub name: String,
+    /// Index, term and members in it.
+    pub facts: SnapFacts,
+    /// The v2 store in it.
+    pub store: Result<V2Store, v2store::V2StoreError>,
+}
+
+impl Facts {
+    /// The facts of the database, where it could be read.
+    #[must_use]
+    pub fn database_facts(&self) -> Option<&DatabaseFacts> {
+        self.database.as_ref()?.as_ref().ok()?.facts.as_ref().ok()
+    }
+
+    /// The log, where it could be opened.
+    #[must_use]
+    pub fn log_facts(&self) -> Option<&LogFacts> {
+        self.log.as_ref()?.as_ref().ok()
+    }
+
+    /// The files beside the database: `.snap`, `.snap.db` and what else lies there.
+    #[must_use]
+    pub fn snaps(&self) -> &[SnapFile] {
+        self.log_facts().map_or(self.snaps.as_slice(), |log| log.files.snaps())
+    }
+
+    /// Entries that the log has and the database does not: as many as a replay has to look at. `None` without both.
+    #[must_use]
+    pub fn not_in_database(&self) -> Option<u64> {
+        let last = self.log_facts()?.report.log.last_index()?;
+        Some(last.saturating_sub(self.database_facts()?.schema.consistent_index))
+    }
+
+    /// Keys of the v2 API in the newest `.snap`, and requests behind it that write such: nothing will carry them over into the
+    /// v3 key space, and etcd 3.6 refuses to start on them (FORMATS F.3).
+    #[must_use]
+    pub fn v2_user_data(&self) -> (u64, u64) {
+        let store = self.newest_snap.as_ref().and_then(|snap| snap.store.as_ref().ok());
+        (store.map_or(0, |store| store.foreign.count), self.log_facts().map_or(0, |log| log.v2_writes))
+    }
+}
+
+/// Gathers what is known of `path`.
+///
+/// # Errors
+/// When there is nothing at `path`, or the user asked to stop. What lies there and cannot be read is no error but a fact.
+pub fn gather(path: &Path, options: &FactsOptions, watch: &dyn Watch) -> Result<Facts, FactsError> {
+    let looked = look(path, options.log.wal_dir.as_deref())?;
+    let read_log = || looked.log.as_deref().map(|log| log_files::open(log, &options.log, watch));
+    let read_database = || looked.db.as_deref().map(|db| database(db, &options.input, watch));
+    // A lock that a server holds is waited for once, not twice.
+    let (database, files) = rayon::join(read_database, read_log);
+    let interrupted = matches!(&database, Some(Err(error)) if error.exit_code() == 130)
+        || matches!(&files, Some(Err(LogFilesError::Interrupted)));
+    if interrupted || watch.interrupted() {
+        return Err(FactsError::Interrupted);
+    }
+    let mut snaps = Vec::new();
+    if let Some(dir) = &looked.snap_dir
+        && !matches!(files, Some(Ok(_)))
+    {
+        // A directory that cannot be listed has no files that could be told of.
+        snaps = snap_files::list(dir).unwrap_or_default();
+    } else if looked.what == What::Snap {
+        snaps.extend(SnapFile::at(path));
+    }
+    let beside = match &files {
+        Some(Ok(files)) => files.snaps(),
+        _ => &snaps,
+    };
+    let newest_snap = newest(beside);
+    let from = newest_snap.as_ref().map_or(0, |snap| snap.facts.index);
+    let log = match files {
+        None => None,
+        Some(Err(error)) => Some(Err(error)),
+        Some(Ok(files)) => match log_verify::verify(&files, &options.input.open, watch) {
+            Err(LogFilesError::Interrupted) => return Err(FactsError::Interrupted),
+            Err(error) => Some(Err(error)),
+            Ok(report) => {
+                let v2_writes = v2_writes(&report, &files, from, watch)?;
+                Some(Ok(LogFacts { files, report, v2_writes }))
+            }
+        },
+    };
+    Ok(Facts { path: path.to_owned(), looked, database, log, newest_snap, snaps })
+}
+
+fn database(path: &Path, options: &InputOptions, watch: &dyn Watch) -> Result<Database, OpenError> {
+    let input = opened::open(path, options, watch)?;
+    let facts = match input.db() {
+        Ok(db) => DatabaseFacts::read(&db).map_err(DatabaseError::from),
+        Err(error) => Err(DatabaseError::from(error)),
+    };
+    Ok(Database { input, facts })
+}
+
+/// The newest `.snap` that can be read, in the order in which servers look at them; one that was asked for by name in any case.
+fn newest(snaps: &[SnapFile]) -> Option<NewestSnap> {
+    let is_snap = |file: &&SnapFile| matches!(file.kind(), SnapKind::Snap { .. });
+    snaps.iter().rev().filter(is_snap).find_map(|file| {
+        let snapshot = file.read().ok()?;
+        let facts = snap_files::facts_of(&snapshot);
+        Some(NewestSnap { name: file.name().to_owned(), facts, store: v2store::read(snapshot.data()) })
+    })
+}
+
+/// Counts the requests of the v2 API behind entry `from` that write outside of `/0`, where the cluster keeps its own rows.
+fn v2_writes(report: &LogReport, files: &LogFiles, from: u64, watch: &dyn Watch) -> Result<u64, FactsError> {
+    let log = &report.log;
+    let places: Vec<usize> = (0..log.segments.len())
+        .filter(|at| log.runs.iter().any(|run| run.segment == *at && run.last_index > from))
+        .collect();
+    let counts: Result<Vec<u64>, FactsError> = places
+        .par_iter()
+        .with_max_len(1)
+        .map(|at| {
+            if watch.interrupted() {
+                return Err(FactsError::Interrupted);
+            }
+            let piece = files.piece(*at);
+            let mut count = 0;
+            for record in read_segment(&piece.bytes).flatten() {
+                let Ok(Payload::Entry(entry)) = record.payload() else { continue };
+                // A v2 request begins with its ID, which servers always write; most v3 requests begin otherwise, and need not
+                // be taken apart.
+                let may_be_v2 = entry.index > from
+                    && entry.entry_type == i32::from(EntryType::Normal)
+                    && entry.data.first() == Some(&0x08);
+                if may_be_v2 && writes_v2(entry.data) && !log.is_overwritten(*at, record.offset, entry.index)
+                {
+                    count += 1;
+                }
+            }
+            Ok(count)
+        })
+        .collect();
+    Ok(counts?.into_iter().fold(0, u64::saturating_add))
+}
+
+/// Whether the request in `data` is one of the v2 API that writes something other than the cluster's own rows.
+fn writes_v2(data: &[u8]) -> bool {
+    const METHOD: i32 = 2;
+    const PATH: i32 = 3;
+    let Decoded::V2(request) = request::decode(data) else { return false };
+    let message = request.message();
+    let path = message.data(PATH);
+    let own = path == b"/0" || path.starts_with(b"/0/");
+    matches!(message.data(METHOD), b"PUT" | b"POST" | b"DELETE") && !own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_to_the_v2_api_is_told_from_what_a_member_says_of_itself() {
+        // {ID: 7, Method: …, Path: …}
+        assert!(writes_v2(b"\x08\x07\x12\x03PUT\x1a\x06/1/foo"));
+        assert!(writes_v2(b"\x08\x07\x12\x06DELETE\x1a\x06/1/foo"));
+        assert!(writes_v2(b"\x08\x07\x12\x03PUT\x1a\x09/2/users/a"));
+        assert!(!writes_v2(b"\x08\x07\x12\x03PUT\x1a\x0a/0/version"));
+        assert!(!writes_v2(b"\x08\x07\x12\x04QGET\x1a\x06/1/foo"));
+        assert!(!writes_v2(b"\x08\x07\x12\x04SYNC\x1a\x00"));
+        assert!(!writes_v2(b"\x1a\x03\x0a\x01k"));
+    }
+}
