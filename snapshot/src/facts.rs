@@ -251,7 +251,7 @@ mod tests {
         // {ID: 7, Method: …, Path: …}
         assert!(writes_v2(b"\x08\x07\x12\x03PUT\x1a\x06/1/foo"));
         assert!(writes_v2(b"\x08\x07\x12\x06DELETE\x1a\x06/1/foo"));
-        assert!(writes_v2(b"\x08\x07\x12\x03PUT\x1a\x09/2/users/a"));
+        assert!(writes_v2(b"\x08\x07\x12\x03PUT\x1a\x0a/2/users/a"));
         assert!(!writes_v2(b"\x08\x07\x12\x03PUT\x1a\x0a/0/version"));
         assert!(!writes_v2(b"\x08\x07\x12\x04QGET\x1a\x06/1/foo"));
         assert!(!writes_v2(b"\x08\x07\x12\x04SYNC\x1a\x00"));
