@@ -12,7 +12,7 @@ use crate::commands::{
     bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats,
     bbolt_surgery, bbolt_version, compact, completion, defrag, hash, hashkv, iterate_bucket, kv_delete,
     kv_diff, kv_export, kv_get, kv_history, kv_list, kv_usage, lease_list, list_bucket, man, scan_keys,
-    snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, version, wal_dump,
+    snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, verify, version, wal_dump,
     wal_repair, wal_verify,
 };
 use crate::output::Format;
@@ -70,6 +70,7 @@ pub(crate) enum Root {
     /// Lists and takes away the alarms that keep a cluster from taking writes
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Alarm(Alarm),
+    Verify(verify::VerifyArgs),
     ListBucket(list_bucket::ListBucketArgs),
     IterateBucket(iterate_bucket::IterateBucketArgs),
     Hash(hash::HashArgs),

@@ -327,6 +327,10 @@ fn every_finding_is_explained() {
     let mut used = BTreeSet::new();
     let mut paths = ["snapshot/src", "wal/src"].map(|dir| root().join(dir)).to_vec();
     while let Some(path) = paths.pop() {
+        // The catalogue, from which the document is made, uses none.
+        if path.ends_with("finding/catalogue") {
+            continue;
+        }
         if path.is_dir() {
             paths.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
             continue;

@@ -1,5 +1,7 @@
 //! Findings: statements about the input, each with a stable code, a place and what to do.
 
+pub mod catalogue;
+
 use std::fmt;
 
 /// How bad a finding is.

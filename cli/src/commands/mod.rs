@@ -47,6 +47,7 @@ pub(crate) mod snapshot_hash;
 pub(crate) mod snapshot_restore;
 pub(crate) mod snapshot_save;
 pub(crate) mod snapshot_status;
+pub(crate) mod verify;
 pub(crate) mod version;
 mod view;
 pub(crate) mod wal_dump;
@@ -137,6 +138,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Bbolt(Bbolt::Compact(args)) => bbolt_compact::run(&args, &context),
         Root::Defrag(args) => defrag::run(&args, &context),
         Root::Compact(args) => compact::run(&args, &context),
+        Root::Verify(args) => verify::run(&args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),
         Root::Man(args) => man::run(&args),

@@ -41,6 +41,7 @@ const HARMLESS: &[&str] = &[
     "lease list",
     "auth show",
     "alarm list",
+    "verify",
 ];
 /// Those of them whose `--wal-dir` names a log to read.
 const READ_A_LOG: [&str; 2] = ["wal dump", "wal verify"];

@@ -1,0 +1,132 @@
+//! What the rows of a db mean to etcd.
+
+use super::{Entry, Section};
+
+const ANOTHER_COPY: &str = "Take another copy: the cluster's other members and older snapshots hold the same rows, and a \
+     follower that is rebuilt from a healthy leader costs nothing.";
+
+/// See [`super::sections`].
+pub(super) const SECTIONS: &[Section] = &[Section {
+    title: "What the db means",
+    intro: "",
+    entries: &[
+        Entry {
+            code: "ETCD-RECORD",
+            title: "A record of the key space that is none",
+            cause: "In bucket `key`, a key that is no revision or a value that is no key-value: \
+                        pages of two buckets were mixed up, or bits have rotted. The first hundred are \
+                        listed one by one, the rest is counted.",
+            consequence: "Servers of 3.6 and later die at the start. Earlier ones die too, or serve \
+                              wrong data.",
+            remedy: "Take another copy. Without one, the `kv` commands with `--skip-bad` read all \
+                         other records.",
+        },
+        Entry {
+            code: "ETCD-MOD-REVISION",
+            title: "A record that names another revision than its key",
+            cause: "An edit by hand, or bits that have rotted.",
+            consequence: "A server finds the record at the revision of its key, and shows the \
+                              other.",
+            remedy: "Compare with another member at the same revision: `kv diff`.",
+        },
+        Entry {
+            code: "ETCD-TOMBSTONE",
+            title: "A deletion of a key that is not there",
+            cause: "A record beyond the compacted revision deletes a key of which no record is \
+                        left: the one that made it is gone.",
+            consequence: "A server goes on; releases before 3.4.36 and 3.5.18 do not know of the \
+                              key. Nothing can be said of the key at earlier revisions.",
+            remedy: "Compare with another member at the same revision: `kv diff`.",
+        },
+        Entry {
+            code: "ETCD-COMPACT-AHEAD",
+            title: "A compaction beyond the last record",
+            cause: "Bucket `meta` has a compaction beyond the last record of bucket `key`, and it \
+                        did not finish, or the cluster came to fewer entries of the log than there \
+                        would have been deletions. (Before 3.4.34 and 3.5.16 a compaction removes \
+                        deletions up to its own revision: a store that is compacted a little beyond its \
+                        last record is sound, and no finding.)",
+            consequence: "The store counts from that revision. Where the compaction did not finish, \
+                              a server before 3.4.32 or 3.5.14 starts below it and gives revisions out \
+                              twice. In a cluster whose members compare hashes, this member raises the \
+                              alarm CORRUPT.",
+            remedy: "Where servers are that old and the compaction did not finish, upgrade them. If \
+                         the number is not one the cluster came to, take another copy.",
+        },
+        Entry {
+            code: "ETCD-ROW",
+            title: "A row that a server cannot read",
+            cause: "A row of a small bucket is not what a server reads there: damage, or an edit by \
+                        hand.",
+            consequence: "A server dies when it starts, or when it first needs the row. A restore \
+                              refuses such leases, users and roles.",
+            remedy: ANOTHER_COPY,
+        },
+        Entry {
+            code: "ETCD-ALARM",
+            title: "A row of the alarms that is no alarm",
+            cause: "Damage, or an edit by hand.",
+            consequence: "A server dies when it starts.",
+            remedy: "Restore: it drops such rows, with `--keep-alarms` too.",
+        },
+        Entry {
+            code: "ETCD-AUTH",
+            title: "Users and roles that do not fit together",
+            cause: "There is no user `root` that could administer, a user has a role that does not \
+                        exist, a password is no bcrypt hash, or a permission allows nothing.",
+            consequence: "A server starts. Somebody may do less than was meant.",
+            remedy: "Put it right with `etcdctl user` and `etcdctl role` once it runs. Where nobody \
+                         can get in, `auth reset` makes a copy in which you can.",
+        },
+        Entry {
+            code: "ETCD-LEASE",
+            title: "A row of one lease under the name of another",
+            cause: "In bucket `lease`, a row's value is that of another lease: damage, or an edit \
+                        by hand.",
+            consequence: "A server loads what the value says, and never removes the row.",
+            remedy: "Nothing needs to be done before it starts. Revoke the lease once it runs.",
+        },
+        Entry {
+            code: "ETCD-LEASE-GONE",
+            title: "Keys hang on leases that are not there",
+            cause: "A restore took the keys back to a revision at which they still had a lease, or \
+                        the lease was lost.",
+            consequence: "A server keeps such keys for ever, though they were meant to expire.",
+            remedy: "Delete the keys, or put them again with a lease. `lease list --keys` names \
+                         them.",
+        },
+        Entry {
+            code: "ETCD-DOWNGRADE",
+            title: "A row about a downgrade that is none",
+            cause: "The row `downgrade` of bucket `cluster` is no JSON: damage, or an edit by hand.",
+            consequence: "A server of 3.5 or later dies when it starts.",
+            remedy: "Restore: it drops the row.",
+        },
+        Entry {
+            code: "ETCD-NEWER-SNAP",
+            title: "A snapshot from the leader is newer than the db",
+            cause: "Beside the db lies a `.snap` or `.snap.db` of a later entry than the db's last: \
+                        the member was being sent a snapshot when it stopped.",
+            consequence: "The db is older than what the member had promised. A server installs the \
+                              `.snap.db` when it starts, or does not start without it.",
+            remedy: "Restore the `.snap.db` itself, with `--skip-hash-check`, or another member's \
+                         db if that is later. `verify` says what a server does.",
+        },
+        Entry {
+            code: "ETCD-MORE-FINDINGS",
+            title: "More faults than are listed",
+            cause: "The structure has more faults than are listed, which is 100,000.",
+            consequence: "As for those that are listed.",
+            remedy: "As for those that are listed.",
+        },
+        Entry {
+            code: "ETCD-NO-BUCKET",
+            title: "A bucket of etcd is missing",
+            cause: "Bucket `key` or `meta` is missing: this is a bbolt file of another program, or \
+                        of an etcd that never ran.",
+            consequence: "Without `key` there is nothing in it to restore. A server that starts on \
+                              it founds an empty store.",
+            remedy: "Look for the right file. etcd's is `member/snap/db`.",
+        },
+    ],
+}];
