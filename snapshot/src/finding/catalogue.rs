@@ -163,9 +163,7 @@ mod tests {
                     assert!(text.ends_with(['.', ')']) && text.len() > 10, "{code}: {text}");
                     assert!(!text.contains("  ") && text.matches('`').count() % 2 == 0, "{code}: {text}");
                     let first = text.chars().next().unwrap();
-                    assert!(
-                        !first.is_lowercase() || text.starts_with("bbolt") || text.starts_with("etcd")
-                    );
+                    assert!(!first.is_lowercase() || text.starts_with("bbolt") || text.starts_with("etcd"));
                 }
             }
         }
