@@ -11,12 +11,32 @@
 //! Memory: the index of the db (36 bytes a record), and all that the entries write, once; keys and values of the db stay where
 //! they are.
 
+mod arena;
+mod compaction;
+mod fold;
+mod interceptors;
+mod keys;
+mod lease;
 pub mod small;
+mod txn;
+mod write;
 
 use std::collections::BTreeMap;
 
-use crate::mvcc::{KeySpaceError, RecordError, Release};
-use crate::request::WireError;
+use bbolt::graft::GraftError;
+use bbolt::{Db, Source, Watch};
+use wal::EntryRef;
+use wal::raftpb::EntryType;
+
+pub use fold::{FoldError, Folded};
+pub use keys::{Keys, Newest};
+
+use crate::finding::Finding;
+use crate::mvcc::{Index, IndexOptions, KeySpaceError, RecordError, Release};
+use crate::request::{self, Decoded, Message, Request, WireError};
+use interceptors::Interceptors;
+use lease::Leases;
+use small::Small;
 
 /// What cannot be seen in db and log: which server would start, and some of its flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,14 +60,17 @@ impl Default for ReplayOptions {
 
 /// The entry that is being applied, for those who apply requests.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment<'o> {
+pub struct Moment {
     /// Its index.
     pub index: u64,
     /// Its term.
     pub term: u64,
-    /// Who applies it.
-    pub options: &'o ReplayOptions,
 }
+
+/// In `etcdserverpb.InternalRaftRequest`: the request's id.
+const ID: i32 = 1;
+/// In `etcdserverpb.InternalRaftRequest`: who asks.
+const HEADER: i32 = 100;
 
 /// What became of an entry. In any case the consistent index moved to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +210,9 @@ pub enum ReplayError {
     /// The db cannot be read.
     #[error(transparent)]
     Read(#[from] KeySpaceError),
+    /// One of its small buckets is none.
+    #[error(transparent)]
+    Small(#[from] GraftError),
 }
 
 impl ReplayError {
@@ -196,6 +222,16 @@ impl ReplayError {
         match self {
             Self::Read(KeySpaceError::Damaged { .. } | KeySpaceError::Records { .. }) => 3,
             Self::Read(error) => error.exit_code(),
+            Self::Small(_) => 1,
+        }
+    }
+
+    /// Findings that go with it.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Read(error) => error.findings(),
+            Self::Small(_) => &[],
         }
     }
 }
@@ -231,5 +267,198 @@ impl Account {
     pub fn disagreed(&mut self, what: Disagreement, index: u64) {
         let entry = self.disagreements.entry(what).or_insert(Disagreed { first: index, entries: 0 });
         entry.entries = entry.entries.saturating_add(1);
+    }
+}
+
+/// A db, and what the entries so far made of it.
+#[derive(Debug)]
+pub struct Replay<'d, S> {
+    options: ReplayOptions,
+    keys: Keys<'d, S>,
+    small: Small,
+    interceptors: Interceptors,
+    consistent_index: u64,
+    term: u64,
+    account: Account,
+}
+
+impl<'d, S: Source> Replay<'d, S> {
+    /// Reads `db` as a server does that starts on it, and proves its structure on the way.
+    ///
+    /// # Errors
+    /// When the structure is damaged, a pair of bucket `key` is no record, or the user asked to stop.
+    pub fn of(db: &'d Db<S>, options: ReplayOptions, watch: &dyn Watch) -> Result<Self, ReplayError> {
+        let index = IndexOptions { release: options.release, ..IndexOptions::default() };
+        let index = Index::build(db, &index, watch)?;
+        let small = Small::read(db)?;
+        let schema = index.schema();
+        let (consistent_index, term) = (schema.consistent_index, schema.term.unwrap_or_default());
+        let leases = Leases::of(&small, &options);
+        Ok(Self {
+            options,
+            interceptors: Interceptors::at_start(&small),
+            keys: Keys::new(index, leases),
+            small,
+            consistent_index,
+            term,
+            account: Account::default(),
+        })
+    }
+
+    /// What is wrong, or odd, with the db.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        self.keys.index.findings()
+    }
+
+    /// Index of the last entry applied.
+    #[must_use]
+    pub fn consistent_index(&self) -> u64 {
+        self.consistent_index
+    }
+
+    /// Its term; 0 when it is not known.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// The store's revision.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.keys.current_revision()
+    }
+
+    /// The revision up to which the history is compacted; `None` while it never was.
+    #[must_use]
+    pub fn compact_revision(&self) -> Option<i64> {
+        self.keys.compact_revision()
+    }
+
+    /// The keys as they are now.
+    #[must_use]
+    pub fn keys(&self) -> &Keys<'d, S> {
+        &self.keys
+    }
+
+    /// The small buckets as they are now.
+    #[must_use]
+    pub fn small(&self) -> &Small {
+        &self.small
+    }
+
+    /// What was applied.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Applies the entry that follows, as a server does that starts. Whatever becomes of its request, the consistent index moves to
+    /// it.
+    ///
+    /// # Errors
+    /// When the replay cannot go on with it; nothing of it was done then.
+    pub fn apply(&mut self, entry: &EntryRef<'_>) -> Result<Applied, Stop> {
+        let stop = |reason| Stop { index: entry.index, term: entry.term, reason };
+        if self.consistent_index.checked_add(1) != Some(entry.index) {
+            return Err(stop(StopReason::NotNext { applied: self.consistent_index }));
+        }
+        let (kind, applied) = self.entry(entry).map_err(stop)?;
+        self.consistent_index = entry.index;
+        self.term = entry.term;
+        let account = &mut self.account;
+        account.entries += 1;
+        *account.by_kind.entry(kind).or_default() += 1;
+        match applied {
+            Applied::Changed => account.changed += 1,
+            Applied::Nothing(why) => *account.without_effect.entry(why).or_default() += 1,
+        }
+        Ok(applied)
+    }
+
+    /// What differs from the db now.
+    ///
+    /// # Errors
+    /// When the db cannot be read again, or the user asked to stop.
+    pub fn fold(self, watch: &dyn Watch) -> Result<Folded<'d, S>, FoldError> {
+        Folded::of(self, watch)
+    }
+
+    /// Applies an entry; what it asks for, and what became of it.
+    fn entry(&mut self, entry: &EntryRef<'_>) -> Result<(&'static str, Applied), StopReason> {
+        let moment = Moment { index: entry.index, term: entry.term };
+        if entry.entry_type == EntryType::ConfChangeV2 as i32 {
+            return Err(StopReason::ConfChangeV2);
+        }
+        if entry.entry_type != EntryType::Normal as i32 {
+            return Err(StopReason::EntryType(entry.entry_type));
+        }
+        let decoded = request::decode(entry.data);
+        let applied = match &decoded {
+            Decoded::Nothing => Applied::Nothing(Why::Empty),
+            Decoded::V3(request) => self.request(request, &moment)?,
+            Decoded::V2(_) => return Err(StopReason::UnknownRequest),
+            Decoded::Undecodable { v3, v2 } => {
+                return Err(StopReason::Undecodable { v3: *v3, v2: *v2 });
+            }
+        };
+        Ok((decoded.kind(), applied))
+    }
+
+    /// Applies a request of the v3 API.
+    fn request(&mut self, request: &Request<'_>, moment: &Moment) -> Result<Applied, StopReason> {
+        let kind = request.kind();
+        if request.has_unknown_fields() {
+            return Err(StopReason::UnknownField { kind });
+        }
+        let whole = request.message();
+        if whole.number(ID) == 0 && whole.message(HEADER).is_none() {
+            return Err(StopReason::Dies("it has neither an id nor a header".to_owned()));
+        }
+        let Some((_, asked)) = whole.children().find(|(field, _)| field.name == kind) else {
+            return Err(StopReason::UnknownRequest);
+        };
+        if let Some(why) = self.interceptors.refused(kind, asked, self.options.release) {
+            return Ok(Applied::Nothing(why));
+        }
+        self.admitted(kind, asked, moment)
+    }
+
+    /// Applies a request that nothing refused.
+    fn admitted(
+        &mut self,
+        kind: &'static str,
+        asked: Message<'_>,
+        moment: &Moment,
+    ) -> Result<Applied, StopReason> {
+        let Self { options, keys, small, account, .. } = self;
+        match kind {
+            "put" => write::put(keys, asked),
+            "delete_range" => write::delete(keys, asked),
+            "txn" => {
+                let outcome = txn::apply(keys, asked, options.release)?;
+                if outcome.proposer_refused {
+                    account.disagreed(Disagreement::TxnRange, moment.index);
+                }
+                Ok(outcome.applied)
+            }
+            "compaction" => {
+                let applied = compaction::apply(keys, asked);
+                account.compactions += u64::from(applied == Applied::Changed);
+                Ok(applied)
+            }
+            "lease_grant" => Ok(lease::grant(keys, small, asked, options)),
+            "lease_revoke" => lease::revoke(keys, small, asked),
+            "lease_checkpoint" => Ok(lease::checkpoint(keys, small, asked, options)),
+            "range"
+            | "auth_status"
+            | "authenticate"
+            | "auth_user_get"
+            | "auth_user_list"
+            | "auth_role_get"
+            | "auth_role_list"
+            | "downgrade_version_test" => Ok(Applied::Nothing(Why::ReadOnly)),
+            _ => Err(StopReason::UnknownRequest),
+        }
     }
 }
