@@ -13,22 +13,28 @@
 //! A test that uses this is named `oracle_*` (or lives in a test binary of that name) and is
 //! `#[ignore = "needs real etcd: scripts/test.sh runs it"]`.
 
+mod answers;
 mod bbolt;
 mod client;
 mod cluster;
 mod gateway;
 mod history;
 mod judge;
+mod mixture;
 mod ports;
 mod server;
+mod token;
 mod tools;
 
+pub use answers::{Answers, MemberRow, Permission};
 pub use bbolt::Bbolt;
 pub use client::{Client, HashKv, Member, Range, Status};
 pub use cluster::Cluster;
 pub use gateway::{Gateway, Kv, Refusal};
 pub use history::{Ending, QUICK, Truth, Workload};
 pub use judge::{Digest, Judge, Sight, Verdict};
+pub use mixture::{Killed, Mixture, PASSWORDS, data_dir_in};
 pub use ports::free_ports;
 pub use server::{Launch, Server};
+pub use token::{NEVER_OLD, token, token_flag};
 pub use tools::{Run, Tools, Version};

@@ -38,6 +38,7 @@ pub struct Kv {
 pub struct Gateway {
     client: Connection,
     peer: Connection,
+    token: Option<String>,
 }
 
 /// A refusal, in the server's words.
@@ -52,15 +53,36 @@ impl Gateway {
             if let Some(status) = server.exited() {
                 panic!("etcd ended with {status} instead of starting: {}", server.log());
             }
-            let mut gateway =
-                Self { client: Connection::to(server.client_url()), peer: Connection::to(server.peer_url()) };
+            let mut gateway = Self::to(server);
             // A read through a leader: the server has one when it answers.
-            match gateway.client.try_call("POST", "/v3/kv/range", &json!({ "key": base64::encode(b"a") })) {
+            match gateway.client.try_call(
+                "POST",
+                "/v3/kv/range",
+                &json!({ "key": base64::encode(b"a") }),
+                None,
+            ) {
                 Ok(Ok(_)) => return gateway,
+                // Who asks is looked at after a leader was.
+                Ok(Err(refusal)) if refusal.contains("user name is empty") => return gateway,
                 Ok(Err(_)) | Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
                 other => panic!("not ready after {READY_LIMIT:?}: {other:?}"),
             }
         }
+    }
+
+    /// A connection to a server that is up, as far as the caller knows.
+    #[must_use]
+    pub fn to(server: &Server) -> Self {
+        Self {
+            client: Connection::to(server.client_url()),
+            peer: Connection::to(server.peer_url()),
+            token: None,
+        }
+    }
+
+    /// Who asks from now on: a token of the server's, or nobody.
+    pub fn set_token(&mut self, token: Option<String>) {
+        self.token = token;
     }
 
     /// Posts `body` to `path`, e.g. `/v3/kv/put`.
@@ -69,7 +91,43 @@ impl Gateway {
     /// What the server refuses.
     #[track_caller]
     pub fn call(&mut self, path: &str, body: &Value) -> Result<Value, Refusal> {
-        self.client.call("POST", path, body)
+        let token = self.token.clone();
+        self.call_as(token.as_deref(), path, body)
+    }
+
+    /// As [`Self::call`], by whom `token` names.
+    ///
+    /// # Errors
+    /// What the server refuses.
+    #[track_caller]
+    pub fn call_as(&mut self, token: Option<&str>, path: &str, body: &Value) -> Result<Value, Refusal> {
+        self.client.call("POST", path, body, token)
+    }
+
+    /// As [`Self::call`], of a server that may end meanwhile.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn attempt(&mut self, path: &str, body: &Value) -> std::io::Result<Result<Value, Refusal>> {
+        let token = self.token.clone();
+        self.client.try_call("POST", path, body, token.as_deref())
+    }
+
+    /// As [`Self::call`] on a connection of its own that is given up after `limit`: nothing then says what became of it.
+    #[track_caller]
+    pub fn call_for(&self, limit: Duration, path: &str, body: &Value) -> Option<Result<Value, Refusal>> {
+        let mut connection = Connection { address: self.client.address.clone(), stream: None };
+        let stream = TcpStream::connect(&connection.address).unwrap_or_else(|e| panic!("{path}: {e}"));
+        stream.set_read_timeout(Some(limit)).expect("a limit above zero");
+        connection.stream = Some(BufReader::new(stream));
+        connection.try_call("POST", path, body, self.token.as_deref()).ok()
+    }
+
+    /// Sends a form, as the API of version 2 takes it, and returns the answer's status.
+    #[track_caller]
+    pub fn form(&mut self, method: &str, path: &str, form: &str) -> u16 {
+        let sent = self.client.send(method, path, "application/x-www-form-urlencoded", form, None);
+        sent.unwrap_or_else(|e| panic!("{method} {path} {form}: {e}")).0
     }
 
     /// As [`Self::call`], for what must be done.
@@ -113,7 +171,7 @@ impl Gateway {
     /// When the revision was compacted or is not there yet.
     #[track_caller]
     pub fn hashkv(&mut self, revision: i64) -> Result<HashKv, Refusal> {
-        let answer = self.peer.call("GET", "/members/hashkv", &json!({ "revision": revision }))?;
+        let answer = self.peer.call("GET", "/members/hashkv", &json!({ "revision": revision }), None)?;
         Ok(HashKv {
             hash: answer["hash"].as_u64().unwrap_or(0),
             revision: number(&answer["header"]["revision"]),
@@ -159,8 +217,14 @@ impl Connection {
     }
 
     #[track_caller]
-    fn call(&mut self, method: &str, path: &str, body: &Value) -> Result<Value, Refusal> {
-        self.try_call(method, path, body).unwrap_or_else(|e| panic!("{method} {path} {body}: {e}"))
+    fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        token: Option<&str>,
+    ) -> Result<Value, Refusal> {
+        self.try_call(method, path, body, token).unwrap_or_else(|e| panic!("{method} {path} {body}: {e}"))
     }
 
     fn try_call(
@@ -168,25 +232,9 @@ impl Connection {
         method: &str,
         path: &str,
         body: &Value,
+        token: Option<&str>,
     ) -> std::io::Result<Result<Value, Refusal>> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(&self.address)?;
-                stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-                stream.set_nodelay(true)?;
-                BufReader::new(stream)
-            }
-        };
-        let body = body.to_string();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
-        stream.get_mut().write_all((head + &body).as_bytes())?;
-        let (status, answer) = read_answer(&mut stream)?;
-        self.stream = Some(stream);
+        let (status, answer) = self.send(method, path, "application/json", &body.to_string(), token)?;
         if status == 200 {
             let value = serde_json::from_slice(&answer)?;
             return Ok(Ok(value));
@@ -196,6 +244,35 @@ impl Connection {
         let message =
             serde_json::from_str::<Value>(&text).ok().and_then(|v| Some(v["message"].as_str()?.to_owned()));
         Ok(Err(message.unwrap_or(text)))
+    }
+
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        form: &str,
+        body: &str,
+        token: Option<&str>,
+    ) -> std::io::Result<(u16, Vec<u8>)> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect(&self.address)?;
+                stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+                stream.set_nodelay(true)?;
+                BufReader::new(stream)
+            }
+        };
+        let bearer = token.map(|token| format!("Authorization: {token}\r\n")).unwrap_or_default();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{bearer}Content-Type: {form}\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.get_mut().write_all((head + body).as_bytes())?;
+        let answer = read_answer(&mut stream)?;
+        self.stream = Some(stream);
+        Ok(answer)
     }
 }
 

@@ -46,6 +46,13 @@ impl Launch {
         }
     }
 
+    /// The same member, with the same URLs, of another data dir: after the server of the first has ended.
+    #[must_use]
+    pub fn data_dir(mut self, data_dir: &Path) -> Self {
+        data_dir.clone_into(&mut self.data_dir);
+        self
+    }
+
     /// Listens for peers at `url`: needed when other members know this one by that URL.
     #[must_use]
     pub fn peer_url(mut self, url: impl Into<String>) -> Self {
@@ -126,6 +133,11 @@ impl Server {
     #[track_caller]
     pub fn start(version: Version, data_dir: &Path, name: &str, extra_args: &[&str]) -> Self {
         Launch::new(version, data_dir, name).args(extra_args.iter().copied()).start()
+    }
+
+    /// What it was started as.
+    pub fn launch(&self) -> &Launch {
+        &self.launch
     }
 
     /// Where clients reach it.
