@@ -22,7 +22,7 @@ use crate::request::{self, Decoded};
 use crate::snap_files::{self, SnapFacts, SnapFile, SnapKind};
 use crate::v2store::{self, V2Store};
 
-pub use database::{DatabaseError, DatabaseFacts, Shape};
+pub use database::{ConfStateRow, DatabaseError, DatabaseFacts, Shape};
 pub use what::{Looked, MOST_WITHIN, What, look};
 
 /// How what lies at a path is opened.

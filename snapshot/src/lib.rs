@@ -63,4 +63,5 @@ pub mod structure;
 pub mod surgery;
 pub mod target;
 pub mod v2store;
+pub mod verify;
 pub mod views;

@@ -128,5 +128,66 @@ pub(super) const SECTIONS: &[Section] = &[Section {
                               it founds an empty store.",
             remedy: "Look for the right file. etcd's is `member/snap/db`.",
         },
+        Entry {
+            code: "ETCD-TERM",
+            title: "Db and log disagree about the term of an entry",
+            cause: "The db's last entry is of another term in the log: db and log are of two \
+                        members, or of two histories of one.",
+            consequence: "A server of 3.5 or later starts, and applies entries to a db that they do \
+                              not belong to.",
+            remedy: "Find out which db belongs to this log. If the cluster has other members, \
+                         rebuild this one from them; alone, restore from the db.",
+        },
+        Entry {
+            code: "ETCD-MEMBERS",
+            title: "The db has other members than snapshot and log",
+            cause: "One of them was edited; or a restore by etcd 3.4 left the rows of the old \
+                        cluster.",
+            consequence: "Servers of 3.4 and 3.5 start with the members of snapshot and log, those \
+                              of 3.6 and later with those of the db. Rows that 3.4 left come back to \
+                              life with an upgrade.",
+            remedy: "Look at both: `snap dump DIR` and `iterate-bucket DIR members`. Remove a \
+                         member that should not be there with `etcdctl member remove` once the cluster \
+                         runs, or restore from the db, which writes all of them anew.",
+        },
+        Entry {
+            code: "ETCD-REMOVED",
+            title: "The member was removed from its cluster",
+            cause: "The db names the log's own member among the removed ones.",
+            consequence: "The other members do not talk to it any more, and it ends when it hears \
+                              so.",
+            remedy: "Add the member anew, with an empty data dir. If the rest of the cluster is \
+                         gone, restore from the db.",
+        },
+        Entry {
+            code: "ETCD-ALARM-RAISED",
+            title: "An alarm is raised",
+            cause: "NOSPACE: a member's db had come to its quota. CORRUPT: a member had other data \
+                        than the rest.",
+            consequence: "NOSPACE: servers refuse puts, leases and transactions that put. CORRUPT: \
+                              they refuse all reads and writes of keys.",
+            remedy: "For NOSPACE, `compact` and `defrag` free space, and `alarm disarm DIR -o OUT`, \
+                         or `etcdctl alarm disarm` once it runs, takes the alarm away. For CORRUPT, \
+                         find out with `hashkv` which member differs, and rebuild that one from the \
+                         others before the alarm is taken away.",
+        },
+        Entry {
+            code: "ETCD-DOWNGRADE-ON",
+            title: "A downgrade is under way",
+            cause: "Somebody ordered it with `etcdctl downgrade enable`, and it was neither \
+                        finished nor cancelled.",
+            consequence: "A server of 3.5 or later starts only if it is of the minor version that \
+                              the downgrade leads to.",
+            remedy: "Start that version, or `etcdctl downgrade cancel` on a member that runs. A \
+                         restore drops the row.",
+        },
+        Entry {
+            code: "ETCD-VERSION",
+            title: "The file is of a newer version than its cluster",
+            cause: "The storage version was changed by hand or by a tool.",
+            consequence: "A server of 3.6 or later may refuse to start, or treat the file as one of \
+                              a version that it is not.",
+            remedy: "Take another copy. `snapshot status` shows the storage version.",
+        },
     ],
 }];

@@ -311,6 +311,15 @@ pub(super) const SECTIONS: &[Section] = &[
                 remedy: "`verify` on the directory, or `snapshot status`, says what is wrong with the \
                          db.",
             },
+            Entry {
+                code: "WAL-V2-KEYS",
+                title: "Requests of the v2 API that write keys or users",
+                cause: "Somebody used the v2 API after the newest `.snap` was taken.",
+                consequence: "A server of 3.6 does not start on them (`detected disallowed v2 WAL`). \
+                              Nothing carries what they wrote over into the key space.",
+                remedy: "Under 3.4 or 3.5, migrate the keys or delete them, and let the server take a \
+                         snapshot, before 3.6 starts on it.",
+            },
         ],
     },
 ];

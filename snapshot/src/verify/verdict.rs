@@ -1,0 +1,152 @@
+//! What the predictions mean for whoever holds the directory, and what to run next.
+
+use super::predict::{Expected, Prediction, predictions};
+use crate::boot::{Found, RELEASES, Release, Start};
+use crate::facts::{Facts, What};
+use crate::finding::Finding;
+use crate::structure::is_damaged;
+use crate::target::TargetVersion;
+
+/// What becomes of a start, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outlook {
+    /// A server starts from it and has everything that is in it.
+    BootsAsIs,
+    /// A server starts from it, and something of what is in the files is lost or passed over.
+    BootsWithLoss,
+    /// No server of the release that wrote it starts from it as it should.
+    NeedsRepair,
+    /// This is no directory that a server starts from.
+    NotAMember,
+}
+
+/// What is to be expected of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// In a word.
+    pub outlook: Outlook,
+    /// Whether the pages of the db were walked: without that nothing is certain.
+    pub structure_checked: bool,
+    /// The release that this is about: the newest of the minor version that wrote the data.
+    pub release: Release,
+    /// Why, one sentence's part each.
+    pub reasons: Vec<String>,
+    /// What every release does.
+    pub predictions: Vec<Prediction>,
+    /// The command to run next, without `etcd-rescue`, and what it is for.
+    pub next: (String, &'static str),
+}
+
+/// Judges `facts`. `structure` are the findings of a check of the db's pages; `None` when they were not walked.
+#[must_use]
+pub fn verdict(facts: &Facts, structure: Option<&[Finding]>) -> Verdict {
+    let release = about(facts);
+    let predictions = predictions(facts, structure);
+    let own = predictions.iter().find(|prediction| prediction.release == release);
+    let (outlook, mut reasons) = match own.map(|prediction| &prediction.expected) {
+        None => (Outlook::NotAMember, Vec::new()),
+        Some(Expected::Unknown(why)) => (Outlook::NeedsRepair, vec![why.clone()]),
+        Some(Expected::Start(start)) => of_start(start),
+    };
+    let mut outlook = outlook;
+    if own.is_some()
+        && let Some(id) = removed(facts)
+    {
+        outlook = Outlook::NeedsRepair;
+        reasons.push(format!("member {id:x} was removed from its cluster"));
+    }
+    let damaged = structure.is_some_and(is_damaged);
+    let next = next(facts, outlook, own, damaged);
+    let structure_checked = structure.is_some() || facts.database.is_none();
+    Verdict { outlook, structure_checked, release, reasons, predictions, next }
+}
+
+/// The release that wrote the data, as far as it is known: the newest patches of that minor version.
+fn about(facts: &Facts) -> Release {
+    let minor = facts
+        .database_facts()
+        .and_then(|database| database.schema.written_by())
+        .map_or(TargetVersion::V3_5, |(minor, _)| minor);
+    let of_minor = RELEASES.into_iter().rfind(|release| release.minor == minor);
+    of_minor.unwrap_or(RELEASES[2])
+}
+
+/// The log's own member, when the db has it among the removed ones.
+pub(super) fn removed(facts: &Facts) -> Option<u64> {
+    let id = facts.log_facts()?.report.log.metadata.as_ref().map(wal::Metadata::node_id)?;
+    facts.database_facts()?.removed.contains(&id).then_some(id)
+}
+
+fn of_start(start: &Start) -> (Outlook, Vec<String>) {
+    match start {
+        Start::Fails { words: "", cause } => (Outlook::NeedsRepair, vec![cause.clone()]),
+        Start::Fails { words, cause } => (Outlook::NeedsRepair, vec![format!("{cause} (\"{words}\")")]),
+        Start::FoundsNewCluster => (
+            Outlook::NeedsRepair,
+            vec!["there is no log: a server would found a new cluster over what is in the db".to_owned()],
+        ),
+        Start::Starts(found) => of_found(found, Vec::new()),
+        Start::StartsAfterCut { found, file, dropped_bytes, .. } => {
+            of_found(found, vec![format!("a server cuts {dropped_bytes} bytes off {file}")])
+        }
+    }
+}
+
+fn of_found(found: &Found, mut reasons: Vec<String>) -> (Outlook, Vec<String>) {
+    if let Some(lost) = &found.lost {
+        reasons.push(format!("entries {} to {} are lost without a word", lost.start(), lost.end()));
+    }
+    if let Some(ahead) = found.db_ahead {
+        reasons.push(format!(
+            "the db is ahead of its log, at entry {ahead}, and new entries up to there are passed over"
+        ));
+    }
+    if found.voterless {
+        reasons.push("raft then knows of no voter, and alone the member never serves".to_owned());
+        return (Outlook::NeedsRepair, reasons);
+    }
+    let outlook = if reasons.is_empty() { Outlook::BootsAsIs } else { Outlook::BootsWithLoss };
+    (outlook, reasons)
+}
+
+/// What to run next.
+fn next(facts: &Facts, outlook: Outlook, own: Option<&Prediction>, damaged: bool) -> (String, &'static str) {
+    let path = facts.path.display();
+    let has_db = facts.database.is_some();
+    match outlook {
+        Outlook::BootsAsIs => (
+            format!("snapshot save {path} -o FILE"),
+            "takes a copy of all it knows before a server starts on it",
+        ),
+        Outlook::BootsWithLoss => {
+            (format!("wal repair {path}"), "says what of the log can be kept, before a server cuts it")
+        }
+        Outlook::NeedsRepair if damaged => {
+            (format!("bbolt check {path}"), "lists what is wrong with the db, page by page")
+        }
+        Outlook::NeedsRepair => match own.map(|prediction| &prediction.expected) {
+            Some(Expected::Start(Start::Fails { .. }))
+                if facts.log_facts().is_some_and(|log| log.report.log_is_damaged()) =>
+            {
+                (
+                    format!("wal repair {path}"),
+                    "says what of the log can be kept; with -o OUT it writes a repaired copy",
+                )
+            }
+            _ if has_db => (
+                format!("snapshot restore {path} -o OUT"),
+                "makes a new cluster of what is in the db; another member of the cluster may know more",
+            ),
+            _ => (format!("wal dump {path}"), "shows what the log holds"),
+        },
+        Outlook::NotAMember => match facts.looked.what {
+            What::Database | What::Snapshot | What::ReceivedDatabase => (
+                format!("snapshot restore {path} -o OUT"),
+                "makes a data dir of it that a server starts from",
+            ),
+            What::Snap | What::SnapDir => (format!("snap dump {path}"), "shows what is in it"),
+            _ => (format!("wal dump {path}"), "shows what is in it"),
+        },
+    }
+}
