@@ -11,14 +11,21 @@
 //! Memory: the index of the db (36 bytes a record), and all that the entries write, once; keys and values of the db stay where
 //! they are.
 
+mod alarms;
 mod arena;
+mod auth;
+mod base64;
+mod cluster;
 mod compaction;
+mod conf_change;
 mod fold;
+mod gate;
 mod interceptors;
 mod keys;
 mod lease;
 pub mod small;
 mod txn;
+mod v2;
 mod write;
 
 use std::collections::BTreeMap;
@@ -28,12 +35,14 @@ use bbolt::{Db, Source, Watch};
 use wal::EntryRef;
 use wal::raftpb::EntryType;
 
+pub use cluster::Cluster;
 pub use fold::{FoldError, Folded};
 pub use keys::{Keys, Newest};
 
 use crate::finding::Finding;
 use crate::mvcc::{Index, IndexOptions, KeySpaceError, RecordError, Release};
 use crate::request::{self, Decoded, Message, Request, WireError};
+use gate::{Gate, Verdict};
 use interceptors::Interceptors;
 use lease::Leases;
 use small::Small;
@@ -69,6 +78,8 @@ pub struct Moment {
 
 /// In `etcdserverpb.InternalRaftRequest`: the request's id.
 const ID: i32 = 1;
+/// In `etcdserverpb.InternalRaftRequest`: a request of the v2 store.
+const V2: i32 = 2;
 /// In `etcdserverpb.InternalRaftRequest`: who asks.
 const HEADER: i32 = 100;
 
@@ -277,6 +288,8 @@ pub struct Replay<'d, S> {
     keys: Keys<'d, S>,
     small: Small,
     interceptors: Interceptors,
+    gate: Gate,
+    cluster: Cluster,
     consistent_index: u64,
     term: u64,
     account: Account,
@@ -297,12 +310,23 @@ impl<'d, S: Source> Replay<'d, S> {
         Ok(Self {
             options,
             interceptors: Interceptors::at_start(&small),
+            gate: Gate::default(),
+            cluster: Cluster::of(&small),
             keys: Keys::new(index, leases),
             small,
             consistent_index,
             term,
             account: Account::default(),
         })
+    }
+
+    /// Takes the members from a v2 store, where the server that starts does so, and not from their rows.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: Cluster) -> Self {
+        if self.options.release.takes_members_from_v2store() {
+            self.cluster = cluster;
+        }
+        self
     }
 
     /// What is wrong, or odd, with the db.
@@ -390,6 +414,11 @@ impl<'d, S: Source> Replay<'d, S> {
         if entry.entry_type == EntryType::ConfChangeV2 as i32 {
             return Err(StopReason::ConfChangeV2);
         }
+        let release = self.options.release;
+        if entry.entry_type == EntryType::ConfChange as i32 {
+            let applied = conf_change::apply(&mut self.cluster, Some(&mut self.small), entry.data, release)?;
+            return Ok(("conf_change", applied));
+        }
         if entry.entry_type != EntryType::Normal as i32 {
             return Err(StopReason::EntryType(entry.entry_type));
         }
@@ -397,7 +426,9 @@ impl<'d, S: Source> Replay<'d, S> {
         let applied = match &decoded {
             Decoded::Nothing => Applied::Nothing(Why::Empty),
             Decoded::V3(request) => self.request(request, &moment)?,
-            Decoded::V2(_) => return Err(StopReason::UnknownRequest),
+            Decoded::V2(request) => {
+                v2::apply(&mut self.cluster, Some(&mut self.small), request.message(), release)?
+            }
             Decoded::Undecodable { v3, v2 } => {
                 return Err(StopReason::Undecodable { v3: *v3, v2: *v2 });
             }
@@ -412,6 +443,9 @@ impl<'d, S: Source> Replay<'d, S> {
             return Err(StopReason::UnknownField { kind });
         }
         let whole = request.message();
+        if let Some(asked) = whole.message(V2) {
+            return v2::apply(&mut self.cluster, Some(&mut self.small), asked, self.options.release);
+        }
         if whole.number(ID) == 0 && whole.message(HEADER).is_none() {
             return Err(StopReason::Dies("it has neither an id nor a header".to_owned()));
         }
@@ -421,7 +455,36 @@ impl<'d, S: Source> Replay<'d, S> {
         if let Some(why) = self.interceptors.refused(kind, asked, self.options.release) {
             return Ok(Applied::Nothing(why));
         }
+        if let Some(why) = self.denied((whole.message(HEADER), kind, asked), moment)? {
+            return Ok(Applied::Nothing(why));
+        }
         self.admitted(kind, asked, moment)
+    }
+
+    /// Why users' permissions refuse a request.
+    fn denied(
+        &mut self,
+        request: (Option<Message<'_>>, &'static str, Message<'_>),
+        moment: &Moment,
+    ) -> Result<Option<Why>, StopReason> {
+        let Self { options, keys, small, gate, interceptors, account, .. } = self;
+        let mut attached = |lease| {
+            let numbers = keys.attached(lease)?;
+            Ok(numbers.into_iter().map(|number| keys.name(number).to_vec()).collect())
+        };
+        match gate.admit(small, options.release, request, &mut attached)? {
+            Verdict::Admitted => Ok(None),
+            Verdict::AdmittedWithoutReads => {
+                account.disagreed(Disagreement::TxnRange, moment.index);
+                Ok(None)
+            }
+            Verdict::Refused(why) => {
+                if interceptors.is_in_doubt(small, options.release) {
+                    account.disagreed(Disagreement::AlarmWithoutAuth, moment.index);
+                }
+                Ok(interceptors.permissions.then_some(why))
+            }
+        }
     }
 
     /// Applies a request that nothing refused.
@@ -431,7 +494,7 @@ impl<'d, S: Source> Replay<'d, S> {
         asked: Message<'_>,
         moment: &Moment,
     ) -> Result<Applied, StopReason> {
-        let Self { options, keys, small, account, .. } = self;
+        let Self { options, keys, small, account, interceptors, gate, cluster, .. } = self;
         match kind {
             "put" => write::put(keys, asked),
             "delete_range" => write::delete(keys, asked),
@@ -458,6 +521,23 @@ impl<'d, S: Source> Replay<'d, S> {
             | "auth_role_get"
             | "auth_role_list"
             | "downgrade_version_test" => Ok(Applied::Nothing(Why::ReadOnly)),
+            "alarm" => {
+                let about = alarms::kind(asked);
+                let before = interceptors::raised(small, about);
+                let applied = alarms::apply(small, asked, options.release)?;
+                interceptors.after_alarm(about, before, small, options.release);
+                Ok(applied)
+            }
+            "cluster_version_set" => cluster::set_version(small, asked.data(1)),
+            "cluster_member_attr_set" => cluster.set_attributes(Some(small), asked, options.release),
+            "downgrade_info_set" => Ok(cluster::set_downgrade(small, asked)),
+            _ if auth::is_change(kind) => {
+                let applied = auth::apply(small, kind, asked, moment, options.release)?;
+                if applied == Applied::Changed {
+                    gate.forget();
+                }
+                Ok(applied)
+            }
             _ => Err(StopReason::UnknownRequest),
         }
     }

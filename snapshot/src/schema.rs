@@ -108,6 +108,12 @@ impl Alarm {
         let alarm = AlarmMember::decode(key).ok()?;
         Some(Self { member_id: alarm.member_id, kind: alarm.alarm })
     }
+
+    /// The key that says this alarm, as a server writes it.
+    #[must_use]
+    pub fn to_key(self) -> Vec<u8> {
+        AlarmMember { member_id: self.member_id, alarm: self.kind }.encode_to_vec()
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

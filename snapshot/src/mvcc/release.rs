@@ -33,6 +33,73 @@ impl Release {
         }
     }
 
+    /// The number of the minor version.
+    #[must_use]
+    pub fn minor(self) -> u32 {
+        self.minor
+    }
+
+    /// As [`Release::since`], with the patch of 3.6; 3.7 and later are.
+    fn since_patch(self, v3_4: u32, v3_5: u32, v3_6: u32) -> bool {
+        if self.minor == 6 { self.patch >= v3_6 } else { self.since(v3_4, v3_5) }
+    }
+
+    /// Whether root may revoke a lease with keys though users were changed since it asked.
+    #[must_use]
+    pub fn revokes_leases_for_root(self) -> bool {
+        self.since(27, 10)
+    }
+
+    /// Whether permissions are asked for inside a transaction that lies in another.
+    #[must_use]
+    pub fn asks_inside_nested_txns(self) -> bool {
+        self.since_patch(42, 28, 9)
+    }
+
+    /// Whether a put in a transaction is asked about its lease and the value it returns, as one outside is.
+    #[must_use]
+    pub fn asks_all_of_puts_in_txns(self) -> bool {
+        self.since_patch(44, 30, 11)
+    }
+
+    /// Whether a role is refused a permission for a range that holds no key, or begins with an empty one.
+    #[must_use]
+    pub fn refuses_empty_permissions(self) -> bool {
+        self.since(25, 8)
+    }
+
+    /// Whether a password of more than 72 bytes is refused, of which earlier releases used the first 72.
+    #[must_use]
+    pub fn refuses_long_passwords(self) -> bool {
+        self.since(28, 10)
+    }
+
+    /// Whether the row of a member that has one is written again when its attributes, addresses or role change. From 3.5.1 to 3.5.19
+    /// it stayed as it was first written (etcd issue 19557).
+    #[must_use]
+    pub fn rewrites_member_rows(self) -> bool {
+        self.minor != 5 || self.patch == 0 || self.patch >= 20
+    }
+
+    /// Whether an update of a member changes nothing but its addresses. Earlier releases also made a learner a voter, by what
+    /// they kept of it.
+    #[must_use]
+    pub fn updates_only_addresses(self) -> bool {
+        self.minor > 4 && self.since_patch(0, 31, 12)
+    }
+
+    /// Whether a member that publishes its own attributes removes the rows of members whom the v2 store does not know.
+    #[must_use]
+    pub fn removes_zombies(self) -> bool {
+        self.minor == 5 && self.patch >= 26
+    }
+
+    /// Whether who belongs to the cluster is what the v2 store says, and not what the db does.
+    #[must_use]
+    pub fn takes_members_from_v2store(self) -> bool {
+        self.minor <= 5
+    }
+
     /// Whether a compaction leaves a tombstone at exactly its own revision, and a hash leaves it out. Earlier releases remove
     /// it.
     #[must_use]

@@ -34,7 +34,6 @@ impl Interceptors {
         }
     }
 
-    #[expect(dead_code, reason = "the alarms of the log are not applied yet")]
     /// Those after a request about alarms, which found `before` alarms of its kind raised.
     pub(super) fn after_alarm(&mut self, kind: i32, before: usize, small: &Small, release: Release) {
         if release.asks_permissions_under_alarms() {
@@ -70,7 +69,6 @@ impl Interceptors {
         (self.no_space && takes_space).then_some(Why::NoSpace)
     }
 
-    #[expect(dead_code, reason = "permissions are not asked for yet")]
     /// Whether an alarm stands that a server which saw it raised may treat otherwise than one that starts with it.
     pub(super) fn is_in_doubt(&self, small: &Small, release: Release) -> bool {
         !release.asks_permissions_under_alarms()

@@ -294,7 +294,6 @@ impl<'d, S: Source> Keys<'d, S> {
         Ok(numbers)
     }
 
-    #[expect(dead_code, reason = "permissions are not asked for yet")]
     /// The name of the key with this state.
     pub(super) fn name(&self, number: usize) -> &[u8] {
         self.names.get(number).map_or(&[], |name| name)

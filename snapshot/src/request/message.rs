@@ -106,6 +106,12 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// The enum in this field as servers keep it, 0 when it is not written.
+    #[must_use]
+    pub fn enumeration(&self, number: i32) -> i32 {
+        enum_number(self.number(number))
+    }
+
     /// The bytes of this field, empty when it is not written.
     #[must_use]
     pub fn data(&self, number: i32) -> &'a [u8] {
