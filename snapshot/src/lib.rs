@@ -26,6 +26,7 @@ pub mod hash;
 pub mod humanize;
 pub mod image;
 pub mod input;
+pub mod inspect;
 pub mod integrity;
 pub mod kv_delete;
 pub mod kv_diff;
