@@ -10,10 +10,10 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Sub
 use crate::commands::{
     alarm_disarm, alarm_list, auth_reset, auth_show, bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump,
     bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats,
-    bbolt_surgery, bbolt_version, compact, completion, defrag, hash, hashkv, iterate_bucket, kv_delete,
-    kv_diff, kv_export, kv_get, kv_history, kv_list, kv_usage, lease_list, list_bucket, man, scan_keys,
-    snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, verify, version, wal_dump,
-    wal_repair, wal_verify,
+    bbolt_surgery, bbolt_version, compact, completion, defrag, hash, hashkv, inspect, iterate_bucket,
+    kv_delete, kv_diff, kv_export, kv_get, kv_history, kv_list, kv_usage, lease_list, list_bucket, man,
+    scan_keys, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, verify, version,
+    wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -46,6 +46,7 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Root {
+    Inspect(inspect::InspectArgs),
     /// Looks into, makes and restores snapshots
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Snapshot(Snapshot),

@@ -75,6 +75,11 @@ impl Context {
         self.input.open
     }
 
+    /// How what the user points at is opened.
+    pub(crate) fn input_options(&self) -> InputOptions {
+        self.input.clone()
+    }
+
     /// How a log is opened whose directory is `wal_dir`, where it has one of its own.
     pub(crate) fn log_options(&self, wal_dir: Option<&Path>) -> LogOptions {
         let OpenOptions { io, lock } = self.input.open;

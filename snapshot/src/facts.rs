@@ -6,6 +6,7 @@
 mod database;
 mod what;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,8 @@ use wal::{Payload, read_segment};
 
 use crate::log_files::{self, LogFiles, LogFilesError, LogOptions};
 use crate::log_verify::{self, LogReport};
+use crate::lone::Config;
+use crate::membership::Member;
 use crate::opened::{self, InputOptions, OpenError, Opened};
 use crate::request::{self, Decoded};
 use crate::snap_files::{self, SnapFacts, SnapFile, SnapKind};
@@ -88,6 +91,40 @@ pub struct LogFacts {
     pub v2_writes: u64,
 }
 
+/// A member, and who knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownMember {
+    /// Its id.
+    pub id: u64,
+    /// Its row in the database.
+    pub in_database: Option<Member>,
+    /// Its entry in the v2 store of the newest `.snap`.
+    pub in_snap: Option<Member>,
+    /// Whether raft's configuration has it; `None` where that is not known.
+    pub in_raft: Option<bool>,
+    /// Whether it is a learner there.
+    pub learns: bool,
+}
+
+impl KnownMember {
+    /// What is known of it: its row in the database, and where that is silent the v2 store. Before 3.6 the store is what counts,
+    /// and 3.5.1 leaves name and client URLs out of the row.
+    #[must_use]
+    pub fn best(&self) -> Option<Member> {
+        let (row, stored) = (self.in_database.as_ref(), self.in_snap.as_ref());
+        let mut member = row.or(stored)?.clone();
+        if let Some(stored) = stored {
+            if member.name.is_empty() {
+                member.name.clone_from(&stored.name);
+            }
+            if member.client_urls.is_empty() {
+                member.client_urls.clone_from(&stored.client_urls);
+            }
+        }
+        Some(member)
+    }
+}
+
 /// A `.snap` that can be read.
 #[derive(Debug)]
 pub struct NewestSnap {
@@ -123,6 +160,52 @@ impl Facts {
     pub fn not_in_database(&self) -> Option<u64> {
         let last = self.log_facts()?.report.log.last_index()?;
         Some(last.saturating_sub(self.database_facts()?.schema.consistent_index))
+    }
+
+    /// Voters and learners by raft's own account: those of the newest snapshot that the log knows, and the changes since. `None`
+    /// without a log of a directory, and where it names nobody.
+    #[must_use]
+    pub fn raft_members(&self) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
+        let log = self.log_facts().filter(|log| !log.files.is_single_segment())?;
+        let Config { voters, learners } = Config::of_log(&log.files, &log.report.log);
+        (!voters.is_empty() || !learners.is_empty()).then_some((voters, learners))
+    }
+
+    /// All members that any source names, ascending: the database's rows, the newest `.snap`, raft's configuration.
+    #[must_use]
+    pub fn members(&self) -> Vec<KnownMember> {
+        let rows = self.database_facts().map_or(&[][..], |database| database.members.as_slice());
+        let snap = self.newest_snap.as_ref();
+        let store = snap.and_then(|snap| snap.store.as_ref().ok());
+        let stored = store.map_or(&[][..], |store| store.members.as_slice());
+        let (voters, learners) = match (self.raft_members(), snap) {
+            (Some(config), _) => config,
+            (None, Some(snap)) => {
+                let of = |ids: &[u64]| ids.iter().copied().collect();
+                (of(&snap.facts.conf_state.voters), of(&snap.facts.conf_state.learners))
+            }
+            (None, None) => (BTreeSet::new(), BTreeSet::new()),
+        };
+        let raft_known = !voters.is_empty() || !learners.is_empty();
+        let mut ids: BTreeSet<u64> = voters.union(&learners).copied().collect();
+        ids.extend(rows.iter().chain(stored).map(|member| member.id));
+        let of = |members: &[Member], id: u64| members.iter().find(|member| member.id == id).cloned();
+        ids.into_iter()
+            .map(|id| KnownMember {
+                id,
+                in_database: of(rows, id),
+                in_snap: of(stored, id),
+                in_raft: raft_known.then(|| voters.contains(&id) || learners.contains(&id)),
+                learns: learners.contains(&id),
+            })
+            .collect()
+    }
+
+    /// Whose files these are, by the log: the ids of member and cluster.
+    #[must_use]
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        let metadata = self.log_facts()?.report.log.metadata?;
+        Some((metadata.node_id(), metadata.cluster_id()))
     }
 
     /// Keys of the v2 API in the newest `.snap`, and requests behind it that write such: nothing will carry them over into the

@@ -211,10 +211,7 @@ mod tests {
         assert!(whole.findings().is_empty());
         let none = of(&file, Walk::Within(Duration::ZERO));
         assert!(none.structure.proven().is_none(), "{:?}", none.structure);
-        assert!(matches!(
-            none.structure,
-            Structure::NotChecked { why: NotChecked::OutOfTime { .. }, .. }
-        ));
+        assert!(matches!(none.structure, Structure::NotChecked { why: NotChecked::OutOfTime { .. }, .. }));
         assert!(of(&file, Walk::Skip).structure.proven().is_none());
     }
 

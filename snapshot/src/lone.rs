@@ -260,9 +260,9 @@ pub fn ensure(
 
 /// Who takes part in the cluster.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Config {
-    voters: BTreeSet<u64>,
-    learners: BTreeSet<u64>,
+pub(crate) struct Config {
+    pub(crate) voters: BTreeSet<u64>,
+    pub(crate) learners: BTreeSet<u64>,
 }
 
 impl Config {
@@ -276,7 +276,7 @@ impl Config {
 
     /// The members by raft's own account: those of the newest snapshot that the log knows, and the changes since. It is what
     /// servers of all releases elect by; the database's rows are old news in 3.4 (FORMATS I.4).
-    fn of_log(files: &LogFiles, log: &Log) -> Self {
+    pub(crate) fn of_log(files: &LogFiles, log: &Log) -> Self {
         let recorded = |index: u64, term: u64| {
             log.snapshots.iter().any(|r| (r.value.index(), r.value.term()) == (index, term))
         };

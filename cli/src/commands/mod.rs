@@ -26,6 +26,7 @@ pub(crate) mod defrag;
 pub(crate) mod edit;
 pub(crate) mod hash;
 pub(crate) mod hashkv;
+pub(crate) mod inspect;
 pub(crate) mod iterate_bucket;
 pub(crate) mod kv_delete;
 pub(crate) mod kv_diff;
@@ -130,6 +131,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Alarm(Alarm::List(args)) => alarm_list::run(&args, &context),
         Root::Kv(Kv::History(args)) => kv_history::run(&args, &context),
         Root::Kv(Kv::Export(args)) => kv_export::run(&args, &context),
+        Root::Inspect(args) => inspect::run(&args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),

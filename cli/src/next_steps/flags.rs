@@ -28,7 +28,7 @@ pub(super) fn quoted(value: &str) -> String {
 }
 
 /// `path` as one word of a shell; bytes that are no UTF-8 in octal, whose length never depends on what follows.
-pub(super) fn quoted_path(path: &Path) -> String {
+pub(crate) fn quoted_path(path: &Path) -> String {
     if let Some(text) = path.to_str() {
         return quoted(text);
     }

@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use snapshot::restore::{RestoreReport, RestoredMember};
 
 pub(crate) use advice::{Situation, advice};
+pub(crate) use flags::quoted_path;
 
 use crate::url::{PeerUrl, in_url, is_loopback, to_listen_on};
 

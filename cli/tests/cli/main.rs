@@ -8,6 +8,7 @@ mod formats;
 mod hash;
 mod hashkv;
 mod help;
+mod inspect;
 mod kv;
 mod log;
 mod restore;

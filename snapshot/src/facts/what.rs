@@ -209,7 +209,7 @@ impl Within {
                     } else if levels > 1 {
                         open.push((path, levels - 1));
                     }
-                } else if is_database(&path) {
+                } else if is_database(&path) || is_packed_database(&path) {
                     self.paths.push(path);
                 }
             }
@@ -243,6 +243,12 @@ fn is_member_or_data_dir(dir: &Path) -> bool {
 fn is_database(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 2 * MAGIC_OFFSET)
         && open_read_only(path).is_ok_and(|file| has_magic_at(&file, 0))
+}
+
+/// Whether the name of the regular file `path` says that it is a packed database; what is packed is not looked into.
+fn is_packed_database(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    [".db.gz", ".db.zst", ".db.zip"].iter().any(|end| name.ends_with(end)) && path.is_file()
 }
 
 fn has_magic_at(file: &File, page_offset: u64) -> bool {

@@ -1,0 +1,354 @@
+//! The verdict: whether a server starts on it, what that costs, and what to run next.
+
+use std::path::{Path, PathBuf};
+
+use snapshot::boot::{Found, Start};
+use snapshot::facts::{Facts, KnownMember, What};
+use snapshot::finding::Severity;
+use snapshot::inspect::{Inspection, Structure};
+use snapshot::membership::Member;
+use snapshot::schema::{ALARM_CORRUPT, ALARM_NOSPACE};
+use snapshot::structure;
+use snapshot::target::TargetVersion;
+
+use crate::next_steps::quoted_path;
+use crate::shown::shown;
+
+/// What comes of all that stands on the page.
+pub(super) struct Verdict {
+    /// What a server does with it, the most important first.
+    pub(super) sentences: Vec<String>,
+    /// Command lines that work with these paths.
+    pub(super) next: Vec<String>,
+}
+
+/// `path` as a word of a shell.
+pub(super) fn quoted(path: &Path) -> String {
+    // What would steer the terminal is in no command line that could be copied from it anyway.
+    shown(&quoted_path(path))
+}
+
+/// The verdict on `inspection`.
+pub(super) fn of(inspection: &Inspection) -> Verdict {
+    let facts = &inspection.facts;
+    let mut verdict = match facts.looked.what {
+        What::DataDir | What::MemberDir => of_member(inspection),
+        What::SnapDir | What::WalDir if facts.log.is_some() && facts.database.is_some() => {
+            of_member(inspection)
+        }
+        What::Segment | What::WalDir => of_log(facts),
+        What::Snap => of_snap(facts),
+        _ => of_database(inspection),
+    };
+    if let Some(dir) = &facts.looked.member_dir
+        && matches!(facts.looked.what, What::Database | What::ReceivedDatabase | What::Segment | What::Snap)
+    {
+        verdict.next.insert(0, format!("etcd-rescue inspect {}", quoted(&around(dir))));
+    }
+    alarms(&mut verdict, facts);
+    verdict
+}
+
+/// The data dir around a member directory, where it is named as etcd names it.
+fn around(member: &Path) -> PathBuf {
+    match member.parent() {
+        Some(parent) if member.ends_with("member") && !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => member.to_owned(),
+    }
+}
+
+fn of_member(inspection: &Inspection) -> Verdict {
+    let facts = &inspection.facts;
+    // Of a directory within a member, the commands get the whole.
+    let within = matches!(facts.looked.what, What::SnapDir | What::WalDir);
+    let whole = facts.looked.member_dir.as_deref().filter(|_| within).map(around);
+    let path = quoted(whole.as_deref().unwrap_or(&facts.path));
+    let (mut sentences, mut next) = (Vec::new(), Vec::new());
+    let wal_dir = match (&facts.looked.wal_dir, &facts.looked.member_dir) {
+        (Some(wal), Some(member)) if !within && *wal != member.join("wal") => {
+            format!(" --wal-dir {}", quoted(wal))
+        }
+        _ => String::new(),
+    };
+    let db = match &facts.database {
+        Some(Ok(opened)) => {
+            if opened.facts.is_err() || structure::is_damaged(inspection.structure.findings()) {
+                sentences.push(
+                    "needs repair: the database is damaged. A server may start on it and die later; take the data from \
+                     another member or a snapshot where there is one"
+                        .to_owned(),
+                );
+                next.push(format!("etcd-rescue bbolt check {}", quoted(opened.input.db_path())));
+                next.push(format!("etcd-rescue snapshot status {}", quoted(opened.input.db_path())));
+                return Verdict { sentences, next };
+            }
+            opened
+        }
+        Some(Err(error)) => {
+            sentences.push(format!("nothing can be said of a start: {error}"));
+            return Verdict { sentences, next };
+        }
+        None => {
+            sentences.push(
+                "needs repair: there is no database. A server would start with an empty one, or not at all"
+                    .to_owned(),
+            );
+            next.push(format!("etcd-rescue wal verify {path}{wal_dir}"));
+            next.push(format!("etcd-rescue wal dump {path}{wal_dir}"));
+            return Verdict { sentences, next };
+        }
+    };
+    let save = format!("etcd-rescue snapshot save {path}{wal_dir} -o saved.db");
+    let Some(log) = facts.log_facts() else {
+        let (sentence, command) = match &facts.log {
+            Some(Err(error)) => (
+                format!("nothing can be said of a start, since the log cannot be read: {error}"),
+                format!("etcd-rescue wal verify {path}{wal_dir}"),
+            ),
+            _ => (
+                "needs repair: there is no log. A server would take the member for a new one, and found a cluster over what \
+                 is in the database; give the log's directory with --wal-dir where it lies elsewhere"
+                    .to_owned(),
+                format!("etcd-rescue snapshot status {}", quoted(db.input.db_path())),
+            ),
+        };
+        return Verdict { sentences: vec![sentence], next: vec![command] };
+    };
+    let wrote =
+        facts.database_facts().and_then(|database| database.schema.written_by()).map(|(version, _)| version);
+    let start = own_release(log.report.verdicts.as_slice(), wrote);
+    let (kind, sentence) = start
+        .map_or((Kind::Unknown, "nothing can be said of a start".to_owned()), |(version, start)| {
+            in_words(version, start)
+        });
+    if kind == Kind::Fails {
+        sentences.push(sentence);
+        next.push(format!("etcd-rescue wal repair {path}{wal_dir}"));
+    } else if inspection.structure.proven().is_none() {
+        let loss =
+            if kind == Kind::Loses { format!(" As for its log, it {sentence}") } else { String::new() };
+        sentences.push(format!("structure not checked, so nobody says that it boots.{loss}"));
+        next.push(format!("etcd-rescue inspect --full {path}{wal_dir}"));
+        next.push(save);
+    } else {
+        sentences.push(sentence);
+        next.push(save);
+        if kind == Kind::Loses {
+            next.push(format!("etcd-rescue wal verify {path}{wal_dir}"));
+        }
+    }
+    peers(&mut sentences, facts);
+    if !inspection.findings().is_empty() {
+        next.push(format!("etcd-rescue verify {path}{wal_dir}"));
+    }
+    Verdict { sentences, next }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    AsIs,
+    Loses,
+    Fails,
+    Unknown,
+}
+
+/// What the release that wrote the data does; the newest where that is not known.
+fn own_release(
+    verdicts: &[snapshot::boot::Verdict],
+    wrote: Option<TargetVersion>,
+) -> Option<(TargetVersion, &Start)> {
+    let own = verdicts.iter().rev().find(|verdict| Some(verdict.release.minor) == wrote);
+    own.or_else(|| verdicts.last()).map(|verdict| (verdict.release.minor, &verdict.start))
+}
+
+fn in_words(version: TargetVersion, start: &Start) -> (Kind, String) {
+    match start {
+        Start::Starts(found) => match costs(found) {
+            None => (Kind::AsIs, format!("boots as is, with etcd {version}")),
+            Some(cost) => (Kind::Loses, format!("boots with loss, with etcd {version}: {cost}")),
+        },
+        Start::StartsAfterCut { found, file, offset, .. } => {
+            let cut = format!("it cuts the torn tail off {file} at {offset:#x}");
+            match costs(found) {
+                None => (Kind::AsIs, format!("boots as is, with etcd {version}: {cut}")),
+                Some(cost) => (Kind::Loses, format!("boots with loss, with etcd {version}: {cut}; {cost}")),
+            }
+        }
+        Start::FoundsNewCluster => (
+            Kind::Fails,
+            format!(
+                "needs repair: etcd {version} finds no log, takes the member for a new one and founds a cluster"
+            ),
+        ),
+        Start::Fails { words, cause } => {
+            (Kind::Fails, format!("needs repair: etcd {version} does not start (\"{words}\"): {cause}"))
+        }
+    }
+}
+
+fn costs(found: &Found) -> Option<String> {
+    let mut costs = Vec::new();
+    if let Some(lost) = &found.lost {
+        costs.push(format!("entries {} to {} are lost without a word", lost.start(), lost.end()));
+    }
+    if let Some(ahead) = found.db_ahead {
+        costs.push(format!(
+            "the database is ahead of the log, and new entries up to {ahead} will be passed over"
+        ));
+    }
+    if found.voterless {
+        costs.push("it knows of no voter, and serves nobody unless a leader finds it".to_owned());
+    }
+    (!costs.is_empty()).then(|| costs.join("; "))
+}
+
+fn peers(sentences: &mut Vec<String>, facts: &Facts) {
+    let Some((voters, _)) = facts.raft_members() else { return };
+    if voters.len() > 1 {
+        sentences.push(format!(
+            "it serves only together with its peers: {} of {} voters must run",
+            voters.len() / 2 + 1,
+            voters.len()
+        ));
+    }
+    if let Some((own, _)) = facts.identity()
+        && !voters.is_empty()
+        && !voters.contains(&own)
+    {
+        sentences.push("its own id is not among the voters: it was removed, or is a learner".to_owned());
+    }
+}
+
+fn alarms(verdict: &mut Verdict, facts: &Facts) {
+    let Some(database) = facts.database_facts() else { return };
+    let has = |kind| database.schema.alarms.iter().any(|alarm| alarm.kind == kind);
+    if has(ALARM_CORRUPT) {
+        verdict
+            .sentences
+            .push("the CORRUPT alarm stands: a server refuses reads and writes of keys".to_owned());
+    }
+    if has(ALARM_NOSPACE) {
+        verdict.sentences.push(
+            "the NOSPACE alarm stands: a server refuses puts until it is disarmed, also after a restore"
+                .to_owned(),
+        );
+    }
+}
+
+fn of_log(facts: &Facts) -> Verdict {
+    let path = quoted(&facts.path);
+    let Some(log) = facts.log_facts() else {
+        return Verdict {
+            sentences: vec!["nothing can be said of it".to_owned()],
+            next: vec![format!("etcd-rescue wal verify {path}")],
+        };
+    };
+    let errors = log.report.findings.iter().any(|found| found.finding.severity == Severity::Error);
+    let sentence = match (errors, log.report.findings.is_empty()) {
+        (true, _) => "damaged; without the database and the .snap files nothing is said of a start",
+        (false, true) => {
+            "whole, as far as it goes; without the database and the .snap files nothing is said of a start"
+        }
+        (false, false) => {
+            "readable, with warnings; without the database and the .snap files nothing is said of a start"
+        }
+    };
+    Verdict {
+        sentences: vec![sentence.to_owned()],
+        next: vec![format!("etcd-rescue wal verify {path}"), format!("etcd-rescue wal dump {path}")],
+    }
+}
+
+fn of_snap(facts: &Facts) -> Verdict {
+    let sentence = match &facts.newest_snap {
+        Some(_) => {
+            "readable. It holds members and, of old clusters, v2 keys; the v3 keys are in the database"
+        }
+        None => "cannot be read; etcd 3.4 to 3.6 put such a file aside and start from the one before it",
+    };
+    Verdict {
+        sentences: vec![sentence.to_owned()],
+        next: vec![format!("etcd-rescue snap dump {}", quoted(&facts.path))],
+    }
+}
+
+fn of_database(inspection: &Inspection) -> Verdict {
+    let facts = &inspection.facts;
+    let path = quoted(&facts.path);
+    let status = format!("etcd-rescue snapshot status {path}");
+    let check = format!("etcd-rescue bbolt check {path}");
+    let opened = match &facts.database {
+        Some(Ok(opened)) => opened,
+        Some(Err(error)) => {
+            return Verdict {
+                sentences: vec![format!("nothing can be said of it: {error}")],
+                next: Vec::new(),
+            };
+        }
+        None => {
+            let sentence =
+                "there is no database in it; the keys are there, and nothing else has them as a whole";
+            return Verdict {
+                sentences: vec![sentence.to_owned()],
+                next: vec![format!("etcd-rescue snap dump {path}")],
+            };
+        }
+    };
+    if opened.facts.is_err() || structure::is_damaged(inspection.structure.findings()) {
+        return Verdict {
+            sentences: vec![
+                "needs repair: the database is damaged; another member or snapshot may be whole".to_owned(),
+            ],
+            next: vec![check, status],
+        };
+    }
+    let no_key_bucket =
+        facts.database_facts().is_some_and(|database| database.schema.no_key_bucket().is_some());
+    if no_key_bucket {
+        return Verdict {
+            sentences: vec!["a bbolt database, but hardly one of etcd: it has no bucket key".to_owned()],
+            next: vec![format!("etcd-rescue bbolt buckets {path}")],
+        };
+    }
+    let mut next = Vec::new();
+    let sentence = match &inspection.structure {
+        Structure::Checked { .. } => {
+            next.push(status);
+            if let Some(cluster) = initial_cluster(facts) {
+                let skip = if facts.looked.what == What::Snapshot { "" } else { " --skip-hash-check" };
+                next.push(format!(
+                    "etcd-rescue snapshot restore {path}{skip} --all-members -o restored --initial-cluster {cluster}"
+                ));
+            }
+            "can be restored: its structure is sound".to_owned()
+        }
+        _ => {
+            next.push(format!("etcd-rescue inspect --full {path}"));
+            next.push(status);
+            "structure not checked, so nobody says that it can be restored".to_owned()
+        }
+    };
+    Verdict { sentences: vec![sentence], next }
+}
+
+/// The members in the database as `--initial-cluster` takes them, where each has a name and a URL.
+fn initial_cluster(facts: &Facts) -> Option<String> {
+    facts.database_facts()?;
+    let members: Vec<Member> = facts.members().iter().filter_map(KnownMember::best).collect();
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:[]".contains(c));
+    let mut parts = Vec::new();
+    for member in members.iter().filter(|member| !member.is_learner) {
+        if member.name.is_empty() || member.peer_urls.is_empty() || !plain(&member.name) {
+            return None;
+        }
+        for url in &member.peer_urls {
+            if !plain(url) {
+                return None;
+            }
+            parts.push(format!("{}={url}", member.name));
+        }
+    }
+    let list = parts.join(",");
+    let word = if list.contains('[') { format!("'{list}'") } else { list };
+    (!parts.is_empty()).then_some(word)
+}
