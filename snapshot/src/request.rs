@@ -168,7 +168,7 @@ impl<'a> Request<'a> {
     /// Whether it has fields that no version known here has.
     #[must_use]
     pub fn has_unknown_fields(&self) -> bool {
-        self.message().walk().any(|message| message.items().any(|item| matches!(item, Item::Unknown(_))))
+        self.parsed.has_unknown_fields()
     }
 
     fn numbers(&self, role: Role) -> impl Iterator<Item = u64> {

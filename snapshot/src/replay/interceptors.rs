@@ -56,6 +56,9 @@ impl Interceptors {
 
     /// Why an alarm refuses a request of this kind.
     pub(super) fn refused(&self, kind: &str, request: Message<'_>, release: Release) -> Option<Why> {
+        if !self.corrupt && !self.no_space {
+            return None;
+        }
         let touches =
             matches!(kind, "put" | "delete_range" | "txn" | "compaction" | "lease_grant" | "lease_revoke");
         if self.corrupt && touches {

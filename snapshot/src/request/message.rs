@@ -21,6 +21,7 @@ pub struct Message<'a> {
 pub struct Parsed<'a> {
     kind: &'static MessageType,
     bytes: Cow<'a, [u8]>,
+    unknown: bool,
 }
 
 impl<'a> Parsed<'a> {
@@ -31,9 +32,17 @@ impl<'a> Parsed<'a> {
     /// # Errors
     /// Where etcd's parser would fail, and when messages lie deeper in each other than [`MAX_DEPTH`].
     pub fn new(kind: &'static MessageType, bytes: &'a [u8]) -> Result<Self, WireError> {
-        let twice = validate(kind, bytes)?;
+        let Seen { twice, unknown } = validate(kind, bytes)?;
         let bytes = if twice { Cow::Owned(merged(kind, bytes)?) } else { Cow::Borrowed(bytes) };
-        Ok(Self { kind, bytes })
+        Ok(Self { kind, bytes, unknown })
+    }
+
+    /// Whether there are fields in it that the tables do not have.
+    #[must_use]
+    pub fn has_unknown_fields(&self) -> bool {
+        // Those of an alternative that another one replaced do not count.
+        let is_unknown = |message: Message<'_>| message.items().any(|item| matches!(item, Item::Unknown(_)));
+        self.unknown && self.message().walk().any(is_unknown)
     }
 
     /// The message.
@@ -268,9 +277,18 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
-/// Reads `bytes` to the last nested field; whether a message that may stand once stands twice.
-fn validate(kind: &'static MessageType, bytes: &[u8]) -> Result<bool, WireError> {
-    let mut twice = false;
+/// What is odd about a message that parses.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// A message that may stand once stands twice.
+    twice: bool,
+    /// There are fields that the tables do not have.
+    unknown: bool,
+}
+
+/// Reads `bytes` to the last nested field.
+fn validate(kind: &'static MessageType, bytes: &[u8]) -> Result<Seen, WireError> {
+    let mut odd = Seen::default();
     // Most requests are two levels deep.
     let mut stack = Vec::with_capacity(4);
     stack.push((Fields::new(kind, bytes), 0_u64));
@@ -283,7 +301,7 @@ fn validate(kind: &'static MessageType, bytes: &[u8]) -> Result<bool, WireError>
                 let Kind::Message(kind) = field.kind else { continue };
                 if field.label == Label::Singular {
                     let bit = 1_u64 << place.min(63);
-                    twice |= *seen & bit != 0;
+                    odd.twice |= *seen & bit != 0;
                     *seen |= bit;
                 }
                 if stack.len() >= MAX_DEPTH {
@@ -291,10 +309,11 @@ fn validate(kind: &'static MessageType, bytes: &[u8]) -> Result<bool, WireError>
                 }
                 stack.push((Fields::new(kind, bytes), 0));
             }
-            Some(_) => {}
+            Some(Item::Unknown(_)) => odd.unknown = true,
+            Some(Item::Known { .. }) => {}
         }
     }
-    Ok(twice)
+    Ok(odd)
 }
 
 /// The same message with each message field that may stand once standing once.
