@@ -269,6 +269,8 @@ pub struct Account {
 pub struct Disagreed {
     /// Index of the first entry.
     pub first: u64,
+    /// Index of the last one.
+    pub last: u64,
     /// Number of entries.
     pub entries: u64,
 }
@@ -276,8 +278,13 @@ pub struct Disagreed {
 impl Account {
     /// Counts a disagreement at the entry `index`.
     pub fn disagreed(&mut self, what: Disagreement, index: u64) {
-        let entry = self.disagreements.entry(what).or_insert(Disagreed { first: index, entries: 0 });
-        entry.entries = entry.entries.saturating_add(1);
+        let none = Disagreed { first: index, last: 0, entries: 0 };
+        let told = self.disagreements.entry(what).or_insert(none);
+        // An entry may give more than one occasion.
+        if told.last != index {
+            told.last = index;
+            told.entries += 1;
+        }
     }
 }
 
