@@ -13,6 +13,9 @@
 
 mod alarms;
 mod arena;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod asked;
 mod auth;
 mod base64;
 mod cluster;

@@ -50,3 +50,39 @@ pub(super) fn apply(small: &mut Small, asked: Message<'_>, release: Release) -> 
         _ => Ok(Applied::Nothing(Why::ReadOnly)),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+    use crate::replay::asked::asked;
+    use crate::request::schema::ALARM;
+
+    fn does(small: &mut Small, action: u64, kind: u64, text: &str) -> Result<Applied, StopReason> {
+        let request = asked().number(1, action).number(2, 10_989_313_697_875_737_535).number(3, kind);
+        request.seen(&ALARM, |asked| apply(small, asked, text.parse().unwrap()))
+    }
+
+    #[test]
+    fn raised_once_and_disarmed() {
+        let mut small = Small::default();
+        assert_eq!(does(&mut small, 0, 1, "3.5"), Ok(Applied::Nothing(Why::ReadOnly)));
+        assert_eq!(does(&mut small, 2, 1, "3.5"), Ok(Applied::Nothing(Why::AlreadySo)));
+        assert_eq!(does(&mut small, 1, 0, "3.5"), Ok(Applied::Nothing(Why::NoEffect)));
+        assert_eq!(does(&mut small, 1, 1, "3.5"), Ok(Applied::Changed));
+        assert_eq!(does(&mut small, 1, 1, "3.5"), Ok(Applied::Nothing(Why::AlreadySo)));
+        assert_eq!(does(&mut small, 1, 2, "3.5"), Ok(Applied::Changed));
+        let kinds: Vec<i32> =
+            small.rows(Name::Alarm).keys().map(|key| Alarm::parse(key).unwrap().kind).collect();
+        assert_eq!(kinds, [1, 2]);
+        assert!(small.rows(Name::Alarm).values().all(Vec::is_empty));
+        assert_eq!(does(&mut small, 2, 1, "3.5"), Ok(Applied::Changed));
+        assert_eq!(small.rows(Name::Alarm).len(), 1);
+    }
+
+    #[test]
+    fn an_alarm_of_a_kind_that_is_none() {
+        assert!(matches!(does(&mut Small::default(), 1, 9, "3.5"), Err(StopReason::Dies(_))));
+        assert_eq!(does(&mut Small::default(), 1, 9, "3.6"), Ok(Applied::Changed));
+    }
+}

@@ -341,3 +341,7 @@ impl Auth<'_> {
         Some(parts.format_for_version(bcrypt::Version::TwoA).into_bytes())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests;

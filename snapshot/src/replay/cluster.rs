@@ -308,3 +308,7 @@ pub(super) fn set_downgrade(small: &mut Small, asked: Message<'_>) -> Applied {
     row.extend_from_slice(format!(",\"enabled\":{enabled}}}").as_bytes());
     changed_if(small.put(Name::Cluster, DOWNGRADE, row))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests;

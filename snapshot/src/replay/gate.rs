@@ -321,3 +321,7 @@ pub(super) fn is_range_of_keys(key: &[u8], range_end: &[u8]) -> bool {
     let is_range = range_end.is_empty() || range_end == NO_END || is_behind(range_end, key);
     !key.is_empty() && is_range
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests;
