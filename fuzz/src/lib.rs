@@ -14,6 +14,7 @@ mod db;
 mod key_space;
 mod packed;
 mod rebuild;
+mod replay;
 mod request;
 mod small_buckets;
 mod surgery;
@@ -52,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("surgery", surgery::operate),
     ("small_buckets", small_buckets::all),
     ("seen_in_log", request::seen),
+    ("replay", replay::entries),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.
