@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use snapshot::boot::{Found, Start};
+use snapshot::boot::Start;
 use snapshot::facts::{Facts, KnownMember, What};
 use snapshot::finding::Severity;
 use snapshot::inspect::{Inspection, Structure};
 use snapshot::membership::Member;
 use snapshot::schema::{ALARM_CORRUPT, ALARM_NOSPACE};
 use snapshot::structure;
-use snapshot::target::TargetVersion;
+use snapshot::verify::{self, Expected, Outlook};
 
 use crate::next_steps::quoted_path;
 use crate::shown::shown;
@@ -33,15 +33,16 @@ pub(super) fn of(inspection: &Inspection) -> Verdict {
     let facts = &inspection.facts;
     let mut verdict = match facts.looked.what {
         What::DataDir | What::MemberDir => of_member(inspection),
-        What::SnapDir | What::WalDir if facts.log.is_some() && facts.database.is_some() => {
-            of_member(inspection)
-        }
+        What::SnapDir | What::WalDir if facts.looked.member_dir.is_some() => Verdict {
+            sentences: vec!["part of a member: whether it boots is told of the whole".to_owned()],
+            next: Vec::new(),
+        },
         What::Segment | What::WalDir => of_log(facts),
         What::Snap => of_snap(facts),
         _ => of_database(inspection),
     };
     if let Some(dir) = &facts.looked.member_dir
-        && matches!(facts.looked.what, What::Database | What::ReceivedDatabase | What::Segment | What::Snap)
+        && !matches!(facts.looked.what, What::DataDir | What::MemberDir)
     {
         verdict.next.insert(0, format!("etcd-rescue inspect {}", quoted(&around(dir))));
     }
@@ -59,13 +60,10 @@ fn around(member: &Path) -> PathBuf {
 
 fn of_member(inspection: &Inspection) -> Verdict {
     let facts = &inspection.facts;
-    // Of a directory within a member, the commands get the whole.
-    let within = matches!(facts.looked.what, What::SnapDir | What::WalDir);
-    let whole = facts.looked.member_dir.as_deref().filter(|_| within).map(around);
-    let path = quoted(whole.as_deref().unwrap_or(&facts.path));
+    let path = quoted(&facts.path);
     let (mut sentences, mut next) = (Vec::new(), Vec::new());
     let wal_dir = match (&facts.looked.wal_dir, &facts.looked.member_dir) {
-        (Some(wal), Some(member)) if !within && *wal != member.join("wal") => {
+        (Some(wal), Some(member)) if *wal != member.join("wal") => {
             format!(" --wal-dir {}", quoted(wal))
         }
         _ => String::new(),
@@ -114,29 +112,39 @@ fn of_member(inspection: &Inspection) -> Verdict {
         };
         return Verdict { sentences: vec![sentence], next: vec![command] };
     };
-    let wrote =
-        facts.database_facts().and_then(|database| database.schema.written_by()).map(|(version, _)| version);
-    let start = own_release(log.report.verdicts.as_slice(), wrote);
-    let (kind, sentence) = start
-        .map_or((Kind::Unknown, "nothing can be said of a start".to_owned()), |(version, start)| {
-            in_words(version, start)
-        });
-    if kind == Kind::Fails {
-        sentences.push(sentence);
-        next.push(format!("etcd-rescue wal repair {path}{wal_dir}"));
-    } else if inspection.structure.proven().is_none() {
-        let loss =
-            if kind == Kind::Loses { format!(" As for its log, it {sentence}") } else { String::new() };
-        sentences.push(format!("structure not checked, so nobody says that it boots.{loss}"));
-        next.push(format!("etcd-rescue inspect --full {path}{wal_dir}"));
-        next.push(save);
-    } else {
-        sentences.push(sentence);
-        next.push(save);
-        if kind == Kind::Loses {
-            next.push(format!("etcd-rescue wal verify {path}{wal_dir}"));
+    let proven = inspection.structure.proven();
+    let judged = verify::verdict(facts, proven);
+    let reasons = judged.reasons.join("; ");
+    let with = format!("with etcd {} ({})", judged.release.minor, judged.release.patches);
+    match judged.outlook {
+        Outlook::NeedsRepair => {
+            sentences.push(format!("needs repair: {reasons}"));
+            if log.report.log_is_damaged() {
+                next.push(format!("etcd-rescue wal repair {path}{wal_dir}"));
+            } else {
+                next.push(save);
+            }
         }
+        Outlook::BootsAsIs | Outlook::BootsWithLoss | Outlook::NotAMember if proven.is_none() => {
+            sentences.push("structure not checked, so nobody says that it boots".to_owned());
+            if !reasons.is_empty() {
+                sentences.push(format!("by its log it would, with loss: {reasons}"));
+            }
+            next.push(format!("etcd-rescue inspect --full {path}{wal_dir}"));
+            next.push(save);
+        }
+        Outlook::BootsAsIs => {
+            sentences.push(format!("boots as is, {with}"));
+            next.push(save);
+        }
+        Outlook::BootsWithLoss => {
+            sentences.push(format!("boots with loss, {with}: {reasons}"));
+            next.push(save);
+            next.push(format!("etcd-rescue wal repair {path}{wal_dir}"));
+        }
+        Outlook::NotAMember => sentences.push("nothing can be said of a start".to_owned()),
     }
+    sentences.extend(others(&judged));
     peers(&mut sentences, facts);
     if !inspection.findings().is_empty() {
         next.push(format!("etcd-rescue verify {path}{wal_dir}"));
@@ -144,62 +152,22 @@ fn of_member(inspection: &Inspection) -> Verdict {
     Verdict { sentences, next }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    AsIs,
-    Loses,
-    Fails,
-    Unknown,
-}
-
-/// What the release that wrote the data does; the newest where that is not known.
-fn own_release(
-    verdicts: &[snapshot::boot::Verdict],
-    wrote: Option<TargetVersion>,
-) -> Option<(TargetVersion, &Start)> {
-    let own = verdicts.iter().rev().find(|verdict| Some(verdict.release.minor) == wrote);
-    own.or_else(|| verdicts.last()).map(|verdict| (verdict.release.minor, &verdict.start))
-}
-
-fn in_words(version: TargetVersion, start: &Start) -> (Kind, String) {
-    match start {
-        Start::Starts(found) => match costs(found) {
-            None => (Kind::AsIs, format!("boots as is, with etcd {version}")),
-            Some(cost) => (Kind::Loses, format!("boots with loss, with etcd {version}: {cost}")),
-        },
-        Start::StartsAfterCut { found, file, offset, .. } => {
-            let cut = format!("it cuts the torn tail off {file} at {offset:#x}");
-            match costs(found) {
-                None => (Kind::AsIs, format!("boots as is, with etcd {version}: {cut}")),
-                Some(cost) => (Kind::Loses, format!("boots with loss, with etcd {version}: {cut}; {cost}")),
-            }
+/// The releases that do not start where the one that wrote the data does.
+fn others(judged: &verify::Verdict) -> Option<String> {
+    if judged.outlook == Outlook::NeedsRepair {
+        return None;
+    }
+    let fails = judged.predictions.iter().filter_map(|prediction| match &prediction.expected {
+        Expected::Start(Start::Fails { words: "", .. }) => {
+            Some(prediction.release.patches.to_owned())
         }
-        Start::FoundsNewCluster => (
-            Kind::Fails,
-            format!(
-                "needs repair: etcd {version} finds no log, takes the member for a new one and founds a cluster"
-            ),
-        ),
-        Start::Fails { words, cause } => {
-            (Kind::Fails, format!("needs repair: etcd {version} does not start (\"{words}\"): {cause}"))
+        Expected::Start(Start::Fails { words, .. }) => {
+            Some(format!("{} (\"{words}\")", prediction.release.patches))
         }
-    }
-}
-
-fn costs(found: &Found) -> Option<String> {
-    let mut costs = Vec::new();
-    if let Some(lost) = &found.lost {
-        costs.push(format!("entries {} to {} are lost without a word", lost.start(), lost.end()));
-    }
-    if let Some(ahead) = found.db_ahead {
-        costs.push(format!(
-            "the database is ahead of the log, and new entries up to {ahead} will be passed over"
-        ));
-    }
-    if found.voterless {
-        costs.push("it knows of no voter, and serves nobody unless a leader finds it".to_owned());
-    }
-    (!costs.is_empty()).then(|| costs.join("; "))
+        _ => None,
+    });
+    let fails: Vec<String> = fails.collect();
+    (!fails.is_empty()).then(|| format!("does not start with {}", fails.join(", ")))
 }
 
 fn peers(sentences: &mut Vec<String>, facts: &Facts) {
