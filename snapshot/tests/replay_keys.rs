@@ -63,6 +63,8 @@ enum Request {
     Grant(i64, i64),
     Revoke(i64),
     Checkpoint(i64, i64),
+    /// Action (1 to raise, 2 to disarm) and kind (1 NOSPACE, 2 CORRUPT), of member 5.
+    Alarm(u64, u64),
 }
 
 fn varint(mut number: u64, out: &mut Vec<u8>) {
@@ -185,6 +187,12 @@ fn request_bytes(request: &Request) -> Vec<u8> {
             number(2, remaining.cast_unsigned(), &mut one);
             bytes(1, &one, &mut inner);
             11
+        }
+        Request::Alarm(action, kind) => {
+            number(1, *action, &mut inner);
+            number(2, 5, &mut inner);
+            number(3, *kind, &mut inner);
+            10
         }
     };
     let mut header = Vec::new();
@@ -421,6 +429,7 @@ impl Model {
                 self.revision += i64::from(sub > 0);
                 return Said::Changed;
             }
+            Request::Alarm(..) => unreachable!("the model knows no alarms"),
             Request::Checkpoint(id, remaining) => {
                 let Some(lease) = self.leases.get_mut(id).filter(|_| self.keeps_checkpoints) else {
                     return Said::Nothing;
@@ -752,6 +761,97 @@ fn a_revoked_lease_takes_its_keys_in_their_order() {
     assert_eq!(last, [&bucket_key((6, 1, true)), &bucket_key((6, 0, true))]);
     assert_eq!(buckets["key"][&bucket_key((6, 0, true))], b"\x0a\x01a");
     assert!(buckets["lease"].is_empty());
+}
+
+const RAISE: u64 = 1;
+const DISARM: u64 = 2;
+const NO_SPACE: u64 = 1;
+const CORRUPT: u64 = 2;
+
+/// What is refused for want of space, and what is not: a put in a transaction within another was overlooked at first.
+#[test]
+fn without_space_nothing_is_put_or_granted() {
+    let txn = |op| Request::Op(Op::Txn(Txn { success: vec![op], ..Txn::default() }));
+    let requests = [
+        Request::Op(put("a")),
+        Request::Alarm(RAISE, NO_SPACE),
+        Request::Op(put("b")),
+        Request::Grant(7, 60),
+        txn(put("c")),
+        txn(Op::Txn(Txn { failure: vec![put("d")], ..Txn::default() })),
+        txn(Op::Txn(Txn { success: vec![put("d")], ..Txn::default() })),
+        Request::Op(Op::Delete(b"a".to_vec(), vec![])),
+        Request::Compact(2),
+        Request::Alarm(DISARM, NO_SPACE),
+        Request::Op(put("b")),
+    ];
+    let refused = Applied::Nothing(Why::NoSpace);
+    let changed = Applied::Changed;
+    for (release, counts_inner) in
+        [("3.4.23", false), ("3.5.32", false), ("3.5.33", true), ("3.6.13", false), ("3.6.14", true)]
+    {
+        let (applied, ..) = replayed(&requests, release);
+        let inner =
+            if counts_inner { [refused, refused] } else { [Applied::Nothing(Why::CompareFailed), changed] };
+        let expected = [
+            changed, changed, refused, refused, refused, inner[0], inner[1], changed, changed, changed,
+            changed,
+        ];
+        assert_eq!(applied, expected, "{release}");
+    }
+}
+
+/// Up to 3.5 the alarm that was raised last takes the place of the others, and the first to be disarmed takes all with it.
+#[test]
+fn two_alarms_at_once_stand_together_since_3_6() {
+    let delete = |key: &str| Request::Op(Op::Delete(key.into(), vec![]));
+    let requests = [
+        Request::Grant(7, 60),
+        Request::Op(put("a")),
+        Request::Op(put("b")),
+        Request::Alarm(RAISE, CORRUPT),
+        delete("a"),
+        Request::Op(put("c")),
+        Request::Compact(2),
+        Request::Revoke(7),
+        Request::Op(Op::Txn(Txn::default())),
+        Request::Alarm(RAISE, NO_SPACE),
+        delete("a"),
+        Request::Op(put("c")),
+        Request::Alarm(DISARM, NO_SPACE),
+        Request::Op(put("c")),
+    ];
+    let (changed, corrupt) = (Applied::Changed, Applied::Nothing(Why::Corrupt));
+    let no_space = Applied::Nothing(Why::NoSpace);
+    let (older, newer) = ([changed, no_space, changed, changed], [corrupt, corrupt, changed, corrupt]);
+    for (release, rest) in [("3.4.23", older), ("3.5.30", older), ("3.6.0", newer), ("3.7.1", newer)] {
+        let (applied, ..) = replayed(&requests, release);
+        assert_eq!(applied[..4], [changed; 4]);
+        assert_eq!(applied[4..9], [corrupt; 5], "{release}");
+        assert_eq!((applied[9], &applied[10..]), (changed, &rest[..]), "{release}");
+    }
+}
+
+/// A server that starts takes both from the db, whatever release it is.
+#[test]
+fn alarms_in_the_db_stand_when_a_server_starts() {
+    let mut buckets = Model::new(true, false, false).buckets(1, Rows::new(), true);
+    let alarms = [(b"\x08\x05\x10\x01".to_vec(), vec![]), (b"\x08\x06\x10\x02".to_vec(), vec![])];
+    buckets.insert("alarm".to_owned(), alarms.into());
+    let image = image_of(&buckets);
+    let db = Db::from_source(&image).unwrap();
+    for release in ["3.4.23", "3.5.1", "3.7.1"] {
+        let options = ReplayOptions { release: release.parse().unwrap(), ..ReplayOptions::default() };
+        let mut replay = Replay::of(&db, options, &()).unwrap();
+        let mut apply = |index, request: &Request| {
+            let data = request_bytes(request);
+            replay.apply(&EntryRef { entry_type: 0, term: 3, index, data: &data }).unwrap()
+        };
+        assert_eq!(apply(2, &Request::Op(put("a"))), Applied::Nothing(Why::Corrupt));
+        // One that stands already changes nothing, also not which of them counts.
+        assert_eq!(apply(3, &Request::Alarm(RAISE, NO_SPACE)), Applied::Nothing(Why::AlreadySo));
+        assert_eq!(apply(4, &Request::Compact(1)), Applied::Nothing(Why::Corrupt));
+    }
 }
 
 /// Whatever an entry is, it is that which follows or none.
