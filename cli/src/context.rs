@@ -1,6 +1,6 @@
 //! The global flags, resolved once into plain values.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bbolt::{Io, Lock, OpenOptions};
@@ -68,6 +68,11 @@ impl Context {
     /// How files are read.
     pub(crate) fn io(&self) -> Io {
         self.input.open.io
+    }
+
+    /// Where large things are put that are needed while the job runs.
+    pub(crate) fn tmp_dir(&self) -> PathBuf {
+        self.input.tmp_dir.clone().unwrap_or_else(std::env::temp_dir)
     }
 
     /// How a database is opened, where it is not the input.

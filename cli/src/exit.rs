@@ -8,6 +8,7 @@ use snapshot::compact_file::CompactError;
 use snapshot::defrag::DefragError;
 use snapshot::edited::EditError;
 use snapshot::finding::Finding;
+use snapshot::fold::FoldError;
 use snapshot::hash::HashError;
 use snapshot::kv_delete::DeleteError;
 use snapshot::kv_diff::DiffError;
@@ -100,7 +101,8 @@ failure_from!(
     DeleteError,
     LoneError,
     compact::CompactError,
-    ExportError
+    ExportError,
+    FoldError
 );
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.

@@ -70,6 +70,8 @@ pub struct EditOptions {
     pub owner: Option<Owner>,
     /// How files are read that are only copied.
     pub io: Io,
+    /// End the output with its SHA-256 also where the input has none.
+    pub with_hash: bool,
 }
 
 /// What was done.
@@ -110,16 +112,6 @@ pub enum EditError {
         path: String,
         /// Why.
         source: RebuildError,
-    },
-    /// The output lies in the input, which is evidence.
-    #[error(
-        "{}: lies in {}, which is the input and stays as it is; give a place outside of it", output.display(), input.display()
-    )]
-    Inside {
-        /// The output.
-        output: PathBuf,
-        /// The directory of the input that it lies in.
-        input: PathBuf,
     },
     /// What was read back is not what was to be written.
     #[error(
@@ -168,12 +160,12 @@ impl EditError {
 /// directory.
 ///
 /// # Errors
-/// [`EditError::Inside`], and when something is there already.
+/// [`SaveError::Inside`], and when something is there already.
 pub fn ensure_free(options: &EditOptions, files: Option<&LogFiles>) -> Result<(), EditError> {
     let output = options.output.as_path();
     stage::ensure_owner(options.owner)?;
     if let Some(input) = files.and_then(|files| files.holding(output)) {
-        return Err(EditError::Inside { output: output.to_owned(), input: input.to_owned() });
+        return Err(SaveError::Inside { output: output.to_owned(), input: input.to_owned() }.into());
     }
     let kind = if files.is_some() { Kind::Dir } else { Kind::File };
     stage::examine(output, kind)?;
@@ -190,9 +182,19 @@ pub fn forecast(
     change: Change<'_>,
     watch: &dyn Watch,
 ) -> Result<EditReport, EditError> {
+    foresee(input, files, change, false, watch)
+}
+
+fn foresee(
+    input: &Opened,
+    files: Option<&LogFiles>,
+    change: Change<'_>,
+    with_hash: bool,
+    watch: &dyn Watch,
+) -> Result<EditReport, EditError> {
     let path = || input.path().display().to_string();
     let db = input.db().map_err(|source| SaveError::Db { path: path(), source })?;
-    let has_hash = verify_hash(input, watch)?;
+    let has_hash = verify_hash(input, watch)? || with_hash;
     let image_bytes = match change {
         Change::Patch(patch) => {
             check_patched(input, patch, watch)?;
@@ -230,7 +232,7 @@ pub fn write(
 ) -> Result<EditReport, EditError> {
     ensure_free(options, files)?;
     let output = options.output.as_path();
-    let mut report = forecast(input, files, change, watch)?;
+    let mut report = foresee(input, files, change, options.with_hash, watch)?;
     let need_bytes = report.after_bytes.saturating_add(report.copied_bytes);
     copy::ensure_space(output, need_bytes).map_err(SaveError::from)?;
     if options.dry_run {
@@ -262,8 +264,29 @@ pub fn write(
     Ok(report)
 }
 
+/// Writes the database of `input` anew under `edits` to the fresh file `file`, which nobody else has; what it then is, is for
+/// whoever reads it to check.
+pub(crate) fn rebuild_into(
+    file: &File,
+    input: &Opened,
+    edits: &Edits<'_>,
+    expected: Expected,
+    watch: &dyn Watch,
+) -> Result<(), EditError> {
+    let path = || input.path().display().to_string();
+    let failed = |source| EditError::Rebuild { path: path(), source };
+    let db = input.db().map_err(|source| SaveError::Db { path: path(), source })?;
+    watch.begin("rebuilding", db.meta().logical_bytes());
+    let rebuilt = edit(&db, file, &AS_ETCD, edits, watch).map_err(failed)?;
+    if expected.pairs.is_some_and(|pairs| pairs != rebuilt.content.pairs) {
+        let what = format!("{} pairs instead of {expected:?}", rebuilt.content.pairs);
+        return Err(EditError::ReadBack { path: input.path().to_owned(), what });
+    }
+    Ok(())
+}
+
 /// Whether `input` ends with its SHA-256, which must be right.
-fn verify_hash(input: &Opened, watch: &dyn Watch) -> Result<bool, SaveError> {
+pub(crate) fn verify_hash(input: &Opened, watch: &dyn Watch) -> Result<bool, SaveError> {
     let (image_bytes, has_hash) = integrity::image_bytes(input.source().len_bytes());
     if !has_hash {
         return Ok(false);
@@ -284,7 +307,7 @@ fn verify_hash(input: &Opened, watch: &dyn Watch) -> Result<bool, SaveError> {
 }
 
 /// `input` under `patch`, up to the new high-water mark.
-fn patched<'a>(input: &'a Opened, patch: &'a Patch) -> Overlay<'a, FileSource> {
+pub(crate) fn patched<'a>(input: &'a Opened, patch: &'a Patch) -> Overlay<'a, FileSource> {
     let writes = patch.data_writes().chain(patch.meta_writes());
     Overlay::new(input.source(), patch.len_bytes(), writes)
 }

@@ -19,6 +19,7 @@ pub mod defrag;
 pub mod edited;
 pub mod facts;
 pub mod finding;
+pub mod fold;
 pub use bbolt::gojson;
 pub mod gosort;
 pub mod gourl;

@@ -274,16 +274,17 @@ impl Config {
         }
     }
 
-    /// The members by raft's own account: those of the newest snapshot that the log knows, and the changes since. It is what
-    /// servers of all releases elect by; the database's rows are old news in 3.4 (FORMATS I.4).
-    pub(crate) fn of_log(files: &LogFiles, log: &Log) -> Self {
+    /// The members by raft's own account: those of the newest snapshot that the log knows, and the changes since, each up to
+    /// the entry `up_to`. It is what servers of all releases elect by; the database's rows are old news in 3.4 (FORMATS I.4).
+    pub(crate) fn of_log(files: &LogFiles, log: &Log, up_to: u64) -> Self {
         let recorded = |index: u64, term: u64| {
-            log.snapshots.iter().any(|r| (r.value.index(), r.value.term()) == (index, term))
+            index <= up_to && log.snapshots.iter().any(|r| (r.value.index(), r.value.term()) == (index, term))
         };
         let snaps = files.snaps().iter().rev().filter(|snap| matches!(snap.kind(), SnapKind::Snap { .. }));
         let newest = snaps.filter_map(|snap| snap.facts().ok()).find(|f| recorded(f.index, f.term));
         let of_record = || {
             let records = log.snapshots.iter().filter(|record| record.value.conf_state.is_some());
+            let records = records.filter(|record| record.value.index() <= up_to);
             records.max_by_key(|record| record.value.index())
         };
         let (mut config, since) = match newest {
@@ -295,7 +296,8 @@ impl Config {
         };
         for located in &log.conf_changes {
             let entry = &located.value;
-            if entry.index > since && !log.is_overwritten(located.segment, located.offset, entry.index) {
+            let counts = entry.index > since && entry.index <= up_to;
+            if counts && !log.is_overwritten(located.segment, located.offset, entry.index) {
                 config.change(entry.change.node_id(), entry.change.change_type());
             }
         }
@@ -320,6 +322,13 @@ impl Config {
     }
 }
 
+/// Who votes, by raft's own account, once all changes up to the entry `up_to` of `log` are made; nobody where neither the log nor
+/// the `.snap` files of `files` say.
+#[must_use]
+pub fn voters(files: &LogFiles, log: &Log, up_to: u64) -> BTreeSet<u64> {
+    Config::of_log(files, log, up_to).voters
+}
+
 /// Finds the other members.
 fn members(
     standing: &mut Standing,
@@ -329,7 +338,7 @@ fn members(
     log: &Log,
 ) -> Option<LoneError> {
     let path = || path.to_owned();
-    let mut config = Config::of_log(files, log);
+    let mut config = Config::of_log(files, log, u64::MAX);
     // Databases of 3.4 keep rows of members that a restore has left behind.
     if schema.term.is_some_and(|term| term > 0) {
         for member in schema.members.iter().filter_map(|row| Member::from_json(row).ok()) {

@@ -26,6 +26,7 @@ mod gate;
 mod interceptors;
 mod keys;
 mod lease;
+pub mod range;
 pub mod small;
 mod txn;
 mod v2;

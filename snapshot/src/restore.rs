@@ -4,13 +4,19 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bbolt::{FileSource, OpenError as DbError, Source, SourceError, Unmetered, Watch};
+use bbolt::rebuild::{Edits, edited_bytes};
+use bbolt::{FileSource, Io, OpenError as DbError, Patch, Source, SourceError, Unmetered, Watch};
 
 use crate::at_revision::BackError;
 use crate::copy::{self, SpaceError};
+use crate::datadir;
+use crate::defrag::AS_ETCD;
+use crate::edited::{self, Change, EditError, Expected};
 use crate::finding::Finding;
+use crate::fold::{self, FoldError, FoldOptions, FoldReport};
 use crate::gourl::{PeerUrls, UrlError};
 use crate::integrity::{self, Changed, Integrity, Verdict};
+use crate::log_files::LogFiles;
 use crate::member_files::{self, Contents, MemberError, Places};
 use crate::membership::{ClusterError, InitialCluster, Member};
 use crate::new_cluster::{Bump, NewClusterError};
@@ -18,6 +24,7 @@ use crate::opened::Opened;
 use crate::overlay::Overlay;
 use crate::plan::{self, Plan, Until};
 use crate::replicate::{ReplicateError, replicate};
+use crate::save::{self, SaveError};
 use crate::stage::{self, Kind, Relation, Remains, Stage, StageError};
 use crate::status::StatusError;
 use crate::target::TargetVersion;
@@ -92,6 +99,8 @@ pub struct RestoredMember {
 pub struct RestoreReport {
     /// What is known of the snapshot's integrity hash.
     pub verdict: Verdict,
+    /// What was folded of the log, where it was.
+    pub fold: Option<FoldReport>,
     /// What is wrong with the snapshot, short of damage.
     pub findings: Vec<Finding>,
     /// What was dropped, changed or kept, and why: one sentence each.
@@ -249,6 +258,30 @@ pub enum RestoreError {
         /// Why.
         source: DbError,
     },
+    /// The log cannot be folded.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The db with its log folded in could not be made.
+    #[error(transparent)]
+    Folded(Box<SaveError>),
+    /// There is no place for the folded db.
+    #[error("cannot write the database with its log folded in to {}: {error}; --tmp-dir takes another directory", path.display())]
+    TmpDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The output lies in the input, which is evidence.
+    #[error(
+        "{}: lies in {}, which is the input and stays as it is; give a place outside of it", output.display(), input.display()
+    )]
+    Inside {
+        /// The output.
+        output: PathBuf,
+        /// The directory of the input that it lies in.
+        input: PathBuf,
+    },
     /// The output cannot be where it should.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -270,6 +303,8 @@ impl RestoreError {
         match self {
             Self::Interrupted => 130,
             Self::Examine(error) => error.exit_code(),
+            Self::Fold(error) => error.exit_code(),
+            Self::Folded(error) => error.exit_code(),
             _ => 1,
         }
     }
@@ -278,6 +313,8 @@ impl RestoreError {
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         match self {
+            Self::Fold(error) => error.findings(),
+            Self::Folded(error) => error.findings(),
             Self::Damaged { findings, .. } => findings,
             Self::AtRevision { source, .. } => source.findings(),
             _ => &[],
@@ -291,6 +328,64 @@ impl From<MemberError> for RestoreError {
     }
 }
 
+impl From<SaveError> for RestoreError {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Interrupted => Self::Interrupted,
+            other => Self::Folded(Box::new(other)),
+        }
+    }
+}
+
+impl From<EditError> for RestoreError {
+    fn from(error: EditError) -> Self {
+        SaveError::from(error).into()
+    }
+}
+
+/// What is restored: a database file, and what of it is other than the file has it.
+#[derive(Clone, Copy)]
+struct Basis<'a> {
+    /// What was given.
+    input: &'a Opened,
+    /// The file: the input's own, or one without a name that was made of it.
+    file: &'a FileSource,
+    /// What its log changed in it, where that is some pages.
+    patch: Option<&'a Patch>,
+    /// What was folded.
+    fold: Option<&'a FoldReport>,
+}
+
+impl Basis<'_> {
+    /// The restored database: the file under what its log changed and what `plan` does.
+    fn edited<'p>(&'p self, plan: &'p Plan) -> Overlay<'p, FileSource> {
+        let patch = &plan.backend.patch;
+        // The plan's pages lie behind the first patch's, and its metas replace that one's.
+        let below = self.patch.into_iter().flat_map(Patch::data_writes);
+        let writes = below.chain(patch.data_writes()).chain(patch.meta_writes());
+        Overlay::new(self.file, patch.len_bytes(), writes)
+    }
+
+    fn plan(
+        &self,
+        members: Vec<Member>,
+        options: &RestoreOptions,
+        watch: &dyn Watch,
+    ) -> Result<Plan, RestoreError> {
+        let path = self.input.path().display().to_string();
+        let plan = match self.patch {
+            None => Plan::of_structure(self.file, &path, members, options, watch)?,
+            Some(patch) => {
+                Plan::of_structure(&edited::patched(self.input, patch), &path, members, options, watch)?
+            }
+        };
+        if let Some(fold) = self.fold {
+            save::ensure_stands_there(&plan.contents, &plan.schema, &path, fold)?;
+        }
+        Ok(plan)
+    }
+}
+
 /// Restores `input` into a new cluster's data directories: everything is written beside its place, synced, read back
 /// and compared, and only then given its name.
 ///
@@ -301,6 +396,81 @@ pub fn restore(
     options: &RestoreOptions,
     watch: &dyn Watch,
 ) -> Result<RestoreReport, RestoreError> {
+    restore_from(Basis { input, file: input.source(), patch: None, fold: None }, options, watch)
+}
+
+/// As [`restore()`], with what the log `files` has beyond `input`'s db folded in. Of what comes out there is no hash to compare; the
+/// input's own, where it has one, must be right. With a compaction in the log the folded db is written to a file without a name
+/// in `tmp_dir` first.
+///
+/// # Errors
+/// As [`restore()`], and when the log cannot be folded.
+pub fn restore_folded(
+    input: &Opened,
+    files: &LogFiles,
+    fold: &FoldOptions,
+    options: &RestoreOptions,
+    tmp_dir: &Path,
+    watch: &dyn Watch,
+) -> Result<RestoreReport, RestoreError> {
+    for output in options.output.places() {
+        if let Some(holding) = files.holding(output) {
+            return Err(RestoreError::Inside { output: output.to_owned(), input: holding.to_owned() });
+        }
+    }
+    let path = || input.path().display().to_string();
+    let has_hash = edited::verify_hash(input, watch)?;
+    let db = input.db().map_err(|source| RestoreError::Db { path: path(), source })?;
+    let (folded, report) = fold::fold(input, &db, files, fold, watch)?;
+    let edits = folded.edits();
+    let change = folded.change(&edits);
+    // That a db has no hash is known, and what is made of a snapshot has none any more.
+    let waived = !has_hash || change.is_some();
+    let options = &RestoreOptions { skip_hash_check: options.skip_hash_check || waived, ..options.clone() };
+    let basis = Basis { input, file: input.source(), patch: None, fold: Some(&report) };
+    let mut restored = match change {
+        None => restore_from(basis, options, watch)?,
+        Some(Change::Patch(patch)) => restore_from(Basis { patch: Some(patch), ..basis }, options, watch)?,
+        Some(Change::Rebuild { edits, expected }) => {
+            let rebuilt = rebuilt(input, edits, expected, tmp_dir, watch)?;
+            restore_from(Basis { file: &rebuilt, ..basis }, options, watch)?
+        }
+    };
+    if has_hash && waived {
+        // It was compared, before the log was folded in.
+        let verdict = integrity::unchecked(input.source())
+            .map_err(|source| RestoreError::Source { path: path(), source })?;
+        restored.verdict = Verdict { integrity: Integrity::Verified, computed: verdict.expected, ..verdict };
+    }
+    Ok(restored)
+}
+
+/// `input`'s db written anew under `edits`, in a file without a name.
+fn rebuilt(
+    input: &Opened,
+    edits: &Edits<'_>,
+    expected: Expected,
+    tmp_dir: &Path,
+    watch: &dyn Watch,
+) -> Result<FileSource, RestoreError> {
+    let path = || input.path().display().to_string();
+    let failed = |error| RestoreError::TmpDir { path: tmp_dir.to_owned(), error };
+    let db = input.db().map_err(|source| RestoreError::Db { path: path(), source })?;
+    let need_bytes = edited_bytes(&db, &AS_ETCD, edits, &Unmetered(watch))
+        .map_err(|source| EditError::Rebuild { path: path(), source })?;
+    copy::ensure_space(tmp_dir, need_bytes)?;
+    let file = tempfile::tempfile_in(tmp_dir).map_err(failed)?;
+    edited::rebuild_into(&file, input, edits, expected, watch)?;
+    input.ensure_not_written_to().map_err(|source| RestoreError::Changed { path: path(), source })?;
+    FileSource::new(file, tmp_dir, Io::Mmap).map_err(failed)
+}
+
+fn restore_from(
+    basis: Basis<'_>,
+    options: &RestoreOptions,
+    watch: &dyn Watch,
+) -> Result<RestoreReport, RestoreError> {
+    let input = basis.input;
     let path = || input.path().display().to_string();
     let cluster = InitialCluster::parse(&options.initial_cluster).map_err(RestoreError::InitialCluster)?;
     let members = cluster.members(&options.token).map_err(RestoreError::InitialCluster)?;
@@ -319,23 +489,26 @@ pub fn restore(
     let carry_out = |plan: Plan, watch: &dyn Watch| {
         let leftovers = leftovers(options)?;
         ensure_space(options, &jobs, &plan)?;
-        let edited = plan.edited(input.source());
+        let edited = basis.edited(&plan);
         if options.dry_run {
             plan.verify(&edited, &path(), watch)?;
             return Ok((plan, leftovers, None));
         }
         // Every byte is written once and read back once.
         watch.begin("writing", 2 * plan.backend.patch.len_bytes() * jobs.len() as u64);
-        let staged = write(input, options, &jobs, &plan, &edited, watch)?;
+        let staged = write(basis, options, &jobs, &plan, &edited, watch)?;
         Ok((plan, leftovers, Some(staged)))
     };
     let (done, hashed) = if options.clean {
         // Nothing is taken away for a snapshot that turns out to be of no use, so all is known of it first.
-        let (plan, hashed) = Plan::new(input.source(), &path(), members.clone(), options, watch)?;
+        let skip = options.skip_hash_check;
+        let (plan, hashed) = plan::beside_hash(basis.file, &path(), skip, watch, |_| {
+            basis.plan(members.clone(), options, watch)
+        })?;
         (carry_out(plan, watch)?, hashed)
     } else {
-        plan::beside_hash(input.source(), &path(), options.skip_hash_check, watch, |until| {
-            let plan = Plan::of_structure(input.source(), &path(), members.clone(), options, watch)?;
+        plan::beside_hash(basis.file, &path(), options.skip_hash_check, watch, |until| {
+            let plan = basis.plan(members.clone(), options, watch)?;
             carry_out(plan, until)
         })?
     };
@@ -352,13 +525,17 @@ pub fn restore(
     }
     let verdict = hashed.verdict;
 
-    let not_folded = not_folded(input, &plan, &verdict);
+    let not_folded = if basis.fold.is_none() { not_folded(input, &plan, &verdict) } else { None };
     let mut findings = plan.findings;
-    findings.extend(input.pending_snapshots(plan.schema.consistent_index));
+    match basis.fold {
+        Some(fold) => findings.extend(fold.findings.iter().cloned()),
+        None => findings.extend(input.pending_snapshots(plan.schema.consistent_index)),
+    }
     let mut notices = plan.backend.notices;
     notices.extend(not_folded);
     Ok(RestoreReport {
         verdict,
+        fold: basis.fold.cloned(),
         findings,
         notices,
         target: plan.cluster.target,
@@ -478,8 +655,12 @@ fn not_folded(input: &Opened, plan: &Plan, verdict: &Verdict) -> Option<String> 
         None if verdict.integrity == Integrity::Absent => "the member's log".to_owned(),
         None => return None,
     };
+    let how = match input.kind() {
+        datadir::Kind::File => "; given the data dir, this command folds it in",
+        _ => "",
+    };
     Some(format!(
-        "{log} was not folded in: writes it holds beyond index {}, up to where the db had come, are not in the result",
+        "{log} was not folded in: writes it holds beyond index {}, up to where the db had come, are not in the result{how}",
         plan.schema.consistent_index
     ))
 }
@@ -539,13 +720,14 @@ impl Staged {
 }
 
 fn write(
-    input: &Opened,
+    basis: Basis<'_>,
     options: &RestoreOptions,
     jobs: &[Job<'_>],
     plan: &Plan,
     edited: &Overlay<'_, FileSource>,
     watch: &dyn Watch,
 ) -> Result<Staged, RestoreError> {
+    let input = basis.input;
     let path = || input.path().display().to_string();
     let (data_dir, _) = options.output.dirs();
     let data = Stage::new(data_dir, Kind::Dir)?;
@@ -576,8 +758,8 @@ fn write(
             written
         };
         let beside = std::thread::Builder::new().spawn_scoped(scope, small);
-        let (image_bytes, _) = integrity::image_bytes(input.source().len_bytes());
-        let big = replicate(edited, image_bytes, input.source().file(), &targets, &until);
+        let (image_bytes, _) = integrity::image_bytes(basis.file.len_bytes());
+        let big = replicate(edited, image_bytes, basis.file.file(), &targets, &until);
         let small = match beside {
             Ok(beside) => beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // No thread is left: one after the other, then.

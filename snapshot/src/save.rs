@@ -6,16 +6,22 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bbolt::{Db, OpenError as DbError, Source, Unmetered, Watch};
+use bbolt::{Db, Io, OpenError as DbError, Source, Unmetered, Watch};
 
+use crate::contents::Contents;
 use crate::copy::{self, SpaceError};
+use crate::edited::{self, Change, EditError, EditOptions};
 use crate::finding::Finding;
+use crate::fold::{self, FoldError, FoldOptions, FoldReport, Point};
 use crate::image;
 use crate::integrity::{self, Changed, Digest, HashingError, Integrity, TRAILER_BYTES, Verdict};
+use crate::log_files::LogFiles;
+use crate::mvcc::Store;
 use crate::opened::Opened;
 use crate::overlay::Overlay;
 use crate::plan::Until;
 use crate::replicate::{ReplicateError, replicate};
+use crate::schema::Schema;
 use crate::stage::{self, Kind, Owner, Stage, StageError};
 use crate::status::{self, Examined, StatusError};
 use crate::structure::is_damaged;
@@ -38,14 +44,16 @@ pub struct SaveReport {
     pub output: PathBuf,
     /// Length of its image, without its hash, in bytes.
     pub image_bytes: u64,
-    /// The image's SHA-256.
-    pub digest: Digest,
+    /// The image's SHA-256; `None` where it is known only when it was written.
+    pub digest: Option<Digest>,
     /// The last revision in it.
     pub revision: i64,
     /// Index of the last raft entry in it.
     pub consistent_index: u64,
     /// True when the db came from a member, whose log is not in the snapshot.
     pub log_not_folded: bool,
+    /// What was folded of the log, where it was.
+    pub fold: Option<FoldReport>,
     /// What is wrong with the db, short of damage.
     pub findings: Vec<Finding>,
 }
@@ -103,6 +111,33 @@ pub enum SaveError {
         /// Why.
         source: HashingError,
     },
+    /// The log cannot be folded.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The folded db cannot be written anew.
+    #[error(transparent)]
+    Rebuild(Box<EditError>),
+    /// The folded db would not be what it should: an error in this program.
+    #[error(
+        "{path}: the database with its log folded in does not pass its own check ({what}); nothing was written. Please report this; \
+         --no-replay saves the database alone"
+    )]
+    Folded {
+        /// What was given.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The output lies in the input, which is evidence.
+    #[error(
+        "{}: lies in {}, which is the input and stays as it is; give a place outside of it", output.display(), input.display()
+    )]
+    Inside {
+        /// The output.
+        output: PathBuf,
+        /// The directory of the input that it lies in.
+        input: PathBuf,
+    },
     /// The output cannot be where it should.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -151,6 +186,8 @@ impl SaveError {
         match self {
             Self::Interrupted => 130,
             Self::Examine(error) => error.exit_code(),
+            Self::Fold(error) => error.exit_code(),
+            Self::Rebuild(error) => error.exit_code(),
             _ => 1,
         }
     }
@@ -160,7 +197,18 @@ impl SaveError {
     pub fn findings(&self) -> &[Finding] {
         match self {
             Self::Damaged { findings, .. } => findings,
+            Self::Fold(error) => error.findings(),
+            Self::Rebuild(error) => error.findings(),
             _ => &[],
+        }
+    }
+}
+
+impl From<EditError> for SaveError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Output(error) => error,
+            other => Self::Rebuild(Box::new(other)),
         }
     }
 }
@@ -187,12 +235,110 @@ pub fn save(input: &Opened, options: &SaveOptions, watch: &dyn Watch) -> Result<
     Ok(SaveReport {
         output: options.output.clone(),
         image_bytes: written.image_bytes,
-        digest: written.digest,
+        digest: Some(written.digest),
         revision,
         consistent_index,
         log_not_folded: input.wal_dir().is_some() || examined.verdict.integrity == Integrity::Absent,
+        fold: None,
         findings,
     })
+}
+
+/// As [`save()`], with what the log `files` has beyond `input`'s db folded in.
+///
+/// # Errors
+/// As [`save()`], and when the log cannot be folded; nothing is left behind then.
+pub fn save_folded(
+    input: &Opened,
+    files: &LogFiles,
+    fold: &FoldOptions,
+    options: &SaveOptions,
+    watch: &dyn Watch,
+) -> Result<SaveReport, SaveError> {
+    let output = options.output.as_path();
+    stage::ensure_owner(options.owner)?;
+    if let Some(holding) = files.holding(output) {
+        return Err(SaveError::Inside { output: output.to_owned(), input: holding.to_owned() });
+    }
+    stage::examine(output, Kind::File)?;
+    let path = || input.path().display().to_string();
+    edited::verify_hash(input, watch)?;
+    let db = input.db().map_err(|source| SaveError::Db { path: path(), source })?;
+    let (folded, report) = fold::fold(input, &db, files, fold, watch)?;
+    let edits = folded.edits();
+    let (image_bytes, digest, mut findings) = match folded.change(&edits) {
+        None => {
+            let saved = save(input, options, watch)?;
+            (saved.image_bytes, saved.digest, saved.findings)
+        }
+        Some(Change::Patch(patch)) => {
+            let image = edited::patched(input, patch);
+            let findings = examine_folded(&image, &path(), &report, watch)?;
+            let folded = Db::from_source(&image).map_err(|source| SaveError::Db { path: path(), source })?;
+            let [meta0, meta1] = image::meta_pages(folded.meta());
+            let metas = [(0, meta0.as_slice()), (u64::from(folded.page_size()), meta1.as_slice())];
+            let over = metas.into_iter().chain(patch.data_writes());
+            let written = write_image(input, patch.len_bytes(), over, options, watch)?;
+            (written.image_bytes, Some(written.digest), findings)
+        }
+        Some(change @ Change::Rebuild { .. }) => {
+            let (output, io) = (output.to_owned(), Io::Mmap);
+            let options =
+                EditOptions { output, dry_run: options.dry_run, owner: options.owner, io, with_hash: true };
+            let written = edited::write(input, None, change, &options, watch)?;
+            (written.after_bytes.saturating_sub(TRAILER_BYTES), written.digest, Vec::new())
+        }
+    };
+    findings.extend(report.findings.iter().cloned());
+    let Point { revision, index, .. } = report.after;
+    Ok(SaveReport {
+        output: options.output.clone(),
+        image_bytes,
+        digest,
+        revision,
+        consistent_index: index,
+        log_not_folded: false,
+        fold: Some(report),
+        findings,
+    })
+}
+
+/// Examines `image`, a db with its log folded in as `report` tells, as if it had been given: it is sound, and stands where the
+/// replay came to.
+fn examine_folded<S: Source>(
+    image: &S,
+    path: &str,
+    report: &FoldReport,
+    watch: &dyn Watch,
+) -> Result<Vec<Finding>, SaveError> {
+    let wrong = |what: String| SaveError::Folded { path: path.to_owned(), what };
+    let examined = status::examine(image, path, false, watch).map_err(|error| match error {
+        StatusError::Interrupted => SaveError::Interrupted,
+        other => wrong(other.to_string()),
+    })?;
+    if let Some(finding) = examined.findings.iter().find(|_| is_damaged(&examined.findings)) {
+        return Err(wrong(finding.to_string()));
+    }
+    let (contents, schema) = examined.contents.ok_or_else(|| wrong("it holds nothing".to_owned()))?;
+    ensure_stands_there(&contents, &schema, path, report)?;
+    Ok(examined.findings)
+}
+
+/// Makes sure that a folded db, which holds `contents` and `schema`, stands where the replay came to.
+pub(crate) fn ensure_stands_there(
+    contents: &Contents,
+    schema: &Schema,
+    path: &str,
+    report: &FoldReport,
+) -> Result<(), SaveError> {
+    let revision = Store::of(schema, contents.revision, report.release).current_revision;
+    let found = (revision, schema.consistent_index);
+    let expected = (report.after.revision, report.after.index);
+    if found == expected {
+        return Ok(());
+    }
+    let what = format!("revision and entry {found:?} instead of {expected:?}");
+    Err(SaveError::Folded { path: path.to_owned(), what })
 }
 
 /// Examines `input` and refuses a damaged one, or one whose own hash does not match.
@@ -232,9 +378,19 @@ pub(crate) fn write(
     options: &SaveOptions,
     watch: &dyn Watch,
 ) -> Result<Written, SaveError> {
+    write_image(input, db.meta().logical_bytes(), patches.iter().copied(), options, watch)
+}
+
+/// Writes `input`, cut or extended to `image_bytes`, under `patches`, and its SHA-256.
+fn write_image<'p>(
+    input: &'p Opened,
+    image_bytes: u64,
+    patches: impl IntoIterator<Item = (u64, &'p [u8])>,
+    options: &SaveOptions,
+    watch: &dyn Watch,
+) -> Result<Written, SaveError> {
     let output = options.output.as_path();
-    let image_bytes = db.meta().logical_bytes();
-    let overlay = Overlay::new(db.source(), image_bytes, patches.iter().copied());
+    let overlay = Overlay::new(input.source(), image_bytes, patches);
     copy::ensure_space(output, image_bytes + TRAILER_BYTES)?;
     if options.dry_run {
         watch.begin("hashing", image_bytes);

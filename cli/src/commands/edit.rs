@@ -82,8 +82,13 @@ impl EditArgs {
             Some(output) => {
                 let left = Leftovers::sweep(output, self.clean && !self.dry_run)?;
                 before.extend(left.notes());
-                let options =
-                    EditOptions { output: output.clone(), dry_run: self.dry_run, owner, io: context.io() };
+                let options = EditOptions {
+                    output: output.clone(),
+                    dry_run: self.dry_run,
+                    owner,
+                    io: context.io(),
+                    with_hash: false,
+                };
                 edited::ensure_free(&options, files.as_ref())?;
                 Some(options)
             }

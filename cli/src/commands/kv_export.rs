@@ -148,8 +148,13 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, Failu
         }
         Form::Lines => kv_export::to_file(&input.opened, &index, selection, output, owner, watch)?,
         Form::Db => {
-            let options =
-                EditOptions { output: output.clone(), dry_run: args.dry_run, owner, io: context.io() };
+            let options = EditOptions {
+                output: output.clone(),
+                dry_run: args.dry_run,
+                owner,
+                io: context.io(),
+                with_hash: false,
+            };
             let made = kv_export::to_db(&input.opened, &index, selection, &options, watch)?;
             outcome.after.extend(about(&made, &input, &path));
             (made.records, made.report.after_bytes)

@@ -24,6 +24,7 @@ pub(crate) mod compact;
 pub(crate) mod completion;
 pub(crate) mod defrag;
 pub(crate) mod edit;
+mod folding;
 pub(crate) mod hash;
 pub(crate) mod hashkv;
 pub(crate) mod inspect;

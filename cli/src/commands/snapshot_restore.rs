@@ -13,6 +13,7 @@ use snapshot::restore::{self, Output, RestoreOptions, RestoreReport};
 use snapshot::seen::{self, Evidence, Seen};
 use snapshot::target::TargetVersion;
 
+use super::folding::{self, FoldArgs};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::leftovers::Leftovers;
@@ -34,11 +35,16 @@ use crate::verdict;
 Example:
   etcd-rescue snapshot restore snapshot.db --all-members -o restored \\
     --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380
-  etcd-rescue snapshot restore member/snap/db --skip-hash-check --data-dir=/var/lib/etcd")]
+  etcd-rescue snapshot restore /mnt/dead/var/lib/etcd --data-dir=/var/lib/etcd")]
 pub(crate) struct RestoreArgs {
-    /// A snapshot; with --skip-hash-check also a db file, a member dir or a data dir
-    #[arg(value_name = "FILE")]
+    /// A snapshot; a member's data dir or member dir, whose log is folded in; with --skip-hash-check also a db file
+    #[arg(value_name = "FILE|DIR")]
     input: PathBuf,
+    /// The log of the input, where etcd was given a directory of its own for it; for a file, the log to fold into it
+    #[arg(long, value_name = "DIR")]
+    input_wal_dir: Option<PathBuf>,
+    #[command(flatten)]
+    fold: FoldArgs,
     /// The data dir to write; it must not exist or be empty [default: NAME.etcd]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -135,6 +141,8 @@ struct Json<'a> {
     bumped_to: Option<i64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     seen: Vec<SeenJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fold: Option<serde_json::Value>,
     db_size: u64,
     leases: u64,
     auth_enabled: bool,
@@ -193,6 +201,7 @@ pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome, Failu
     let input_path = args.input.clone();
     let is_auto = matches!(args.bump_revision, BumpArg::Auto);
     let sources = args.seen.clone();
+    let (fold, input_wal_dir) = (args.fold.clone(), args.input_wal_dir.clone());
     let mut options = resolve(args)?;
     let situation = Situation {
         root_without_owner: options.owner.is_none() && rustix::process::geteuid().is_root(),
@@ -204,12 +213,20 @@ pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<Outcome, Failu
         options.bump_revision = Some(Bump::Beyond { seen: largest });
     }
     notes.extend(seen.iter().flat_map(told));
-    let report = restore::restore(&input, &options, context.watch.as_ref())?;
+    let watch = context.watch.as_ref();
+    let report = match fold.log(&input, input_wal_dir.as_deref(), "--input-wal-dir", context)? {
+        Some(files) => {
+            let tmp_dir = context.tmp_dir();
+            restore::restore_folded(&input, &files, &fold.options(), &options, &tmp_dir, watch)?
+        }
+        None => restore::restore(&input, &options, watch)?,
+    };
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
     let left = Leftovers { found: report.leftovers.clone(), removed: report.cleaned.clone() };
     outcome.before.extend(left.notes());
     outcome.note_integrity(report.verdict.integrity, verdict::beside_findings(&report.verdict));
     outcome.note_findings(&report.findings);
+    outcome.before.extend(report.fold.iter().flat_map(folding::story));
     render(&report, &seen, context.format, emit, user.as_deref(), situation, &mut outcome)?;
     Ok(outcome)
 }
@@ -403,6 +420,7 @@ fn json<'a>(
         back_from: report.back_from,
         bumped_to: report.bumped_to,
         seen: seen.iter().map(SeenJson::from).collect(),
+        fold: report.fold.as_ref().map(folding::json),
         db_size: report.db_bytes,
         leases: report.leases,
         auth_enabled: report.auth_enabled,

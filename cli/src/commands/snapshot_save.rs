@@ -4,24 +4,34 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use snapshot::datadir::Kind;
 use snapshot::finding::Finding;
 use snapshot::humanize;
 use snapshot::integrity::Digest;
 use snapshot::save::{self, SaveOptions};
 
+use super::folding::{self, FoldArgs};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell};
 use crate::owner::Accounts;
+use crate::shown::shown;
+
+const EXAMPLE: &str = "\
+Example:
+  etcd-rescue snapshot save /var/lib/etcd -o snapshot.db
+  etcd-rescue snapshot save /var/lib/etcd --to-revision 123456 -o before.db
+  etcd-rescue snapshot save older.db --wal-dir /var/lib/etcd/member/wal -o newer.db";
 
 /// Makes a snapshot, with its integrity hash, from the files of a member that does not run
 ///
-/// The result is what the server would have sent: etcdutl restores it without --skip-hash-check. What the member's log holds
-/// beyond its database is not in it.
+/// The result is what the server would have sent: etcdutl restores it without --skip-hash-check. Of a data dir, what the member's
+/// log holds beyond its database is applied to it as the server would have: up to the last entry that is known to be
+/// committed, or, where the member alone votes, to the log's end. It says what was applied, and what was left out and why.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  etcd-rescue snapshot save /var/lib/etcd -o snapshot.db")]
+#[command(after_help = EXAMPLE)]
 pub(crate) struct SaveArgs {
     /// The data dir, member dir or db file of a member that does not run
     #[arg(value_name = "DIR")]
@@ -29,6 +39,11 @@ pub(crate) struct SaveArgs {
     /// The snapshot to write; it must not exist
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// The log's directory, where etcd was given one of its own; for a db or snapshot file, the log to fold into it
+    #[arg(long, value_name = "DIR")]
+    wal_dir: Option<PathBuf>,
+    #[command(flatten)]
+    fold: FoldArgs,
     /// Do everything but write
     #[arg(long)]
     dry_run: bool,
@@ -45,10 +60,12 @@ pub(crate) struct SaveArgs {
 struct Json<'a> {
     path: String,
     size: u64,
-    sha256: &'a Digest,
+    sha256: Option<&'a Digest>,
     revision: i64,
     consistent_index: u64,
     log_not_folded: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fold: Option<serde_json::Value>,
     dry_run: bool,
     findings: &'a [Finding],
 }
@@ -65,27 +82,35 @@ pub(crate) fn run(args: SaveArgs, context: &Context) -> Result<Outcome, Failure>
     let owner = owner.map_err(Failure::usage)?;
     let (input, notes) = context.open(&args.input)?;
     let left = Leftovers::sweep(&output, args.clean && !args.dry_run)?;
+    let log = args.fold.log(&input, args.wal_dir.as_deref(), "--wal-dir", context)?;
     let options = SaveOptions { output, dry_run: args.dry_run, owner };
-    let report = save::save(&input, &options, context.watch.as_ref())?;
+    let watch = context.watch.as_ref();
+    let report = match &log {
+        Some(files) => save::save_folded(&input, files, &args.fold.options(), &options, watch)?,
+        None => save::save(&input, &options, watch)?,
+    };
 
     let mut outcome = Outcome { before: notes, ..Outcome::default() };
     outcome.before.extend(left.notes());
     outcome.note_findings(&report.findings);
+    outcome.before.extend(report.fold.iter().flat_map(folding::story));
     let path = report.output.display().to_string();
     let json = Json {
         path: path.clone(),
         size: report.image_bytes,
-        sha256: &report.digest,
+        sha256: report.digest.as_ref(),
         revision: report.revision,
         consistent_index: report.consistent_index,
         log_not_folded: report.log_not_folded,
+        fold: report.fold.as_ref().map(folding::json),
         dry_run: args.dry_run,
         findings: &report.findings,
     };
+    let sha256 = report.digest.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
     let row = vec![
         Cell::new("path", "Path", &path),
         Cell::shown("size", "Size", &humanize::bytes(report.image_bytes), &report.image_bytes),
-        Cell::new("sha256", "SHA256", &report.digest),
+        Cell::new("sha256", "SHA256", &sha256),
         Cell::new("revision", "Revision", &report.revision),
         Cell::new("consistent index", "Consistent index", &report.consistent_index),
     ];
@@ -98,9 +123,14 @@ pub(crate) fn run(args: SaveArgs, context: &Context) -> Result<Outcome, Failure>
     if report.log_not_folded {
         outcome.after.push(Note::Warning(format!(
             "warning: the log was not folded: the snapshot ends at the database's consistent index {}, and \
-             entries that only the log of {} holds are not in it",
+             entries that only the log of {} holds are not in it{}",
             report.consistent_index,
-            args.input.display()
+            shown(&args.input.display().to_string()),
+            if input.kind() == Kind::File {
+                ". Given the data dir, or the log with --wal-dir, this command folds it"
+            } else {
+                ""
+            }
         )));
     }
     Ok(outcome)

@@ -16,6 +16,7 @@ const GIB: u64 = 1 << 30;
 fn report(members: &[(&str, &str, Option<&str>)]) -> RestoreReport {
     let digest = Some(Digest([7; 32]));
     RestoreReport {
+        fold: None,
         verdict: Verdict {
             integrity: Integrity::Verified,
             expected: digest,

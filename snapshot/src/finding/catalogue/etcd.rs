@@ -113,6 +113,32 @@ pub(super) const SECTIONS: &[Section] = &[Section {
                          db if that is later. `verify` says what a server does.",
         },
         Entry {
+            code: "ETCD-REPLAY-STOP",
+            title: "An entry of the log cannot be applied",
+            cause: "An entry that the db does not have yet asks for something that no known etcd does: a \
+                        request or a field of a later version, a change of several members at once, or \
+                        bytes that are no request at all.",
+            consequence: "The log was applied up to the entry before it. That entry and all behind it \
+                              are left out, and counted. A server of a version that does not know the \
+                              request dies on it, or passes over it.",
+            remedy: "Use an etcd-rescue that knows the version which wrote the log, or that version \
+                         itself. `wal dump` shows the entry. What was applied before it is whole, and \
+                         can be restored.",
+        },
+        Entry {
+            code: "ETCD-REPLAY-DISAGREE",
+            title: "Servers disagree about an entry",
+            cause: "The log has entries that servers of the same version apply differently: \
+                        transactions that read at a compacted or future revision (up to 3.6 their \
+                        proposer refused them, the others did not), or requests under an alarm raised \
+                        while authentication was on (up to 3.5).",
+            consequence: "Members may hold different data, and clients of the member that refused were \
+                              told of an error. The replay did as a server does that starts on these \
+                              files.",
+            remedy: "Look at the first of these entries with `wal dump`, and compare the keys that it \
+                         writes with another member's, if there is one.",
+        },
+        Entry {
             code: "ETCD-MORE-FINDINGS",
             title: "More faults than are listed",
             cause: "The structure has more faults than are listed, which is 100,000.",

@@ -1,0 +1,373 @@
+//! Folding a member's log into its db: what `snapshot save` and `snapshot restore` do before all else.
+//!
+//! [`replay::range`](crate::replay::range) says which entries follow the db, [`Replay`] applies them; here the two meet, and the
+//! account is drawn up that tells from where to where, by what, and what is left out. What becomes of the file is
+//! [`Folded::change`]: some pages, which are laid over the file, or, when a compaction is among the entries, a file written anew.
+
+use std::path::PathBuf;
+
+use bbolt::{Db, Fault, OpenError as DbError, Source, Watch};
+use wal::log::Interrupted;
+
+use crate::finding::{Finding, Severity};
+use crate::log_files::{LogFiles, LogFilesError, progress};
+use crate::log_verify;
+use crate::mvcc::Release;
+use crate::opened::Opened;
+use crate::replay::range::{self, EachError, Range, RangeError, WhyLeftOut, because};
+use crate::replay::{
+    Account, Disagreement, FoldError as NotFolded, Folded, Replay, ReplayError, ReplayOptions, Stop,
+    StopReason,
+};
+use crate::schema::Schema;
+
+/// How far, and by whose rules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FoldOptions {
+    /// The last entry to apply; `None` for all that may be.
+    pub to_index: Option<u64>,
+    /// The last revision to reach: the entry that makes the next one, and all behind it, are left out.
+    pub to_revision: Option<i64>,
+    /// The release whose rules hold; `None` for the newest of the minor version that wrote the data.
+    pub as_etcd: Option<Release>,
+}
+
+/// Where a db stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// The store's revision.
+    pub revision: i64,
+    /// Index of the last entry in it.
+    #[serde(rename = "consistentIndex")]
+    pub index: u64,
+    /// Term of that entry; 0 where that is not known.
+    pub term: u64,
+}
+
+/// What was folded, and what was not.
+#[derive(Debug, Clone)]
+pub struct FoldReport {
+    /// The log's directory.
+    pub wal_dir: PathBuf,
+    /// Where the db stood.
+    pub before: Point,
+    /// Where it stands.
+    pub after: Point,
+    /// Which entries were applied and which were not.
+    pub range: Range,
+    /// What they were, and what came of them.
+    pub account: Account,
+    /// Why it ended before an entry that was to be applied.
+    pub stop: Option<Stop>,
+    /// Whose rules held.
+    pub release: Release,
+    /// Why those.
+    pub release_reason: String,
+    /// What is wrong with the log, or doubtful about what it came to.
+    pub findings: Vec<Finding>,
+}
+
+impl FoldReport {
+    /// Entries of the log that were left out.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.range.left_out.iter().map(range::LeftOut::count).fold(0, u64::saturating_add)
+    }
+}
+
+/// Why a log was not folded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FoldError {
+    /// The log cannot be read.
+    #[error("{0}; --no-replay takes the database alone")]
+    NoLog(LogFilesError),
+    /// The log's files cannot be read, or were changed.
+    #[error(transparent)]
+    Files(#[from] LogFilesError),
+    /// The log does not go with the db, or does not reach as far as it must.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// The db cannot be opened.
+    #[error("{path}: {source}")]
+    Db {
+        /// The file.
+        path: String,
+        /// Why.
+        source: DbError,
+    },
+    /// The db is damaged.
+    #[error("{path}: {source}; nothing can be applied to it")]
+    Fault {
+        /// The file.
+        path: String,
+        /// Where.
+        source: Fault,
+    },
+    /// The db cannot be read as a server does.
+    #[error("{path}: {source}")]
+    Replay {
+        /// The file.
+        path: String,
+        /// Why.
+        source: ReplayError,
+    },
+    /// An entry cannot be applied, for a reason that is no entry's.
+    #[error("{path}: {stop}. Nothing was written")]
+    Stopped {
+        /// What was given.
+        path: String,
+        /// At which entry, and why.
+        stop: Stop,
+    },
+    /// What was applied cannot be laid over the db.
+    #[error("{path}: {source}")]
+    Fold {
+        /// The file.
+        path: String,
+        /// Why.
+        source: NotFolded,
+    },
+    /// The revision asked for is in the db.
+    #[error(
+        "{path}: --to-revision {revision}: the database has come to revision {at} already, and its log leads only forward. 'etcd-rescue \
+         snapshot restore --at-revision {revision}' takes the keys back"
+    )]
+    PastRevision {
+        /// What was given.
+        path: String,
+        /// The revision.
+        revision: i64,
+        /// The db's.
+        at: i64,
+    },
+    /// The revision asked for is beyond what can be reached.
+    #[error(
+        "{path}: --to-revision {revision}: the last that can be reached is {reached}, at entry {index}, {why}"
+    )]
+    FutureRevision {
+        /// What was given.
+        path: String,
+        /// The revision.
+        revision: i64,
+        /// The last there is.
+        reached: i64,
+        /// The last entry applied.
+        index: u64,
+        /// Why it is the last.
+        why: &'static str,
+    },
+    /// The user asked to stop.
+    #[error("interrupted; nothing was left behind")]
+    Interrupted,
+}
+
+impl From<Interrupted> for FoldError {
+    fn from(Interrupted: Interrupted) -> Self {
+        Self::Interrupted
+    }
+}
+
+impl FoldError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            Self::NoLog(LogFilesError::NoLog { .. }) => 4,
+            Self::NoLog(error) | Self::Files(error) => error.exit_code(),
+            Self::Range(error) => error.exit_code(),
+            Self::Replay { source, .. } => source.exit_code(),
+            Self::Fold { source, .. } => source.exit_code(),
+            Self::Db { .. }
+            | Self::Fault { .. }
+            | Self::Stopped { .. }
+            | Self::PastRevision { .. }
+            | Self::FutureRevision { .. } => 1,
+        }
+    }
+
+    /// Findings that go with it.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Range(error) => error.findings(),
+            Self::Replay { source: ReplayError::Read(error), .. } => error.findings(),
+            _ => &[],
+        }
+    }
+}
+
+/// The release whose rules hold, and why: the newest of the minor version that wrote the data. A server that starts on a
+/// directory is most likely one of those.
+#[must_use]
+pub fn release(schema: &Schema, as_etcd: Option<Release>) -> (Release, String) {
+    if let Some(release) = as_etcd {
+        return (release, "asked for with --as-etcd".to_owned());
+    }
+    let written = schema.written_by();
+    let of_minor = written.and_then(|(version, reason)| Some((version.to_string().parse().ok()?, reason)));
+    of_minor
+        .unwrap_or_else(|| (Release::NEWEST, "nothing in the data tells which version wrote it".to_owned()))
+}
+
+/// Applies to `db`, that of `input`, what the log `files` has beyond it.
+///
+/// # Errors
+/// When the log does not go with the db, is damaged or changes meanwhile, does not reach as far as it must or was asked to,
+/// or the user asked to stop.
+pub fn fold<'d, S: Source>(
+    input: &Opened,
+    db: &'d Db<S>,
+    files: &LogFiles,
+    options: &FoldOptions,
+    watch: &dyn Watch,
+) -> Result<(Folded<'d, S>, FoldReport), FoldError> {
+    let path = || input.path().display().to_string();
+    watch.begin("reading the log", files.len_bytes());
+    let log = wal::log::read(files, &progress(watch))?;
+    let schema = Schema::read(db).map_err(|source| FoldError::Fault { path: path(), source })?;
+    let range = range::find(input, &schema, files, &log, options.to_index)?;
+    let (release, release_reason) = release(&schema, options.as_etcd);
+    let job = Job { input, db, files, log: &log, release, watch };
+    let ran = job.run(range.clone(), options.to_revision)?;
+    let ran = match ran.overrun {
+        // The entry that goes too far has been applied, and cannot be taken back.
+        Some(index) => {
+            let mut shorter = range;
+            shorter.end_at(index.saturating_sub(1), WhyLeftOut::Asked);
+            shorter.bound = range::Bound::Asked;
+            job.run(shorter, None)?
+        }
+        None => ran,
+    };
+    let Ran { replay, before, range, stop, .. } = ran;
+    if let Some(revision) = options.to_revision.filter(|revision| *revision > replay.revision()) {
+        let why = stop.as_ref().map_or(because(range.bound), |_| "before an entry that cannot be applied");
+        let (reached, index) = (replay.revision(), range.last);
+        return Err(FoldError::FutureRevision { path: path(), revision, reached, index, why });
+    }
+    let folded = replay.fold(watch).map_err(|source| job.not_folded(source))?;
+    files.ensure_unchanged()?;
+    let account = folded.account().clone();
+    let mut findings = log_verify::findings(&log, files);
+    findings.extend(stop.as_ref().map(|stop| stopped(stop, &range)));
+    findings.extend(
+        account.disagreements.iter().map(|(what, count)| disagreement(*what, count.entries, count.first)),
+    );
+    let after = Point { revision: folded.revision(), index: folded.consistent_index(), term: folded.term() };
+    let wal_dir = files.wal_dir().to_owned();
+    let report =
+        FoldReport { wal_dir, before, after, range, account, stop, release, release_reason, findings };
+    Ok((folded, report))
+}
+
+/// One fold under way.
+struct Job<'j, 'd, S> {
+    input: &'j Opened,
+    db: &'d Db<S>,
+    files: &'j LogFiles,
+    log: &'j wal::Log,
+    release: Release,
+    watch: &'j dyn Watch,
+}
+
+/// What came of applying a range.
+struct Ran<'d, S> {
+    replay: Replay<'d, S>,
+    before: Point,
+    range: Range,
+    stop: Option<Stop>,
+    /// The entry that went beyond the revision that was to be the last.
+    overrun: Option<u64>,
+}
+
+/// Why applying ended early.
+enum End {
+    Stop(Stop),
+    Overrun(u64),
+    Interrupted,
+}
+
+impl<'d, S: Source> Job<'_, 'd, S> {
+    fn path(&self) -> String {
+        self.input.path().display().to_string()
+    }
+
+    fn not_folded(&self, source: NotFolded) -> FoldError {
+        if source.exit_code() == 130 {
+            return FoldError::Interrupted;
+        }
+        FoldError::Fold { path: self.path(), source }
+    }
+
+    /// Applies `range`; ends behind the first entry that makes the revision larger than `to_revision`.
+    fn run(&self, mut range: Range, to_revision: Option<i64>) -> Result<Ran<'d, S>, FoldError> {
+        let options = ReplayOptions { release: self.release, ..ReplayOptions::default() };
+        let mut replay =
+            Replay::of(self.db, options, self.watch).map_err(|source| match source.exit_code() {
+                130 => FoldError::Interrupted,
+                _ => FoldError::Replay { path: self.path(), source },
+            })?;
+        let before =
+            Point { revision: replay.revision(), index: replay.consistent_index(), term: replay.term() };
+        if let Some(revision) = to_revision.filter(|revision| *revision < before.revision) {
+            return Err(FoldError::PastRevision { path: self.path(), revision, at: before.revision });
+        }
+        self.watch.begin("applying the log", range.len_bytes(self.log));
+        let applied = range::each(&range, self.log, self.files, self.files.wal_dir(), |entry| {
+            if self.watch.interrupted() {
+                return Err(End::Interrupted);
+            }
+            replay.apply(entry).map_err(End::Stop)?;
+            self.watch.advance(entry.data.len() as u64);
+            match to_revision {
+                Some(revision) if replay.revision() > revision => Err(End::Overrun(entry.index)),
+                _ => Ok(()),
+            }
+        });
+        let (mut stop, mut overrun) = (None, None);
+        match applied {
+            Ok(()) => {}
+            Err(EachError::Range(error)) => return Err(error.into()),
+            Err(EachError::Visit(End::Interrupted)) => return Err(FoldError::Interrupted),
+            Err(EachError::Visit(End::Overrun(index))) => overrun = Some(index),
+            Err(EachError::Visit(End::Stop(found))) => {
+                if matches!(found.reason, StopReason::NotNext { .. } | StopReason::Unreadable(_)) {
+                    return Err(FoldError::Stopped { path: self.path(), stop: found });
+                }
+                range.end_at(found.index.saturating_sub(1), WhyLeftOut::BehindUnknown);
+                stop = Some(found);
+            }
+        }
+        Ok(Ran { replay, before, range, stop, overrun })
+    }
+}
+
+/// That an entry ended it.
+fn stopped(stop: &Stop, range: &Range) -> Finding {
+    let left = range.left_out.iter().filter(|left| left.why == WhyLeftOut::BehindUnknown);
+    let count: u64 = left.map(range::LeftOut::count).sum();
+    let message = format!(
+        "{stop}. Nothing from there on was applied: {count} entries of the log that belong to the database are left out. A newer \
+         etcd-rescue, or the etcd that wrote the log, may know what it means"
+    );
+    Finding::new("ETCD-REPLAY-STOP", Severity::Error, message)
+}
+
+/// That servers disagree.
+fn disagreement(what: Disagreement, entries: u64, first: u64) -> Finding {
+    let message = match what {
+        Disagreement::TxnRange => format!(
+            "{entries} transaction(s), the first at entry {first}, read at a revision that was compacted or yet to come: up to etcd 3.6 \
+             the member that proposed such a one refused it, and the others applied it. It was applied"
+        ),
+        Disagreement::AlarmWithoutAuth => format!(
+            "{entries} request(s), the first at entry {first}, came while an alarm stood that this log raised, with authentication on: up to \
+             etcd 3.5 a server that saw the alarm raised no longer asks who may do what, and one that starts with the alarm \
+             in its database does. It was done as by one that starts on this database"
+        ),
+    };
+    Finding::new("ETCD-REPLAY-DISAGREE", Severity::Warning, message)
+}
