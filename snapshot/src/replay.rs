@@ -27,6 +27,7 @@ mod interceptors;
 mod keys;
 mod lease;
 pub mod range;
+mod signposts;
 pub mod small;
 mod txn;
 mod v2;

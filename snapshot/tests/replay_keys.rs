@@ -704,6 +704,47 @@ proptest! {
     }
 }
 
+/// Searches among many keys are not made by one way alone.
+#[test]
+fn keys_are_found_among_many() {
+    let mut model = Model::new(true, false, false);
+    let name = |number: u64| format!("/registry/{number:06}").into_bytes();
+    let put =
+        |number: u64| Request::Op(Op::Put(Put { key: name(number), value: b"v".to_vec(), ..Put::default() }));
+    for number in 0..20_000 {
+        apply_fast(&mut model, &put(number * 7919 % 20_000 * 2));
+    }
+    let image = image_of(&model.buckets(20_000, model.physical(), true));
+    let db = Db::from_source(&image).unwrap();
+    let mut replay = Replay::of(&db, ReplayOptions::default(), &()).unwrap();
+    let mut rng = Rng(7);
+    for index in 20_001..=21_500 {
+        let number = rng.below(40_002);
+        let request = match rng.below(3) {
+            0 => put(number),
+            1 => Request::Op(Op::Delete(name(number), Vec::new())),
+            _ => Request::Op(Op::Delete(name(number), name(number + rng.below(5)))),
+        };
+        let data = request_bytes(&request);
+        let applied = replay.apply(&EntryRef { entry_type: 0, term: 3, index, data: &data }).unwrap();
+        assert_eq!(
+            applied == Applied::Changed,
+            apply_fast(&mut model, &request) == Said::Changed,
+            "{request:?}"
+        );
+    }
+    assert_eq!(folded(&image, replay), model.buckets(21_500, model.physical(), true));
+}
+
+/// As [`Model::apply`], without a copy of it in case it dies.
+fn apply_fast(model: &mut Model, request: &Request) -> Said {
+    let Request::Op(op) = request else { return Said::Dies };
+    let mut sub = 0;
+    model.write(op, &mut sub);
+    model.revision += i64::from(sub > 0);
+    if sub > 0 { Said::Changed } else { Said::Nothing }
+}
+
 // ---- One hazard each ----
 
 fn replayed(requests: &[Request], release: &str) -> (Vec<Applied>, BTreeMap<Disagreement, u64>, Buckets) {

@@ -14,6 +14,7 @@ use bbolt::Source;
 use super::StopReason;
 use super::arena::{Arena, Place};
 use super::lease::Leases;
+use super::signposts::Signposts;
 use crate::mvcc::{Entry, Index, KeyValue, RecordError, Revision};
 
 /// What a store's compacted revision is while nothing was compacted, as servers have it.
@@ -26,6 +27,7 @@ const MOST_NUMBERS_BYTES: usize = 64;
 #[derive(Debug)]
 pub struct Keys<'d, S> {
     pub(super) index: Index<'d, S>,
+    signposts: Signposts,
     /// The leases, and which keys hang on them.
     pub(super) leases: Leases,
     current_revision: i64,
@@ -97,6 +99,7 @@ impl<'d, S: Source> Keys<'d, S> {
             (store.current_revision, store.compact_revision.unwrap_or(NEVER_COMPACTED));
         Self {
             index,
+            signposts: Signposts::default(),
             leases,
             current_revision,
             compact_revision,
@@ -345,7 +348,7 @@ impl<'d, S: Source> Keys<'d, S> {
 
     /// The number in the index of `key`.
     fn in_file(&self, key: &[u8]) -> Result<Option<usize>, RecordError> {
-        let number = self.index.lower_bound(key)?;
+        let number = self.signposts.lower_bound(&self.index, key)?;
         let Some(history) = self.index.history(number) else { return Ok(None) };
         Ok((*history.key()? == *key).then_some(number))
     }
@@ -357,14 +360,14 @@ impl<'d, S: Source> Keys<'d, S> {
 
     /// The keys of the index in the range of a request, by their numbers there.
     fn file_numbers(&self, key: &[u8], range_end: &[u8]) -> Result<std::ops::Range<usize>, RecordError> {
-        let first = self.index.lower_bound(key)?;
+        let first = self.signposts.lower_bound(&self.index, key)?;
         let end = match range_end {
             [] => match self.index.history(first) {
                 Some(history) if *history.key()? == *key => first + 1,
                 _ => first,
             },
             [0] => self.index.key_count(),
-            end => self.index.lower_bound(end)?.max(first),
+            end => self.signposts.lower_bound(&self.index, end)?.max(first),
         };
         Ok(first..end)
     }
