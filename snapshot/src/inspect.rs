@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn structure_is_proven_only_by_a_walk_that_came_to_its_end() {
         let dir = tempfile::tempdir().unwrap();
-        let file = testdata::fixture::snapshot_file("3.5.30", "s1-precompact", dir.path());
+        let file = testdata::snapshot_file("3.5.30", "s1-precompact", dir.path());
         let whole = of(&file, Walk::Whole);
         assert_eq!(whole.structure.proven(), Some(&[][..]));
         assert!(whole.findings().is_empty());
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_damaged_page_is_found_and_the_rest_is_told_all_the_same() {
         let dir = tempfile::tempdir().unwrap();
-        let data = testdata::fixture::data_dir("3.5.30", dir.path());
+        let data = testdata::data_dir("3.5.30", dir.path());
         let db = data.join("member/snap/db");
         let mut bytes = std::fs::read(&db).unwrap();
         // The number of elements of some leaf in the middle of the key space.

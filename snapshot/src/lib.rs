@@ -18,6 +18,7 @@ pub mod datadir;
 pub mod defrag;
 pub mod edited;
 pub mod facts;
+pub mod find;
 pub mod finding;
 pub mod fold;
 pub use bbolt::gojson;

@@ -1,5 +1,6 @@
 //! `inspect`: one page about whatever a path leads to.
 
+mod find;
 mod json;
 mod page;
 mod verdict;
@@ -29,14 +30,19 @@ const MOST_PAGES: usize = 16;
 #[command(after_help = "\
 Example:
   etcd-rescue inspect /var/lib/etcd
-  etcd-rescue inspect --full member-a member-b snapshot.db")]
+  etcd-rescue inspect --full member-a member-b snapshot.db
+  etcd-rescue inspect --find /mnt/dead-disk")]
 pub(crate) struct InspectArgs {
     /// Whatever there is
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required_unless_present = "find")]
     paths: Vec<PathBuf>,
     /// The log's directory, where etcd was given one of its own
     #[arg(long, value_name = "DIR")]
     wal_dir: Option<PathBuf>,
+    /// Look below the root of a dead system, mounted here, for what was configured there: systemd units, environment files,
+    /// static pods, kubeadm, kubespray, KubeSphere, RKE, RKE2, k3s
+    #[arg(long, value_name = "ROOT", conflicts_with = "paths")]
+    find: Option<PathBuf>,
     /// Look at all pages of the database, however long that takes
     #[arg(long, conflicts_with = "quick")]
     full: bool,
@@ -46,7 +52,7 @@ pub(crate) struct InspectArgs {
 }
 
 /// What the flags ask for.
-pub(super) fn options(args: &InspectArgs, context: &Context) -> InspectOptions {
+fn options(args: &InspectArgs, context: &Context) -> InspectOptions {
     let facts =
         FactsOptions { input: context.input_options(), log: context.log_options(args.wal_dir.as_deref()) };
     let walk = match (args.full, args.quick) {
@@ -63,6 +69,9 @@ pub(super) fn options(args: &InspectArgs, context: &Context) -> InspectOptions {
 /// When the output cannot be written, or the user asked to stop.
 pub(crate) fn run(args: &InspectArgs, context: &Context) -> Result<Outcome, Failure> {
     let options = options(args, context);
+    if let Some(root) = &args.find {
+        return find::run(root, &options, context);
+    }
     let mut outcome = Outcome::default();
     let (mut failed, mut found) = (false, false);
     let mut open: Vec<PathBuf> = args.paths.iter().rev().cloned().collect();

@@ -178,3 +178,154 @@ fn what_is_none_of_etcds_is_said_and_names_do_not_steer_the_terminal() {
     assert!(Path::new("/dev/null").exists());
     assert!(room.run("inspect /dev/null").stdout.contains("a character device"));
 }
+
+/// Copies the tree `testdata/find/<name>` to `to`.
+fn copy_tree(name: &str, to: &Path) {
+    let mut open = vec![(testdata::path(&format!("find/{name}")), to.to_owned())];
+    while let Some((from, to)) = open.pop() {
+        fs::create_dir_all(&to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                open.push((entry.path(), to));
+            } else {
+                fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+}
+
+fn told(ran: &Ran) -> Vec<Value> {
+    ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[rstest]
+#[case::debian("debian", "/var/lib/etcd/default", "node-a", "debian-cluster", "systemd-unit")]
+#[case::flags("flags", "/srv/etcd/default.etcd", "etcd01", "by-script", "systemd-unit")]
+#[case::config_file("config-file", "/data/etcd", "k8s-master01", "etcd-k8s-cluster", "systemd-unit")]
+#[case::kubeadm("kubeadm", "/mnt/ssd/etcd", "cp-1", "", "static-pod")]
+#[case::kubespray("kubespray", "/var/lib/etcd", "etcd1", "k8s_etcd", "systemd-unit")]
+#[case::kubesphere("kubesphere", "/data/kk-etcd", "etcd-node1", "k8s_etcd", "environment-file")]
+#[case::rke("rke", "/opt/rke/var/lib/etcd", "etcd-node-1", "etcd-cluster-1", "container")]
+#[case::rke2("rke2", "/opt/rke2-data/server/db/etcd", "node-1-5b1ff0a2", "", "rancher")]
+#[case::k3s("k3s", "/var/lib/rancher/k3s/server/db/etcd", "k3s-a-9f01", "", "rancher")]
+fn a_dead_disk_tells_where_its_data_is(
+    #[case] tree: &str,
+    #[case] data_dir: &str,
+    #[case] name: &str,
+    #[case] token: &str,
+    #[case] kind: &str,
+) {
+    let room = Room::new();
+    let mount = room.path().join("mnt");
+    copy_tree(tree, &mount);
+    let places = told(&room.run("inspect --find mnt -w json"));
+    assert_eq!(places.len(), 1, "{places:?}");
+    assert_eq!(places[0]["dataDir"]["named"], data_dir);
+    let exists = places[0]["dataDir"]["exists"].as_bool().unwrap();
+    assert_eq!(exists, ["rke2", "k3s"].contains(&tree), "their configuration lies in the data dir");
+    let source = &places[0]["sources"][0];
+    assert_eq!((&source["kind"], &source["flags"]["name"]), (&kind.into(), &name.into()), "{source}");
+    assert_eq!(source["flags"]["initial-cluster-token"].as_str().unwrap_or_default(), token);
+    assert!(source["flags"]["initial-cluster"].as_str().unwrap().contains(name), "{source}");
+
+    // With the data in place.
+    let real = mount.join(data_dir.trim_start_matches('/'));
+    fs::create_dir_all(&real).unwrap();
+    let data = testdata::data_dir("3.5.30", &room.path().join("unpacked"));
+    fs::rename(data.join("member"), real.join("member")).unwrap();
+    if let Some(wal) = places[0]["walDir"]["named"].as_str() {
+        let wal = mount.join(wal.trim_start_matches('/'));
+        fs::create_dir_all(wal.parent().unwrap()).unwrap();
+        fs::rename(real.join("member/wal"), wal).unwrap();
+    }
+    let before = fingerprint(&mount);
+    let ran = room.run("inspect --find mnt");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("boots as is"), "{}", ran.stdout);
+    let next = ran.stdout.lines().find_map(|line| line.trim().strip_prefix("next ")).unwrap().trim();
+    let again = room.run(
+        next.strip_prefix("etcd-rescue ")
+            .unwrap()
+            .replace("ROOM", &room.path().display().to_string())
+            .as_str(),
+    );
+    assert!(again.stdout.contains("boots as is"), "{next}: {again:?}");
+    assert!(before == fingerprint(&mount));
+}
+
+#[test]
+fn a_data_dir_that_nothing_names_is_found_where_one_often_lies() {
+    let room = Room::new();
+    let mount = room.path().join("mnt");
+    fs::create_dir_all(mount.join("var/lib/etcd")).unwrap();
+    let empty = room.run("inspect --find mnt");
+    assert_eq!(empty.code, 3, "{empty:?}");
+    assert!(empty.stdout.contains("no etcd was configured"), "{}", empty.stdout);
+    let data = testdata::data_dir("3.6.14", &room.path().join("unpacked"));
+    fs::rename(data.join("member"), mount.join("var/lib/etcd/member")).unwrap();
+    let ran = room.run("inspect --find mnt");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("nothing: it lies where a data dir often does"), "{}", ran.stdout);
+    assert_eq!(room.run("inspect --find nowhere").code, 1);
+    assert_eq!(room.run("inspect --find mnt data").code, 2);
+}
+
+#[test]
+fn links_of_a_dead_disk_do_not_lead_to_this_machine() {
+    use std::os::unix::fs::symlink;
+    let room = Room::new();
+    let mount = room.path().join("mnt");
+    copy_tree("kubespray", &mount);
+    // /var/lib/etcd is a link to another disk of the dead machine, mounted with it; so is its log.
+    let data = testdata::data_dir("3.5.30", &room.path().join("unpacked"));
+    fs::create_dir_all(mount.join("disk2/etcd")).unwrap();
+    fs::create_dir_all(mount.join("var/lib")).unwrap();
+    fs::rename(data.join("member"), mount.join("disk2/etcd/member")).unwrap();
+    symlink("/disk2/etcd", mount.join("var/lib/etcd")).unwrap();
+    fs::rename(mount.join("disk2/etcd/member/wal"), mount.join("disk2/log")).unwrap();
+    symlink("/disk2/log", mount.join("disk2/etcd/member/wal")).unwrap();
+    let ran = room.run("inspect --find mnt");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("boots as is"), "{}", ran.stdout);
+
+    // A database that is a link to an absolute path would be taken from here.
+    let outside = room.path().join("outside");
+    fs::rename(mount.join("disk2/etcd/member/snap/db"), &outside).unwrap();
+    symlink(&outside, mount.join("disk2/etcd/member/snap/db")).unwrap();
+    let ran = room.run("inspect --find mnt -w json");
+    let place = &told(&ran)[0];
+    assert!(place["inspection"].is_null(), "{place}");
+    assert_eq!(place["links"].as_array().unwrap().len(), 1, "{place}");
+}
+
+#[test]
+fn a_hostile_disk_is_passed_over() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    let room = Room::new();
+    let mount = room.path().join("mnt");
+    copy_tree("kubeadm", &mount);
+    let manifests = mount.join("etc/kubernetes/manifests");
+    fs::File::create(manifests.join("huge.yaml")).unwrap().set_len(1 << 40).unwrap();
+    fs::write(manifests.join(std::ffi::OsStr::from_bytes(b"\xff.yaml")), "etcd").unwrap();
+    fs::write(manifests.join("z\u{1b}[2J.yaml"), "etcd: &anchor x\n").unwrap();
+    symlink("loop.yaml", manifests.join("loop.yaml")).unwrap();
+    symlink("/etc/kubernetes", manifests.join("up.yaml")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(manifests.join("fifo.yaml")).status().unwrap();
+    assert!(made.success());
+    let ran = room.run("inspect --find mnt");
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stdout.contains("/mnt/ssd/etcd: not on this disk"), "{}", ran.stdout);
+    for passed in [
+        "huge.yaml: has 1099511627776 bytes",
+        "loop.yaml: its links",
+        "up.yaml: is no regular",
+        "fifo.yaml: is no regular",
+        "line 1 is not read",
+    ] {
+        assert!(ran.stdout.contains(passed), "{passed}: {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains('\u{1b}'));
+}

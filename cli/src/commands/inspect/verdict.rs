@@ -158,9 +158,7 @@ fn others(judged: &verify::Verdict) -> Option<String> {
         return None;
     }
     let fails = judged.predictions.iter().filter_map(|prediction| match &prediction.expected {
-        Expected::Start(Start::Fails { words: "", .. }) => {
-            Some(prediction.release.patches.to_owned())
-        }
+        Expected::Start(Start::Fails { words: "", .. }) => Some(prediction.release.patches.to_owned()),
         Expected::Start(Start::Fails { words, .. }) => {
             Some(format!("{} (\"{words}\")", prediction.release.patches))
         }
