@@ -111,7 +111,10 @@ fn storm(gateway: &mut Gateway, rng: &mut Rng, told: &mut Vec<String>) {
             13 => ("role/revoke", json!({ "role": role, "key": key, "range_end": end })),
             _ => {
                 let kind = *rng.pick(&["READ", "WRITE", "READWRITE"]);
-                ("role/grant", json!({ "name": role, "perm": { "permType": kind, "key": key, "range_end": end } }))
+                (
+                    "role/grant",
+                    json!({ "name": role, "perm": { "permType": kind, "key": key, "range_end": end } }),
+                )
             }
         };
         let answer = gateway.call(&format!("/v3/auth/{path}"), &body);
@@ -148,7 +151,9 @@ fn rows_agree(ours: &Small, theirs: &Small, is_salted: bool, what: &str) {
                 let is_of = |row: &UserRow, password: &str| {
                     bcrypt::verify(password, std::str::from_utf8(&row.password).unwrap()).unwrap()
                 };
-                let both = |password: &&str| a.password == b.password || (is_of(&a, password) && is_of(&b, password));
+                let both = |password: &&str| {
+                    a.password == b.password || (is_of(&a, password) && is_of(&b, password))
+                };
                 assert!(PASSWORDS.iter().any(|password| both(password)), "{what}: password of {:?}", a.name);
                 continue;
             }
@@ -231,8 +236,7 @@ fn oracle_folded_rows_are_a_servers(#[case] version: Version) {
                 fs::copy(&member.early, db_of(&dir)).unwrap();
             }
             let file = scratch.path().join(format!("{name}.snapshot"));
-            let ran =
-                rescue(["snapshot", "save", text(&dir), "-o", text(&file), "--as-etcd", &release]);
+            let ran = rescue(["snapshot", "save", text(&dir), "-o", text(&file), "--as-etcd", &release]);
             assert!(matches!(code(&ran), 0 | 3), "{ran:?}");
             folded.push((name, small_of(&file), ran));
             launches.push(member.launch.clone().data_dir(&dir));

@@ -4,6 +4,8 @@
 //! account is drawn up that tells from where to where, by what, and what is left out. What becomes of the file is
 //! [`Folded::change`]: some pages, which are laid over the file, or, when a compaction is among the entries, a file written anew.
 
+mod members;
+
 use std::path::PathBuf;
 
 use bbolt::{Db, Fault, OpenError as DbError, Source, Watch};
@@ -312,6 +314,10 @@ impl<'d, S: Source> Job<'_, 'd, S> {
             })?;
         let before =
             Point { revision: replay.revision(), index: replay.consistent_index(), term: replay.term() };
+        let cluster = members::of_store(self.files, self.log, replay.small(), before.index, self.release);
+        if let Some(cluster) = cluster {
+            replay = replay.with_cluster(cluster);
+        }
         if let Some(revision) = to_revision.filter(|revision| *revision < before.revision) {
             return Err(FoldError::PastRevision { path: self.path(), revision, at: before.revision });
         }

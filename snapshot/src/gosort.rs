@@ -7,6 +7,10 @@
 //!
 //! Whatever `less` says, also if it contradicts itself, every index is in bounds and the sort ends.
 
+mod older;
+
+pub use older::sort_before_1_19;
+
 /// Ranges up to this length are sorted by insertion.
 const MOST_INSERTED: usize = 12;
 /// From this length on the pivot is a median of medians.

@@ -62,6 +62,13 @@ impl Release {
         self.since_patch(44, 30, 11)
     }
 
+    /// Whether its programs were built by Go before 1.19, which leaves elements that tie in another order than later Go. It is known
+    /// of 3.5 only: of 3.4 there are programs of one patch built by either.
+    #[must_use]
+    pub fn sorts_as_old_go(self) -> bool {
+        self.minor == 5 && self.patch < 9
+    }
+
     /// Whether a role is refused a permission for a range that holds no key, or begins with an empty one.
     #[must_use]
     pub fn refuses_empty_permissions(self) -> bool {

@@ -267,7 +267,12 @@ impl Auth<'_> {
             other.kind = permission.kind;
         } else {
             known.push(permission);
-            gosort::sort(known, |one, other| one.key < other.key);
+            let before = |one: &Permission, other: &Permission| one.key < other.key;
+            if self.release.sorts_as_old_go() {
+                gosort::sort_before_1_19(known, before);
+            } else {
+                gosort::sort(known, before);
+            }
         }
         self.put_role(&role)
     }

@@ -96,6 +96,18 @@ impl Cluster {
         cluster
     }
 
+    /// Takes names and client URLs from what another account says of the same members.
+    #[must_use]
+    pub fn with_attributes_of(mut self, other: &Self) -> Self {
+        for (id, member) in &mut self.members {
+            if let Some(known) = other.members.get(id).filter(|known| !known.name.is_empty()) {
+                member.name.clone_from(&known.name);
+                member.client_urls.clone_from(&known.client_urls);
+            }
+        }
+        self
+    }
+
     /// Says whose files these are: the node of the log's metadata.
     #[must_use]
     pub fn with_local(self, id: u64) -> Self {
