@@ -155,7 +155,7 @@ fn rows_agree(ours: &Small, theirs: &Small, is_salted: bool, what: &str) {
                 let both = |password: &&str| {
                     a.password == b.password || (is_of(&a, password) && is_of(&b, password))
                 };
-                assert!(PASSWORDS.iter().any(|password| both(password)), "{what}: password of {:?}", a.name);
+                assert!(PASSWORDS.iter().any(both), "{what}: password of {:?}", a.name);
                 continue;
             }
             let shown = |row: Option<&Vec<u8>>| row.map(|row| row.escape_ascii().to_string());
