@@ -8,8 +8,8 @@
 //! of a transaction that only read are taken out of it before it is looked at (up to 3.6). What the quota says does not
 //! matter: an entry that is refused for it was refused by an alarm, which stands in the log too, or is in the db.
 //!
-//! Memory: the index of the db (36 bytes a record), and all that the entries write, once; keys and values of the db stay where
-//! they are.
+//! Memory: the index of the db (36 bytes a record), all that the entries write, once, and about 250 bytes for each key they
+//! write; keys and values of the db stay where they are. To make pages of it takes as much again.
 
 mod alarms;
 mod arena;

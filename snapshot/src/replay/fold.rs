@@ -4,12 +4,12 @@
 //! from the middle, and the file is written anew, as after the server's own compaction. A compaction that the db had
 //! ordered before and not finished is left to the server, which goes on with it when it starts.
 
-use bbolt::graft::{Graft, GraftError, Pairs, Patch};
+use bbolt::graft::{Graft, GraftError, Patch};
 use bbolt::rebuild::{Edits, Put, Revise};
 use bbolt::{Fault, RebuildError, Source, Watch};
 
 use super::compaction::{self, Kept};
-use super::keys::{Keys, Written};
+use super::keys::Keys;
 use super::small::{Name, Small};
 use super::{Account, Replay};
 use crate::compact::other_pairs;
@@ -66,7 +66,7 @@ enum Difference {
 
 impl<'d, S: Source> Folded<'d, S> {
     pub(super) fn of(replay: Replay<'d, S>, watch: &dyn Watch) -> Result<Self, FoldError> {
-        let Replay { options, keys, mut small, account, consistent_index, term, .. } = replay;
+        let Replay { options, mut keys, mut small, account, consistent_index, term, .. } = replay;
         let difference = if account.entries == 0 {
             Difference::None
         } else {
@@ -84,7 +84,7 @@ impl<'d, S: Source> Folded<'d, S> {
                 let pairs = pairs_after(&keys, &small, &kept)?;
                 Difference::Records { kept, pairs }
             } else {
-                Difference::Pages(grafted(&keys, &small)?)
+                Difference::Pages(grafted(&mut keys, &small)?)
             }
         };
         Ok(Self { keys, small, account, consistent_index, term, difference })
@@ -171,16 +171,16 @@ impl<S: Source> Revise for Folded<'_, S> {
     }
 }
 
-/// The pages that change when no record goes.
-fn grafted<S: Source>(keys: &Keys<'_, S>, small: &Small) -> Result<Patch, FoldError> {
+/// The pages that change when no record goes. Takes the records out of `keys`: they need not stand in memory once more.
+fn grafted<S: Source>(keys: &mut Keys<'_, S>, small: &Small) -> Result<Patch, FoldError> {
     let db = keys.index.db();
     let mut graft = Graft::new(db);
-    let record = |record: &Written| (record.revision.encode(), keys.bytes(record).to_vec());
-    if !keys.records.is_empty() {
+    let records = keys.take_records();
+    if !records.is_empty() {
         if db.bucket(KEY)?.is_some() {
-            graft.append(KEY, keys.records.iter().map(record).collect())?;
+            graft.append(KEY, records)?;
         } else {
-            graft.replace_bucket(KEY, keys.records.iter().map(record).collect::<Pairs>())?;
+            graft.replace_bucket(KEY, records.into_iter().collect())?;
         }
     }
     for (name, rows) in small.changed() {

@@ -307,6 +307,16 @@ impl<'d, S: Source> Keys<'d, S> {
         self.arena.bytes(written.place)
     }
 
+    /// The records that entries wrote, in their order, as pairs of bucket `key`. Nothing can be read of them afterwards.
+    pub(super) fn take_records(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let pair = |record: &Written| (record.revision.encode(), self.arena.bytes(record.place).to_vec());
+        let pairs = self.records.iter().map(pair).collect();
+        (self.records, self.arena) = (Vec::new(), Arena::default());
+        (self.numbers, self.names, self.states) = (HashMap::new(), Vec::new(), Vec::new());
+        self.ordered = BTreeMap::new();
+        pairs
+    }
+
     /// Number of keys with a state.
     pub(super) fn state_count(&self) -> usize {
         self.states.len()
