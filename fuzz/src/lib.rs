@@ -11,6 +11,7 @@
 mod bbolt_show;
 mod build;
 mod db;
+mod found_files;
 mod key_space;
 mod packed;
 mod rebuild;
@@ -54,6 +55,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("small_buckets", small_buckets::all),
     ("seen_in_log", request::seen),
     ("replay", replay::entries),
+    ("found_files", found_files::all),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.

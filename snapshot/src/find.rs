@@ -216,6 +216,40 @@ pub fn find(mounted: &Path, watch: &dyn Watch) -> Result<Found, FindError> {
     Ok(Found { root: mounted.to_owned(), places: grouped(&root, sources), passed_over })
 }
 
+/// The flags of etcd that the text of a file of this `kind` says by itself, for each server that it starts; what it refers to is
+/// not read, and directories are those of the dead system.
+///
+/// # Errors
+/// When the text has not the form of such a file.
+pub fn settings_in(kind: Kind, text: &str) -> Result<Vec<Settings>, String> {
+    let mapped = |mut settings: Settings| {
+        settings.map_directories();
+        settings
+    };
+    match kind {
+        Kind::SystemdUnit => {
+            let mut unit = unit::Unit::default();
+            unit.read(text);
+            let specifiers = unit::Specifiers { unit: "etcd.service", hostname: "" };
+            let environment = unit.environment(&specifiers);
+            let mut settings = Settings::of_environment(&environment);
+            settings.take_arguments(&unit.arguments(&specifiers, &environment));
+            settings.working_dir = unit.working_dir(&specifiers);
+            settings.mounts = unit.mounts(&specifiers);
+            Ok(vec![mapped(settings)])
+        }
+        Kind::EnvironmentFile => Ok(vec![Settings::of_environment(&dotenv::read(text))]),
+        Kind::ConfigFile | Kind::Rancher => yaml::read(text)
+            .map(|document| vec![Settings::of_config(&document)])
+            .map_err(|error| error.to_string()),
+        Kind::StaticPod => Ok(pod::read(text)?.into_iter().map(mapped).collect()),
+        Kind::Container => {
+            Ok(docker::read(text)?.map(|(_, settings)| mapped(settings)).into_iter().collect())
+        }
+        Kind::DefaultDirectory => Ok(Vec::new()),
+    }
+}
+
 /// The kinds of places, in the order in which they are looked at: what a unit reads is told of with the unit.
 #[derive(Clone, Copy)]
 enum Step {
