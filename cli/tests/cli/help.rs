@@ -13,6 +13,7 @@ fn short_help() {
     Usage: etcd-rescue [OPTIONS] <COMMAND>
 
     Commands:
+      inspect         Says on one page what a path is, how its data stands, and what to run next
       snapshot        Looks into, makes and restores snapshots
       wal             Reads and verifies the log
       snap            Looks into the .snap files beside a database
