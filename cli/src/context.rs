@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bbolt::{Io, Lock, OpenOptions};
+use snapshot::facts::FactsOptions;
 use snapshot::log_files::LogOptions;
 use snapshot::opened::{self, InputOptions, Opened};
 use snapshot::seen::SeenOptions;
@@ -94,6 +95,11 @@ impl Context {
     /// How what is left of a cluster is opened, to see how far it had come.
     pub(crate) fn seen_options(&self) -> SeenOptions {
         SeenOptions { input: self.input.clone(), log: self.log_options(None) }
+    }
+
+    /// How all that lies at a path is opened.
+    pub(crate) fn facts_options(&self, wal_dir: Option<&Path>) -> FactsOptions {
+        FactsOptions { input: self.input.clone(), log: self.log_options(wal_dir) }
     }
 
     /// Opens the database in a data dir under the lock a server takes, for it is to be replaced.

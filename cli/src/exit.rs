@@ -24,6 +24,7 @@ use snapshot::save::SaveError;
 use snapshot::seen::SeenError;
 use snapshot::status::StatusError;
 use snapshot::surgery::SurgeryError;
+use snapshot::verify::VerifyError;
 
 use crate::outcome;
 
@@ -102,7 +103,8 @@ failure_from!(
     LoneError,
     compact::CompactError,
     ExportError,
-    FoldError
+    FoldError,
+    VerifyError
 );
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.

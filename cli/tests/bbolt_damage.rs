@@ -127,6 +127,7 @@ fn lines() -> Vec<Vec<String>> {
         }
     }
     assert!(lines.len() >= 5, "{lines:?}");
+    lines.push(["verify", "FILE"].map(str::to_owned).to_vec());
     lines
 }
 
@@ -232,6 +233,17 @@ fn check_finds_what_each_row_expects_and_nothing_else() {
                 "{}: {}, expected {exit}\n  found    {found:?}\n  expected {wanted:?}\n  {}",
                 damage.name, ran.status, ran.stderr
             ));
+        }
+        // What a file is that has not even a meta nobody can tell.
+        let verified = run(&["verify", file.to_str().unwrap()]);
+        let told = wanted.iter().flatten().all(|(code, _)| verified.stderr.contains(code));
+        let exits: &[i32] = match &wanted {
+            None => &[1, 3],
+            Some(all) if all.is_empty() => &[0, 3],
+            Some(_) => &[3],
+        };
+        if !told || !verified.status.code().is_some_and(|code| exits.contains(&code)) {
+            wrong.push(format!("{}: verify: {}\n  {}", damage.name, verified.status, verified.stderr));
         }
     }
     assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));

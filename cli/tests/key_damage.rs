@@ -212,6 +212,8 @@ const LINES: &[&str] = &[
     "lease list FILE",
     "auth show FILE",
     "alarm list FILE",
+    "verify FILE",
+    "verify FILE -w json",
     "snapshot restore FILE --at-revision 4 --skip-hash-check --data-dir OUT",
 ];
 
@@ -268,6 +270,7 @@ fn a_database_of_another_program_is_no_empty_store() {
         "lease list FILE",
         "auth show FILE",
         "alarm list FILE",
+        "verify FILE",
     ] {
         let ran = rescue(line.split(' ').map(|word| if word == "FILE" { text(&path) } else { word }));
         assert_eq!(code(&ran), 3, "{line}: {}", ran.stderr);
@@ -282,6 +285,14 @@ fn what_is_wrong_is_told_by_its_code_and_skipped_when_asked() {
     let mut wrong = Vec::new();
     for damage in damages() {
         fs::write(&file, &damage.file).unwrap();
+        let verified = rescue(["verify", text(&file)]);
+        let told = damage.codes.iter().all(|code| verified.stderr.contains(code));
+        // That a row of meta is none is no matter to the commands on the key space.
+        let is_row = ["compactions that are no revisions", "a negative compaction"].contains(&damage.name);
+        let expected = if damage.codes.is_empty() && !is_row { 0 } else { 3 };
+        if !told || code(&verified) != expected || verified.stderr.contains("ETCD-ROW") != is_row {
+            wrong.push(format!("{}: verify: {}\n{}", damage.name, verified.status, verified.stderr));
+        }
         if !damage.is_refused {
             let ran = rescue(["hashkv", text(&file)]);
             let ahead = damage.codes.contains(&"ETCD-COMPACT-AHEAD");

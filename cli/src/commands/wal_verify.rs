@@ -300,7 +300,8 @@ fn verdict_lines(report: &LogReport) -> Vec<String> {
     lines
 }
 
-fn start_in_words(start: &Start) -> String {
+/// A start, in a sentence's end.
+pub(super) fn start_in_words(start: &Start) -> String {
     match start {
         Start::Starts(found) => format!("starts, {}", found_in_words(found)),
         Start::StartsAfterCut { found, file, offset, dropped_bytes } => format!(
@@ -436,7 +437,7 @@ fn to_json(report: &LogReport, files: &LogFiles) -> Value {
             Some(Ok(database)) => Some(database.consistent_index()),
             Some(Err(_)) | None => None,
         },
-        "verdicts": report.verdicts.iter().map(verdict_json).collect::<Vec<_>>(),
+        "verdicts": report.verdicts.iter().map(|verdict| start_json(&verdict.release, &verdict.start)).collect::<Vec<_>>(),
         "verdictsSupposeSnaps": report.supposes_snaps,
         "segments": segments,
         "brokenCopies": files.listing().broken,
@@ -446,7 +447,8 @@ fn to_json(report: &LogReport, files: &LogFiles) -> Value {
     })
 }
 
-fn verdict_json(verdict: &Verdict) -> Value {
+/// A start of `release`, as an object.
+pub(super) fn start_json(release: &Release, start: &Start) -> Value {
     let found = |found: &Found| {
         json!({
             "snapshotIndex": found.snapshot.index,
@@ -459,7 +461,7 @@ fn verdict_json(verdict: &Verdict) -> Value {
             "dbAhead": found.db_ahead,
         })
     };
-    let (outcome, rest) = match &verdict.start {
+    let (outcome, rest) = match start {
         Start::Starts(with) => ("starts", found(with)),
         Start::StartsAfterCut { found: with, file, offset, dropped_bytes } => {
             let mut rest = found(with);
@@ -470,8 +472,8 @@ fn verdict_json(verdict: &Verdict) -> Value {
         Start::Fails { words, cause } => ("fails", json!({ "words": words, "cause": cause })),
     };
     let mut all = json!({
-        "releases": verdict.release.patches,
-        "booted": verdict.release.booted,
+        "releases": release.patches,
+        "booted": release.booted,
         "outcome": outcome,
     });
     if let (Some(all), Value::Object(rest)) = (all.as_object_mut(), rest) {

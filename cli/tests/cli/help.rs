@@ -22,7 +22,8 @@ fn short_help() {
       lease           Lists leases and the keys that hang on them
       auth            Shows users and roles, and gets back in
       alarm           Lists and takes away the alarms that keep a cluster from taking writes
-      verify          Explains the codes of findings: cause, consequence, remedy
+      verify          Checks everything there is of a member, a db, a snapshot or a log, and tells how a
+                      start would go
       list-bucket     Lists the buckets of a db
       iterate-bucket  Prints the pairs of a bucket, from the last to the first
       hash            Prints the hash of all buckets that a server of 3.6 or 3.7 would answer

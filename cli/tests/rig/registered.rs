@@ -44,7 +44,7 @@ const HARMLESS: &[&str] = &[
     "verify",
 ];
 /// Those of them whose `--wal-dir` names a log to read.
-const READ_A_LOG: [&str; 3] = ["wal dump", "wal verify", "inspect"];
+const READ_A_LOG: [&str; 4] = ["wal dump", "wal verify", "inspect", "verify"];
 /// Flags that name a place to write to.
 const OUTPUT_FLAGS: [&str; 6] =
     ["--output", "--data-dir", "--wal-dir", "--attach", "--all-members", "--clean"];

@@ -2,7 +2,7 @@
 
 use bbolt::Fault;
 
-use super::rows::{self, Rows, Stage};
+use super::rows::{self, Rows, Stage, Stumble};
 use crate::boot::{self, RELEASES, Release, Start};
 use crate::facts::{DatabaseError, Facts, What};
 use crate::finding::Finding;
@@ -38,15 +38,19 @@ pub(super) fn predictions(facts: &Facts, structure: Option<&[Finding]>) -> Vec<P
     };
     let unknown = |why: &str| predict(&|_| Expected::Unknown(why.to_owned()));
     if structure.is_some_and(is_damaged) {
-        return predict(&|_| of_damage(facts));
+        return predict(&|release| of_damage(facts, release));
     }
+    let bad_record = structure.unwrap_or_default().iter().find(|finding| finding.code == RECORD);
     let rows = match looked_at_rows(facts) {
-        Ok(rows) => rows,
+        Ok(mut rows) => {
+            rows.stumbles.extend(bad_record.filter(|_| !has_bad_keys(structure)).map(of_record));
+            rows
+        }
         Err(fault) => return unknown(&format!("the db is damaged: {fault}")),
     };
     if matches!(&facts.database, Some(Ok(database)) if matches!(database.facts, Err(DatabaseError::Open(_))))
     {
-        return predict(&|_| of_damage(facts));
+        return predict(&|release| of_damage(facts, release));
     }
     let Some(log) = facts.log_facts() else {
         return match &facts.log {
@@ -64,9 +68,17 @@ pub(super) fn predictions(facts: &Facts, structure: Option<&[Finding]>) -> Vec<P
     log.report
         .verdicts
         .iter()
-        .map(|of_log| Prediction {
-            release: of_log.release,
-            expected: Expected::Start(after(of_log, facts, &rows)),
+        .map(|of_log| {
+            let start = after(of_log, facts, &rows);
+            let starts = matches!(start, Start::Starts(_) | Start::StartsAfterCut { .. });
+            let expected = if starts && has_bad_keys(structure) {
+                Expected::Unknown(
+                    "records of the key space stand under keys that are no revisions".to_owned(),
+                )
+            } else {
+                Expected::Start(start)
+            };
+            Prediction { release: of_log.release, expected }
         })
         .collect()
 }
@@ -81,12 +93,40 @@ fn looked_at_rows(facts: &Facts) -> Result<Rows, Fault> {
     }
 }
 
+/// Code of a record that is none.
+const RECORD: &str = "ETCD-RECORD";
+
+/// Whether a record stands under a key that is no revision. Of these, servers before 3.6 read some and end over others.
+fn has_bad_keys(structure: Option<&[Finding]>) -> bool {
+    let found = structure.unwrap_or_default().iter();
+    found.filter(|finding| finding.code == RECORD).any(|finding| finding.message.contains("is no revision"))
+}
+
+/// A value that is no key-value ends every server.
+fn of_record(found: &Finding) -> Stumble {
+    Stumble {
+        stage: Stage::KeySpace,
+        words: |release| {
+            Some(if release.minor == TargetVersion::V3_4 {
+                "cannot unmarshal event"
+            } else {
+                "failed to unmarshal mvccpb.KeyValue"
+            })
+        },
+        cause: found.message.clone(),
+    }
+}
+
 /// A server opens its db before anything else.
-fn of_damage(facts: &Facts) -> Expected {
+fn of_damage(facts: &Facts, release: &Release) -> Expected {
     match &facts.database {
         Some(Ok(database)) => match &database.facts {
             Err(DatabaseError::Open(error)) => Expected::Start(Start::Fails {
-                words: "failed to open database",
+                words: if release.minor == TargetVersion::V3_4 {
+                    "cannot open database"
+                } else {
+                    "failed to open database"
+                },
                 cause: error.to_string(),
             }),
             _ => Expected::Unknown(
