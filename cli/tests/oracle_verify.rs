@@ -46,16 +46,16 @@ const SITUATIONS: &[Situation] = &[
     }),
     ("no-log-directory", Base::Killed, |member| fs::remove_dir_all(member.wal_dir()).unwrap()),
     ("db-older-than-snapshot", Base::Killed, |member| {
-        row(member, META, CONSISTENT_INDEX, &50_u64.to_be_bytes())
+        row(member, META, CONSISTENT_INDEX, &50_u64.to_be_bytes());
     }),
     ("db-at-no-entry", Base::Killed, |member| row(member, META, CONSISTENT_INDEX, &0_u64.to_be_bytes())),
     ("db-beyond-log", Base::Killed, |member| row(member, META, CONSISTENT_INDEX, &200_u64.to_be_bytes())),
     ("db-of-another-term", Base::Killed, |member| row(member, META, TERM, &7_u64.to_be_bytes())),
     ("consistent-index-of-three-bytes", Base::Killed, |member| {
-        row(member, META, CONSISTENT_INDEX, &[0, 0, 84])
+        row(member, META, CONSISTENT_INDEX, &[0, 0, 84]);
     }),
     ("compaction-of-five-bytes", Base::Killed, |member| {
-        row(member, META, FINISHED_COMPACT, &[0, 0, 0, 0, 7])
+        row(member, META, FINISHED_COMPACT, &[0, 0, 0, 0, 7]);
     }),
     ("compaction-ahead", Base::Killed, |member| {
         let mut revision = 500_i64.to_be_bytes().to_vec();
@@ -66,7 +66,7 @@ const SITUATIONS: &[Situation] = &[
     ("lease-that-is-none", Base::Killed, |member| row(member, LEASE, &7_i64.to_be_bytes(), &[0xff])),
     ("lease-under-a-short-key", Base::Killed, |member| row(member, LEASE, b"abc", &[8, 7, 16, 60])),
     ("keys-without-their-lease", Base::Killed, |member| {
-        record(member, &[0x0a, 1, b'l', 0x10, 99, 0x18, 99, 0x20, 1, 0x30, 77])
+        record(member, &[0x0a, 1, b'l', 0x10, 99, 0x18, 99, 0x20, 1, 0x30, 77]);
     }),
     ("record-that-is-none", Base::Killed, |member| record(member, &[0x0a, 0xff])),
     ("alarm-that-is-none", Base::Killed, |member| row(member, ALARM, &[0xff], &[])),

@@ -25,7 +25,9 @@ const MOST_FINDINGS: usize = 100;
 /// When in its start a server comes to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// With the log and the cluster's version.
+    /// Before it has its log.
+    Opening,
+    /// With the cluster's version.
     Cluster,
     Leases,
     KeySpace,
