@@ -83,8 +83,10 @@ pub struct Moment {
 
 /// In `etcdserverpb.InternalRaftRequest`: the request's id.
 const ID: i32 = 1;
+/// What an entry is called that asks for nothing.
+const NOTHING: &str = "nothing";
 /// In `etcdserverpb.InternalRaftRequest`: a request of the v2 store.
-const V2: i32 = 2;
+const V2: &str = "v2";
 /// In `etcdserverpb.InternalRaftRequest`: who asks.
 const HEADER: i32 = 100;
 
@@ -434,43 +436,57 @@ impl<'d, S: Source> Replay<'d, S> {
         if entry.entry_type != EntryType::Normal as i32 {
             return Err(StopReason::EntryType(entry.entry_type));
         }
-        let decoded = request::decode(entry.data);
-        let applied = match &decoded {
-            Decoded::Nothing => Applied::Nothing(Why::Empty),
-            Decoded::V3(request) => self.request(request, &moment)?,
+        match request::decode(entry.data) {
+            Decoded::Nothing => Ok((NOTHING, Applied::Nothing(Why::Empty))),
+            Decoded::V3(request) => self.request(&request, &moment),
             Decoded::V2(request) => {
-                v2::apply(&mut self.cluster, Some(&mut self.small), request.message(), release)?
+                let small = Some(&mut self.small);
+                let applied = v2::apply(&mut self.cluster, small, request.message(), release)?;
+                Ok((request.kind(), applied))
             }
-            Decoded::Undecodable { v3, v2 } => {
-                return Err(StopReason::Undecodable { v3: *v3, v2: *v2 });
-            }
-        };
-        Ok((decoded.kind(), applied))
+            Decoded::Undecodable { v3, v2 } => Err(StopReason::Undecodable { v3, v2 }),
+        }
     }
 
-    /// Applies a request of the v3 API.
-    fn request(&mut self, request: &Request<'_>, moment: &Moment) -> Result<Applied, StopReason> {
-        let kind = request.kind();
+    /// Applies a request of the v3 API; what it asks for, and what became of it.
+    fn request(
+        &mut self,
+        request: &Request<'_>,
+        moment: &Moment,
+    ) -> Result<(&'static str, Applied), StopReason> {
         if request.has_unknown_fields() {
-            return Err(StopReason::UnknownField { kind });
+            return Err(StopReason::UnknownField { kind: request.kind() });
         }
         let whole = request.message();
-        if let Some(asked) = whole.message(V2) {
-            return v2::apply(&mut self.cluster, Some(&mut self.small), asked, self.options.release);
+        let (mut header, mut asked, mut others) = (None, None, false);
+        for (field, message) in whole.children() {
+            if field.number == HEADER {
+                header = Some(message);
+            } else {
+                others |= asked.replace((field.name, message)).is_some();
+            }
         }
-        if whole.number(ID) == 0 && whole.message(HEADER).is_none() {
+        if others {
+            // A server takes the first by its own order.
+            let kind = request.kind();
+            asked =
+                whole.children().find(|(field, _)| field.name == kind).map(|(_, message)| (kind, message));
+        }
+        let Some((kind, asked)) = asked else { return Err(StopReason::UnknownRequest) };
+        if kind == V2 {
+            let small = Some(&mut self.small);
+            return Ok((V2, v2::apply(&mut self.cluster, small, asked, self.options.release)?));
+        }
+        if header.is_none() && whole.number(ID) == 0 {
             return Err(StopReason::Dies("it has neither an id nor a header".to_owned()));
         }
-        let Some((_, asked)) = whole.children().find(|(field, _)| field.name == kind) else {
-            return Err(StopReason::UnknownRequest);
-        };
         if let Some(why) = self.interceptors.refused(kind, asked, self.options.release) {
-            return Ok(Applied::Nothing(why));
+            return Ok((kind, Applied::Nothing(why)));
         }
-        if let Some(why) = self.denied((whole.message(HEADER), kind, asked), moment)? {
-            return Ok(Applied::Nothing(why));
+        if let Some(why) = self.denied((header, kind, asked), moment)? {
+            return Ok((kind, Applied::Nothing(why)));
         }
-        self.admitted(kind, asked, moment)
+        Ok((kind, self.admitted(kind, asked, moment)?))
     }
 
     /// Why users' permissions refuse a request.

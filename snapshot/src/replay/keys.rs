@@ -418,6 +418,10 @@ impl<'d, S: Source> Keys<'d, S> {
         let number = self.states.len();
         let name: Arc<[u8]> = Arc::from(key);
         self.leases.attach(state.lease, number);
+        if self.numbers.len() == self.numbers.capacity() {
+            // To make room hashes every key anew.
+            self.numbers.reserve(self.numbers.len().saturating_mul(3));
+        }
         self.states.push(state);
         self.names.push(Arc::clone(&name));
         self.numbers.insert(name, number);
