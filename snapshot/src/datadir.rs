@@ -48,6 +48,21 @@ pub enum LocateError {
         /// The directory.
         path: PathBuf,
     },
+    /// A member's directory without its database.
+    #[error(
+        "{}: has a log in {} and no database: {} is missing. A log holds what was to be changed, and not what it was changed in. With \
+         an older database or a snapshot that the log reaches back to, 'etcd-rescue snapshot save FILE --wal-dir {} -o OUT' puts the \
+         two together; otherwise another member, or a snapshot alone, is what there is", path.display(), wal_dir.display(),
+        db.display(), wal_dir.display()
+    )]
+    DatabaseGone {
+        /// The directory.
+        path: PathBuf,
+        /// Where the database should be.
+        db: PathBuf,
+        /// The log's directory.
+        wal_dir: PathBuf,
+    },
     /// A directory with neither a log nor snaps.
     #[error(
         "{}: is a directory, and neither a data dir (it has no member/wal and no member/snap), a member dir (no wal, no \
@@ -70,6 +85,14 @@ pub enum LocateError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl LocateError {
+    /// Whether the path is a directory in which there is no database.
+    #[must_use]
+    pub const fn is_no_database(&self) -> bool {
+        matches!(self, Self::NoDatabase { .. } | Self::DatabaseGone { .. })
+    }
 }
 
 /// Where a log and what belongs to it lie. Any of the three may be missing, but not the log and the snaps.
@@ -175,6 +198,12 @@ pub fn locate(path: &Path) -> Result<Located, LocateError> {
                 return Err(LocateError::Io { path: db, source });
             }
             _ => {}
+        }
+    }
+    for member in [path.join("member"), path.to_owned()] {
+        let (wal_dir, db) = (member.join("wal"), member.join("snap").join("db"));
+        if wal_dir.is_dir() {
+            return Err(LocateError::DatabaseGone { path: path.to_owned(), db, wal_dir });
         }
     }
     Err(LocateError::NoDatabase { path: path.to_owned() })

@@ -109,8 +109,9 @@ pub enum LoneError {
     /// The log has more than the database.
     #[error(
         "{path}: the database ends at entry {consistent_index}, the log at {last_index}, and {pending} of the entries \
-         between change the data: a server would apply them when it starts, to what was edited. Start etcd once on the directory and stop \
-         it, so that they are in the database; or accept with {DIVERGE} that they come after the edit"
+         between change the data: a server would apply them when it starts, to what was edited. 'etcd-rescue \
+         snapshot save {path} -o FILE' folds them into a snapshot, which can be edited and restored; or accept with {DIVERGE} that \
+         they come after the edit"
     )]
     Behind {
         /// What was given.
@@ -126,7 +127,7 @@ pub enum LoneError {
     #[error(
         "{path}: entry {index} of the log, which the database does not have yet, is a transaction that reads revision \
          {reads}, and after a compaction at {revision} a server refuses it when it starts, with all it was to write. Compact at {reads} at the \
-         most, or start etcd once and stop it; {DIVERGE} accepts the loss"
+         most, or a snapshot into which 'etcd-rescue snapshot save {path} -o FILE' folded the log; {DIVERGE} accepts the loss"
     )]
     ReadsBelow {
         /// What was given.

@@ -129,7 +129,7 @@ impl SeenError {
 pub fn of(path: &Path, options: &SeenOptions, watch: &dyn Watch) -> Result<Seen, SeenError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_segment = wal::parse_segment_name(name.strip_suffix(".broken").unwrap_or(&name)).is_some();
-    let is_log = is_segment || matches!(locate(path), Err(LocateError::NoDatabase { .. }));
+    let is_log = is_segment || locate(path).is_err_and(|error| error.is_no_database());
     if !is_log {
         return of_opened(&opened::open(path, &options.input, watch)?, options, watch);
     }

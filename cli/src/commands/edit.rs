@@ -164,7 +164,8 @@ impl Editing {
             }));
             if self.input.wal_dir().is_some() {
                 notes.push(Note::Warning(format!(
-                    "warning: this is the db of a member, up to entry {}: what only that member's log holds is not in the copy",
+                    "warning: this is the db of a member, up to entry {}: what only that member's log holds is not in the copy; \
+                     'etcd-rescue snapshot save' of its data dir folds it in",
                     standing.consistent_index
                 )));
             }

@@ -116,8 +116,8 @@ pub(crate) fn story(report: &FoldReport) -> Vec<Note> {
     } else {
         let kinds = listed(account.by_kind.iter().map(|(kind, count)| ((*kind).to_owned(), *count)));
         notes.push(Note::Prose(format!(
-            "Folded in: {} entries, {} of which changed something ({kinds}), by the rules of etcd {}: {}.",
-            account.entries,
+            "Folded in: {}, {} of which changed something ({kinds}), by the rules of etcd {}: {}.",
+            if account.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", account.entries) },
             account.changed,
             report.release,
             shown(&report.release_reason)

@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 /// Gets the key or a range of keys, at any revision that is kept
 ///
 /// The output is that of etcdctl asking a server that runs on this data, with -w simple, json, fields and protobuf. What a member's
-/// log holds beyond its database is not in it.
+/// log holds beyond its database is not in it; 'snapshot save' folds that into a snapshot.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

@@ -40,11 +40,6 @@ pub(crate) struct RestoreArgs {
     /// A snapshot; a member's data dir or member dir, whose log is folded in; with --skip-hash-check also a db file
     #[arg(value_name = "FILE|DIR")]
     input: PathBuf,
-    /// The log of the input, where etcd was given a directory of its own for it; for a file, the log to fold into it
-    #[arg(long, value_name = "DIR")]
-    input_wal_dir: Option<PathBuf>,
-    #[command(flatten)]
-    fold: FoldArgs,
     /// The data dir to write; it must not exist or be empty [default: NAME.etcd]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -66,6 +61,11 @@ pub(crate) struct RestoreArgs {
     /// Take input without a SHA-256, or with a wrong one
     #[arg(long)]
     skip_hash_check: bool,
+    /// The log of the input, where etcd was given a directory of its own for it; for a file, the log to fold into it
+    #[arg(long, value_name = "DIR")]
+    input_wal_dir: Option<PathBuf>,
+    #[command(flatten)]
+    fold: FoldArgs,
     /// Accepted for etcdutl's sake: nothing is mapped that would need it
     #[arg(long, value_name = "BYTES", value_parser = values::unsigned, hide_short_help = true)]
     initial_memory_map_size: Option<u64>,

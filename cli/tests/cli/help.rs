@@ -106,11 +106,12 @@ fn long_help_of_restore() {
     name only when it was written, synced, read back and verified. At the end it says what to run next:
     on stderr, or with --emit on stdout.
 
-    Usage: etcd-rescue snapshot restore [OPTIONS] <FILE>
+    Usage: etcd-rescue snapshot restore [OPTIONS] <FILE|DIR>
 
     Arguments:
-      <FILE>
-              A snapshot; with --skip-hash-check also a db file, a member dir or a data dir
+      <FILE|DIR>
+              A snapshot; a member's data dir or member dir, whose log is folded in; with
+              --skip-hash-check also a db file
 
     Options:
           --data-dir <DIR>
@@ -141,6 +142,23 @@ fn long_help_of_restore() {
 
           --skip-hash-check[=<BOOL>]
               Take input without a SHA-256, or with a wrong one
+
+          --input-wal-dir <DIR>
+              The log of the input, where etcd was given a directory of its own for it; for a file, the
+              log to fold into it
+
+          --no-replay[=<BOOL>]
+              Take the database alone, without what only the log holds
+
+          --to-index <N>
+              Apply the log up to this raft index
+
+          --to-revision <N>
+              Apply the log as far as this revision lasts: up to the write that makes the next one
+
+          --as-etcd <X.Y.Z>
+              The release whose rules hold while the log is applied [default: the last of the minor
+              version that wrote the data]
 
           --initial-memory-map-size <BYTES>
               Accepted for etcdutl's sake: nothing is mapped that would need it
@@ -324,7 +342,7 @@ fn long_help_of_restore() {
     Example:
       etcd-rescue snapshot restore snapshot.db --all-members -o restored \
         --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380
-      etcd-rescue snapshot restore member/snap/db --skip-hash-check --data-dir=/var/lib/etcd
+      etcd-rescue snapshot restore /mnt/dead/var/lib/etcd --data-dir=/var/lib/etcd
     ");
 }
 

@@ -4,6 +4,7 @@
 mod bbolt_show;
 mod compact;
 mod defrag;
+mod folding;
 mod formats;
 mod hash;
 mod hashkv;

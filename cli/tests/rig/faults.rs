@@ -125,8 +125,7 @@ fn each_fault(world: &World, job: &Job, fault: &Fault<'_>, mut then: impl FnMut(
         let story = format!("{inject}, {path:?}\n{ran:#?}");
         let hits = trace.matches("(INJECTED)").count();
         // A log that is copied has the length of a segment, and two threads write it.
-        let is_small =
-            !matches!(job.input, Input::Long | Input::LongBare | Input::Member | Input::TornMember);
+        let is_small = !(matches!(job.input, Input::Long | Input::LongBare) || job.input.is_member());
         assert!(hits <= 1 || !is_small, "more than one call failed: {story}\n{trace}");
         if hits == 0 && !trace.contains("+++ killed by SIGKILL") {
             ran.says(job.code, &[]);

@@ -21,6 +21,17 @@ pub enum Input {
     Member,
     /// The same, with a log that ends in a half-written record.
     TornMember,
+    /// The same, with writes in the log that the db does not have.
+    Behind,
+    /// The same, with a compaction among them.
+    BehindCompaction,
+}
+
+impl Input {
+    /// Whether there is a data dir in `in/node`.
+    pub fn is_member(self) -> bool {
+        matches!(self, Self::Member | Self::TornMember | Self::Behind | Self::BehindCompaction)
+    }
 }
 
 /// A command that writes, and where. Its input is `in/source.db`; it writes below `out/`.
@@ -142,6 +153,20 @@ pub const ALL_INSIDE: Job = Job { made: &["all/m1", "all/m2", "all/m3"], mount_p
 /// A snapshot of a db.
 pub const SAVE: Job =
     Job { line: "snapshot save in/source.db -o out/s.db", made: &["s.db"], boots: &[], ..ONE };
+/// A snapshot of a member whose log is folded in, the log given by itself.
+pub const FOLDED: Job = Job {
+    line: "snapshot save in/node --wal-dir in/node/member/wal -o out/s.db",
+    input: Input::Behind,
+    ..SAVE
+};
+/// The same where the db is written anew.
+pub const FOLDED_ANEW: Job =
+    Job { line: "snapshot save in/node -o out/s.db", input: Input::BehindCompaction, ..SAVE };
+/// One member, from a data dir whose log is folded in.
+pub const RESTORED_FOLDED: Job =
+    Job { line: "snapshot restore in/node --data-dir out/m1", input: Input::Behind, ..ONE };
+/// The same where the db is written anew, to a file without a name.
+pub const RESTORED_ANEW: Job = Job { input: Input::BehindCompaction, ..RESTORED_FOLDED };
 /// A snapshot given its hash.
 pub const ATTACH: Job = Job { line: "snapshot hash in/source.db --attach -o out/s.db", ..SAVE };
 
@@ -258,7 +283,7 @@ pub const KEYS_PURGED: Job = Job {
 };
 
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 46] = [
+pub const JOBS: [(&str, Job); 50] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -278,6 +303,10 @@ pub const JOBS: [(&str, Job); 46] = [
     ("long", LONG),
     ("long save", LONG_SAVE),
     ("save", SAVE),
+    ("folded", FOLDED),
+    ("folded anew", FOLDED_ANEW),
+    ("restored, folded", RESTORED_FOLDED),
+    ("restored, anew", RESTORED_ANEW),
     ("attach", ATTACH),
     ("mended", MENDED),
     ("mended inside", MENDED_INSIDE),

@@ -1,0 +1,74 @@
+//! What `snapshot save` and `snapshot restore` fold out of a killed member's files is what its server serves once it is started
+//! again, and the real tools take it. About 30 s in all on two cores.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use rstest::rstest;
+use support::{assert_status_agrees, code, rescue, text};
+use testdata::fingerprint;
+use testdata::oracle::{Answers, Gateway, Launch, Mixture, Run, Tools, Version};
+
+/// Steps of the workload: requests of every kind, a few compactions among them.
+const STEPS: usize = 120;
+
+/// The tool that restores for a version: etcdctl in 3.4, etcdutl later.
+fn restore_by(tools: &Tools, file: &Path, data_dir: &Path) -> Run {
+    let args = ["snapshot", "restore", text(file), "--name", "m1", "--data-dir", text(data_dir)];
+    let cluster = ["--initial-cluster", "m1=http://localhost:2380"];
+    let all = args.into_iter().chain(cluster);
+    if tools.version() == Version::V3_4 { tools.etcdctl(all) } else { tools.etcdutl(all) }
+}
+
+/// What a server serves that is started with `launch`. Members and alarms are its cluster's own and do not go along.
+fn served(launch: Launch) -> Answers {
+    let mut server = launch.spawn();
+    let mut gateway = Gateway::ready(&mut server);
+    let answers = Answers::of(&mut gateway);
+    server.stop();
+    Answers { members: BTreeMap::default(), alarms: Default::default(), ..answers }
+}
+
+#[rstest]
+#[ignore = "needs real etcd: scripts/test.sh runs it"]
+fn oracle_a_killed_member_folded_serves_what_it_serves_started_again(
+    #[values(Version::V3_4, Version::V3_5_1, Version::V3_5New)] version: Version,
+) {
+    let scratch = tempfile::tempdir().unwrap();
+    let tools = Tools::find(version);
+    let mut mixture = Mixture::start(version, 7, scratch.path());
+    mixture.steps(STEPS);
+    let killed = mixture.kill(false);
+    let data = scratch.path().join("data");
+    let before = fingerprint(&data);
+    let at = |name: &str| scratch.path().join(name);
+
+    let (saved, release) = (at("saved.db"), tools.release());
+    let run =
+        rescue(["snapshot", "save", text(&data), "-o", text(&saved), "--as-etcd", &release, "-w", "json"]);
+    let json = run.json();
+    assert!([0, 3].contains(&code(&run)), "{run:?}\n{:#?}", killed.told);
+    assert!(json["fold"]["entries"].as_u64() > Some(20), "{json:#}");
+    assert_eq!(json["fold"]["leftOutEntries"], 0, "{json:#}");
+    assert_status_agrees(&tools, &saved);
+    let theirs = at("by-them");
+    restore_by(&tools, &saved, &theirs).ok();
+    let ours = at("by-us");
+    let args = ["snapshot", "restore", text(&data), "--name", "m1", "--data-dir", text(&ours)];
+    let cluster = ["--initial-cluster", "m1=http://localhost:2380", "--as-etcd", &release];
+    let run = rescue(args.into_iter().chain(cluster));
+    assert!([0, 3].contains(&code(&run)), "{run:?}");
+    assert_eq!(fingerprint(&data), before);
+
+    let again = at("again");
+    assert!(Command::new("cp").arg("-a").args([&data, &again]).status().unwrap().success());
+    let expected = served(killed.launch.clone().data_dir(&again));
+    for restored in [&theirs, &ours] {
+        let found = served(killed.launch.clone().data_dir(restored));
+        assert_eq!(found, expected, "{}\n{:#?}", restored.display(), killed.told);
+    }
+}
