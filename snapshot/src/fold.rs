@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use bbolt::{Db, Fault, OpenError as DbError, Source, Watch};
 use wal::log::Interrupted;
 
+use crate::datadir::Kind;
 use crate::finding::{Finding, Severity};
 use crate::log_files::{LogFiles, LogFilesError, progress};
 use crate::log_verify;
@@ -254,6 +255,10 @@ pub fn fold<'d, S: Source>(
     files.ensure_unchanged()?;
     let account = folded.account().clone();
     let mut findings = log_verify::findings(&log, files);
+    if input.kind() == Kind::File {
+        // What lies beside the log belongs to another db.
+        findings.retain(|found| found.code.starts_with("WAL-") && !found.code.starts_with("WAL-DB-"));
+    }
     findings.extend(stop.as_ref().map(|stop| stopped(stop, &range)));
     findings.extend(
         account.disagreements.iter().map(|(what, count)| disagreement(*what, count.entries, count.first)),

@@ -12,7 +12,7 @@ use wal::log::{Log, Segments};
 use wal::scan::{Item, scan};
 use wal::{EntryRef, RecordType};
 
-use crate::datadir::{Kind, LocateError, locate};
+use crate::datadir::{Kind, locate};
 use crate::log_files::{self, LogFiles, LogFilesError, LogOptions, progress};
 use crate::mvcc::Revision;
 use crate::opened::{self, InputOptions, OpenError, Opened};

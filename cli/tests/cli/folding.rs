@@ -186,7 +186,7 @@ fn a_compaction_in_the_log_takes_its_records_away() {
     let db = |dir: &str| room.read(&format!("{dir}/member/snap/db"));
     assert!(db("direct") == db("through"), "one way gives another db than the other");
     let hash = room.run("hashkv y.db -w json").json();
-    assert_eq!(hash["compact_revision"], 94, "{hash:#}");
+    assert_eq!(hash["compactRevision"], 94, "{hash:#}");
     let gone = room.run("kv get k --rev 93 y.db");
     assert!(gone.code != 0 || gone.stdout.is_empty(), "{gone:?}");
     assert_eq!(room.run("snapshot hash y.db").code, 0);

@@ -332,12 +332,12 @@ impl Followed {
         let mut last = after;
         for run in log.standing_runs() {
             let Some(run_last) = run.standing_last.filter(|run_last| *run_last > last) else { continue };
-            if run.first_index > last.saturating_add(1) {
-                return Self::Hole(last, run.first_index);
-            }
             // What lies before the db's last entry is not needed, so that a break there takes nothing away.
             if run.reach == Reach::Hidden || (run.behind_break && run.first_index > after) {
                 return Self::Break(last);
+            }
+            if run.first_index > last.saturating_add(1) {
+                return Self::Hole(last, run.first_index);
             }
             last = run_last;
         }
