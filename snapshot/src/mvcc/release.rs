@@ -126,6 +126,13 @@ impl Release {
         self.since(32, 14)
     }
 
+    /// Whether a server that starts finds leases whose ID is below zero, or the largest there is: earlier releases read from ID 0
+    /// up to, and without, the largest. No client makes such IDs by itself.
+    #[must_use]
+    pub fn loads_every_lease(self) -> bool {
+        self.since(20, 3)
+    }
+
     /// Whether a db keeps the term of the last entry applied beside its index.
     #[must_use]
     pub fn keeps_term(self) -> bool {
@@ -217,6 +224,15 @@ mod tests {
 
     fn release(text: &str) -> Release {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn leases_with_odd_ids_are_loaded_since_a_patch() {
+        let loads = |text| release(text).loads_every_lease();
+        assert_eq!(
+            ["3.3.27", "3.4.19", "3.4.20", "3.5.2", "3.5.3", "3.6.0"].map(loads),
+            [false, false, true, false, true, true]
+        );
     }
 
     #[test]

@@ -40,6 +40,9 @@ impl Leases {
         let mut leases = Self::default();
         for row in small.rows(Name::Lease).values() {
             let Ok(row) = LeaseRow::decode(row.as_slice()) else { continue };
+            if !options.release.loads_every_lease() && !(0..i64::MAX).contains(&row.id) {
+                continue;
+            }
             leases.ttl_seconds.insert(row.id, row.ttl.max(options.lease_floor_seconds));
             leases.in_file.insert(row.id);
         }
