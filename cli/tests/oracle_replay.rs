@@ -216,7 +216,7 @@ fn without_salt(row: &[u8]) -> Vec<u8> {
 }
 
 /// Rows as far as two runs of a server agree on them.
-fn comparable(rows: &Rows, version: Version, is_compacting: bool) -> Rows {
+fn comparable(rows: &Rows, version: Version, is_compacting: bool, has_version: bool) -> Rows {
     let mut rows = rows.clone();
     rows.retain(|_, pairs| !pairs.is_empty());
     // What the replay says of these is looked at one by one.
@@ -231,8 +231,7 @@ fn comparable(rows: &Rows, version: Version, is_compacting: bool) -> Rows {
             *row = without_salt(row);
         }
     }
-    // A server that was killed before its cluster had a version gives it one when it starts again.
-    if let Some(cluster) = rows.get_mut(b"cluster".as_slice()) {
+    if !has_version && let Some(cluster) = rows.get_mut(b"cluster".as_slice()) {
         cluster.remove(b"clusterVersion".as_slice());
     }
     rows.retain(|_, pairs| !pairs.is_empty());
@@ -284,8 +283,12 @@ impl History {
         let is_compacting = [&folded.rows, &booted.rows]
             .iter()
             .any(|rows| number_in_meta(rows, scheduled) != number_in_meta(rows, finished));
-        let ours = comparable(&folded.rows, self.version, is_compacting);
-        let theirs = comparable(&booted.rows, self.version, is_compacting);
+        // A server that was killed before its cluster had a version, or more than the first, gives it one when it starts again.
+        let cluster = folded.rows.get(b"cluster".as_slice());
+        let version = cluster.and_then(|rows| rows.get(b"clusterVersion".as_slice()));
+        let has_version = version.is_some_and(|version| version != b"3.0.0");
+        let ours = comparable(&folded.rows, self.version, is_compacting, has_version);
+        let theirs = comparable(&booted.rows, self.version, is_compacting, has_version);
         let names: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
         let nothing = BTreeMap::new();
         for name in names {
