@@ -15,14 +15,17 @@ use crate::facts::{self, Facts, FactsError, FactsOptions};
 use crate::finding::{Finding, Severity};
 use crate::structure;
 
-/// How long the walk over the pages may take where nothing else is asked for. On 8 GiB in the page cache two cores need half
-/// a second.
-pub const WALK_BUDGET: Duration = Duration::from_millis(800);
+/// How long all of it may take where nothing else is asked for, the walk over the pages included; the rest of a second goes with
+/// giving back what was mapped.
+pub const WALK_BUDGET: Duration = Duration::from_millis(700);
+/// What the walk gets in any case, however long the log took.
+const LEAST_WALK: Duration = Duration::from_millis(200);
 
 /// How much of the database's pages is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Walk {
-    /// As much as can be done in this time; begun and not ended counts as not done.
+    /// As much as can be done in this time, counted from the beginning of the inspection; begun and not ended counts as not
+    /// done.
     Within(Duration),
     /// All of them, however long that takes.
     Whole,
@@ -132,8 +135,13 @@ impl Inspection {
 /// # Errors
 /// When there is nothing at `path`, or the user asked to stop.
 pub fn inspect(path: &Path, options: &InspectOptions, watch: &dyn Watch) -> Result<Inspection, FactsError> {
+    let begun = Instant::now();
     let facts = facts::gather(path, &options.facts, watch)?;
-    let structure = walk(&facts, options.walk, watch)?;
+    let most = match options.walk {
+        Walk::Within(most) => Walk::Within(most.saturating_sub(begun.elapsed()).max(LEAST_WALK.min(most))),
+        other => other,
+    };
+    let structure = walk(&facts, most, watch)?;
     Ok(Inspection { facts, structure })
 }
 

@@ -24,7 +24,7 @@ const MOST_PAGES: usize = 16;
 ///
 /// Takes whatever there is: a data dir, a member dir, member/snap, member/wal, a database, a snapshot (packed too), a .snap, a
 /// .snap.db, a segment, a directory in which several of these lie. What is certain comes first, the verdict and the next
-/// command last. The pages of the database are looked at for 0.8 s: where that is not enough it says "structure not
+/// command last. The pages of the database are looked at for 0.7 s at most: where that is not enough it says "structure not
 /// checked", and does not say that a server starts on it. Exit code 3 when something is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = "\

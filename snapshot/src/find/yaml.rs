@@ -21,7 +21,7 @@ pub(super) struct YamlError {
 /// A map or a list that is not complete yet.
 enum Open {
     Map { indent: usize, map: Map<String, Value>, key: Option<String> },
-    List { indent: usize, items: Vec<Value> },
+    List { indent: usize, items: Vec<Value>, waits: bool },
 }
 
 impl Open {
@@ -38,7 +38,18 @@ impl Open {
                     map.insert(key, value);
                 }
             }
-            Self::List { items, .. } => items.push(value),
+            Self::List { items, waits, .. } => {
+                items.push(value);
+                *waits = false;
+            }
+        }
+    }
+
+    /// Whether a value belongs here: behind a key, or behind a dash.
+    fn waits(&self) -> bool {
+        match self {
+            Self::Map { key, .. } => key.is_some(),
+            Self::List { waits, .. } => *waits,
         }
     }
 
@@ -188,16 +199,16 @@ impl Reader {
         while self.open.last().is_some_and(|top| top.indent() > indent) {
             self.close_last();
         }
-        match self.open.last() {
-            Some(Open::List { indent: at, .. }) if *at == indent => Ok(()),
-            Some(Open::Map { key: Some(_), .. }) | None => {
-                self.push(Open::List { indent, items: Vec::new() })
+        match self.open.last_mut() {
+            Some(Open::List { indent: at, waits, items }) if *at == indent => {
+                if *waits {
+                    items.push(Value::Null);
+                }
+                *waits = true;
+                Ok(())
             }
-            // Right behind the dash of a list around it.
-            Some(Open::List { indent: at, .. }) if *at < indent => {
-                self.push(Open::List { indent, items: Vec::new() })
-            }
-            Some(_) => Err(self.error("a list where none belongs")),
+            Some(top) if !top.waits() => Err(self.error("a list where none belongs")),
+            Some(_) | None => self.push(Open::List { indent, items: Vec::new(), waits: true }),
         }
     }
 
@@ -216,10 +227,8 @@ impl Reader {
                 *open = Some(key);
                 Ok(())
             }
-            Some(Open::Map { key: Some(_), .. } | Open::List { .. }) | None => {
-                self.push(Open::Map { indent, map: Map::new(), key: Some(key) })
-            }
-            Some(Open::Map { .. }) => Err(self.error("a key where none belongs")),
+            Some(top) if !top.waits() => Err(self.error("a key where none belongs")),
+            Some(_) | None => self.push(Open::Map { indent, map: Map::new(), key: Some(key) }),
         }
     }
 
@@ -233,6 +242,9 @@ impl Reader {
 
     /// A value stands behind a key or a dash; what is indented deeper than `deeper` may go on with it.
     fn value(&mut self, value: &str, deeper: usize) -> Result<Option<Block>, YamlError> {
+        if !self.open.last().is_some_and(Open::waits) {
+            return Err(self.error("a text where a key or a list was expected"));
+        }
         let scalar = match value.as_bytes().first() {
             Some(b'|' | b'>') => {
                 return Ok(Some(Block { indent: deeper, folded: value.starts_with('>') }));
@@ -249,16 +261,12 @@ impl Reader {
             Some(b'{') => return Err(self.error("a map on one line")),
             Some(b'&' | b'*' | b'!') => return Err(self.error("an anchor, alias or tag")),
             _ => {
-                if self.open.is_empty() {
-                    return Err(self.error("a text where a map or list was expected"));
-                }
                 self.scalar = Some((without_comment(value).to_owned(), deeper));
                 return Ok(None);
             }
         };
-        match self.open.last_mut() {
-            Some(top) => top.take(scalar),
-            None => return Err(self.error("a value where a map or list was expected")),
+        if let Some(top) = self.open.last_mut() {
+            top.take(scalar);
         }
         Ok(None)
     }
