@@ -1,5 +1,5 @@
 //! What `snapshot save` and `snapshot restore` fold out of a killed member's files is what its server serves once it is started
-//! again, and the real tools take it. About 30 s in all on two cores.
+//! again, and the real tools take it. About 8 s in all on two cores.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
 mod support;
@@ -24,12 +24,14 @@ fn restore_by(tools: &Tools, file: &Path, data_dir: &Path) -> Run {
     if tools.version() == Version::V3_4 { tools.etcdctl(all) } else { tools.etcdutl(all) }
 }
 
-/// What a server serves that is started with `launch`. Members and alarms are its cluster's own and do not go along.
+/// What a server serves that is started with `launch`. Members and alarms are its cluster's own and do not go along. A lease with a
+/// negative ID is there in a server that applied its grant, and early 3.5 servers that start on a db which has it do not load it.
 fn served(launch: Launch) -> Answers {
     let mut server = launch.spawn();
     let mut gateway = Gateway::ready(&mut server);
-    let answers = Answers::of(&mut gateway);
+    let mut answers = Answers::of(&mut gateway);
     server.stop();
+    answers.leases.retain(|id, _| *id >= 0);
     Answers { members: BTreeMap::default(), alarms: Default::default(), ..answers }
 }
 
