@@ -89,7 +89,10 @@ fn heading(found: &Found) -> String {
         ),
     };
     if there == 0 {
-        text += "  next           'etcd-rescue inspect PATH' says of any other directory what it is; the places looked at stand in docs/inspect.md\n";
+        for (at, (places, what)) in find::PLACES.iter().enumerate() {
+            text += &line(if at == 0 { "looked at" } else { "" }, &format!("{places}: {what}"));
+        }
+        text += &line("next", "'etcd-rescue inspect PATH' says of any other directory what it is");
     }
     text
 }
