@@ -271,6 +271,7 @@ fn every_flag_exists() {
         "snapshot save",
         "snapshot hash",
         "wal verify",
+        "verify",
         "wal repair",
         "snap dump",
         "man",
@@ -322,13 +323,15 @@ fn every_link_leads_somewhere() {
 fn every_finding_is_explained() {
     let ours = |part: &&str| {
         let family = ["SNAP-", "ETCD-", "WAL-"].iter().any(|start| part.starts_with(start));
-        family && !part.ends_with('-') && part.chars().all(|c| c.is_ascii_uppercase() || c == '-')
+        family
+            && !part.ends_with('-')
+            && part.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-')
     };
     let mut used = BTreeSet::new();
     let mut paths = ["snapshot/src", "wal/src"].map(|dir| root().join(dir)).to_vec();
     while let Some(path) = paths.pop() {
         // The catalogue, from which the document is made, uses none.
-        if path.ends_with("finding/catalogue") {
+        if path.ends_with("finding/catalogue") || path.ends_with("finding/catalogue.rs") {
             continue;
         }
         if path.is_dir() {

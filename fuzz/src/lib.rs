@@ -20,6 +20,7 @@ mod request;
 mod small_buckets;
 mod surgery;
 mod text;
+mod verify;
 mod views;
 mod wal;
 
@@ -53,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wal_repair", wal::mend),
     ("surgery", surgery::operate),
     ("small_buckets", small_buckets::all),
+    ("verify", verify::of_a_member),
     ("seen_in_log", request::seen),
     ("replay", replay::entries),
     ("found_files", found_files::all),

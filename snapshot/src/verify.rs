@@ -252,7 +252,14 @@ impl Checks {
         match index {
             Ok(index) => {
                 self.done(STRUCTURE, pages);
-                self.done(KEYS, format!("{} records of {} keys", index.revision_count(), index.key_count()));
+                self.done(
+                    KEYS,
+                    format!(
+                        "{} of {}",
+                        count(index.revision_count(), "record"),
+                        count(index.key_count() as u64, "key")
+                    ),
+                );
                 self.findings.extend(index.findings().iter().cloned());
                 self.leases(&index, watch)?;
             }
@@ -294,7 +301,7 @@ impl Checks {
             Ok(leases) => match leases.gone(index, &attached) {
                 Ok(gone) => {
                     self.findings.extend(gone);
-                    self.done(LEASES, format!("{} leases", leases.len()));
+                    self.done(LEASES, count(leases.len() as u64, "lease"));
                 }
                 Err(error) => self.not(LEASES, error.to_string()),
             },
@@ -347,7 +354,14 @@ impl Checks {
             Some(Ok(log)) => {
                 let report = &log.report;
                 let segments = report.log.segments.len();
-                self.done(LOG, format!("{} records in {segments} segments", report.log.records()));
+                self.done(
+                    LOG,
+                    format!(
+                        "{} in {}",
+                        count(report.log.records(), "record"),
+                        count(segments as u64, "segment")
+                    ),
+                );
                 self.findings.extend(report.findings.iter().map(|found| found.finding.clone()));
             }
             Some(Err(error)) => self.not(LOG, error.to_string()),
@@ -364,7 +378,7 @@ impl Checks {
                 self.findings.extend(crate::snap_files::describe(file, bbolt::Io::Mmap).findings);
             }
         }
-        self.done(SNAPS, format!("{} files", snaps.len()));
+        self.done(SNAPS, count(snaps.len() as u64, "file"));
     }
 
     fn agreements(&mut self, facts: &Facts) {
@@ -380,6 +394,11 @@ impl Checks {
         self.findings.extend(agreed.findings);
         self.checked.extend(agreed.checked);
     }
+}
+
+/// How many there are, in words.
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 const HASH: &str = "integrity hash";

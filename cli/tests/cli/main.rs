@@ -20,6 +20,7 @@ mod status;
 mod streams;
 mod surgery;
 mod usage;
+mod verify;
 mod views;
 mod wal_dump;
 mod wal_repair;

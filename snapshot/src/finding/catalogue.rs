@@ -173,6 +173,6 @@ mod tests {
     #[test]
     fn a_code_is_found_in_any_case() {
         assert_eq!(find("wal-crc").map(|entry| entry.code), Some("WAL-CRC"));
-        assert_eq!(find("WAL-CR"), None);
+        assert_eq!(find("crc"), None);
     }
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use wal::log::{Log, Reach};
 use wal::raftpb::ConfChangeType;
 
-use super::Checked;
+use super::predict::older_received;
 use super::verdict::removed;
+use super::{Checked, count};
 use crate::alarm;
 use crate::facts::{DatabaseFacts, Facts};
 use crate::finding::{Finding, Severity};
@@ -28,6 +29,13 @@ pub(super) fn hold(facts: &Facts) -> Agreed {
     let Some(database) = facts.database_facts() else { return agreed };
     agreed.alarms(&database.schema.alarms);
     agreed.versions(database);
+    if let Some((file, index)) = older_received(facts) {
+        let message = format!(
+            "{file}: is named for entry {index}, and does not hold what the entries up to there did: a server that takes it in \
+             place of the db does not start"
+        );
+        agreed.findings.push(Finding::new("SNAP-DB-INDEX", Severity::Error, message).in_file(file));
+    }
     let Some(log) = facts.log_facts() else {
         agreed.not(TERM, "there is no log");
         agreed.not(MEMBERS, "there is no log");
@@ -118,13 +126,24 @@ impl Agreed {
             return;
         };
         self.done(TERM, format!("entry {index}"));
-        if in_log != term {
-            let message = format!(
-                "the db's last entry is {index} of term {term}, in the log entry {index} is of term {in_log}: they are of two \
-                 histories"
-            );
-            self.findings.push(Finding::new("ETCD-TERM", Severity::Error, message));
+        if in_log == term {
+            return;
         }
+        // A restore's log has nothing but its members up to the db's entry, and etcd 3.4 leaves the old cluster's term in the db.
+        let changes = log.conf_changes.iter().filter(|located| located.value.index <= index);
+        let is_restored = u64::try_from(changes.count()).is_ok_and(|count| count == index);
+        let (severity, why) = if is_restored {
+            (
+                Severity::Warning,
+                "a restore by etcd 3.4 left the old cluster's term in the db, which no server minds",
+            )
+        } else {
+            (Severity::Error, "they are of two histories")
+        };
+        let message = format!(
+            "the db's last entry is {index} of term {term}, in the log entry {index} is of term {in_log}: {why}"
+        );
+        self.findings.push(Finding::new("ETCD-TERM", severity, message));
     }
 
     /// The members of the db are those of the newest snapshot, changed by the log up to the db's last entry.
@@ -173,7 +192,7 @@ impl Agreed {
                 _ => {}
             }
         }
-        self.done(MEMBERS, format!("{} members at entry {index}", expected.len()));
+        self.done(MEMBERS, format!("{} at entry {index}", count(expected.len() as u64, "member")));
         let found: BTreeSet<u64> = database.members.iter().map(|member| member.id).collect();
         // 3.6 and later start with the db's members, the others with those of snapshot and log.
         let severity = match database.schema.written_by() {

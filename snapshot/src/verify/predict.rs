@@ -1,11 +1,12 @@
 //! How a start goes on each release: what [`boot`](crate::boot) says of log and snapshots, and what a server meets after that.
 
-use bbolt::Fault;
+use bbolt::{Fault, Io};
 
 use super::rows::{self, Rows, Stage, Stumble};
 use crate::boot::{self, RELEASES, Release, Start};
 use crate::facts::{DatabaseError, Facts, What};
 use crate::finding::Finding;
+use crate::snap_files::{SnapKind, describe};
 use crate::structure::is_damaged;
 use crate::target::{TargetVersion, minor_of};
 
@@ -140,11 +141,18 @@ fn of_damage(facts: &Facts, release: &Release) -> Expected {
 
 /// What happens to a release that gets as far as `of_log` says.
 fn after(of_log: &boot::Verdict, facts: &Facts, rows: &Rows) -> Start {
+    let release = &of_log.release;
+    let fails = |words, cause: String| Start::Fails { words, cause };
+    let opening = rows.stumbles.iter().find(|stumble| stumble.stage == Stage::Opening);
+    if let Some(stumble) = opening
+        && !matches!(of_log.start, Start::FoundsNewCluster)
+        && let Some(words) = (stumble.words)(release)
+    {
+        return fails(words, stumble.cause.clone());
+    }
     let (Start::Starts(found) | Start::StartsAfterCut { found, .. }) = &of_log.start else {
         return of_log.start.clone();
     };
-    let release = &of_log.release;
-    let fails = |words, cause: String| Start::Fails { words, cause };
     let starts_from = facts.newest_snap.as_ref().filter(|snap| snap.facts.index == found.snapshot.index);
     let reads_snap = release.minor < TargetVersion::V3_7;
     if let Some(snap) = starts_from.filter(|_| reads_snap) {
@@ -165,6 +173,13 @@ fn after(of_log: &boot::Verdict, facts: &Facts, rows: &Rows) -> Start {
             }
             Ok(_) => {}
         }
+    }
+    if let Some((file, index)) = older_received(facts).filter(|(_, index)| *index == found.snapshot.index) {
+        let words = match release.booted {
+            Some("3.5.1") => "tx closed",
+            _ => "does not match with snapshot",
+        };
+        return fails(words, format!("{file} does not hold what entries up to {index} did"));
     }
     let v2_writes = facts.log_facts().map_or(0, |log| log.v2_writes);
     if release.minor == TargetVersion::V3_6 && v2_writes > 0 {
@@ -194,5 +209,19 @@ fn downgrade(facts: &Facts, release: &Release) -> Option<(Stage, &'static str, S
     stops.then(|| {
         let words = "server version is not allowed to join when downgrade is enabled";
         (Stage::Cluster, words, format!("a downgrade to {target} is under way"))
+    })
+}
+
+/// A `.snap.db` that a server would take in place of the db, and which is of an earlier entry than its name says: its name, and
+/// the index in that.
+pub(super) fn older_received(facts: &Facts) -> Option<(&str, u64)> {
+    let own = facts.database_facts().map_or(0, |database| database.schema.consistent_index);
+    facts.snaps().iter().find_map(|file| {
+        let SnapKind::Database { index } = file.kind() else { return None };
+        if index <= own {
+            return None;
+        }
+        let received = describe(file, Io::Mmap).database?;
+        (received.consistent_index < index).then_some((file.name(), index))
     })
 }

@@ -1,6 +1,8 @@
 //! The small buckets, row by row, as a server reads them when it starts (FORMATS B.1). Leases, users and roles have readers of
 //! their own, whose findings are not repeated; here is what those do not look at, and over which row which release stumbles.
 
+use std::collections::BTreeSet;
+
 use bbolt::fault::readable;
 use bbolt::{Db, Fault, Source};
 use prost::Message;
@@ -11,9 +13,9 @@ use crate::finding::{Finding, Severity};
 use crate::membership::{Member, parse_hex_id};
 use crate::mvcc::Revision;
 use crate::schema::{
-    ALARM, AUTH, AUTH_REVISION, AUTH_USERS, Alarm, CLUSTER, CLUSTER_VERSION, CONF_STATE, CONSISTENT_INDEX,
-    DOWNGRADE, FINISHED_COMPACT, LEASE, LeaseRow, MEMBERS, MEMBERS_REMOVED, META, SCHEDULED_COMPACT,
-    STORAGE_VERSION, TERM, UserRow, each_row,
+    ALARM, AUTH, AUTH_REVISION, AUTH_ROLES, AUTH_USERS, Alarm, CLUSTER, CLUSTER_VERSION, CONF_STATE,
+    CONSISTENT_INDEX, DOWNGRADE, FINISHED_COMPACT, LEASE, LeaseRow, MEMBERS, MEMBERS_REMOVED, META, RoleRow,
+    SCHEDULED_COMPACT, STORAGE_VERSION, TERM, UserRow, each_row,
 };
 use crate::target::{TargetVersion, minor_of};
 
@@ -43,6 +45,14 @@ pub(super) struct Stumble {
     pub(super) cause: String,
 }
 
+#[derive(serde::Deserialize)]
+struct DowngradeRow {
+    #[serde(rename = "target-version", default)]
+    target_version: String,
+    #[serde(default)]
+    enabled: bool,
+}
+
 /// What came of it.
 #[derive(Default)]
 pub(super) struct Rows {
@@ -58,7 +68,13 @@ pub(super) fn look<S: Source>(db: &Db<S>) -> Result<Rows, Fault> {
     each_row(db, LEASE, |key, value, _| rows.of_lease(key, value))?;
     each_row(db, ALARM, |key, _, _| rows.of_alarm(key))?;
     each_row(db, AUTH, |key, value, _| rows.of_auth(key, value))?;
-    each_row(db, AUTH_USERS, |key, value, _| rows.of_user(key, value))?;
+    let mut bad_roles = BTreeSet::new();
+    each_row(db, AUTH_ROLES, |key, value, _| {
+        if RoleRow::decode(value).is_err() {
+            bad_roles.insert(key.to_vec());
+        }
+    })?;
+    each_row(db, AUTH_USERS, |key, value, _| rows.of_user(key, value, &bad_roles))?;
     each_row(db, MEMBERS, |key, value, offset| rows.of_member(key, value, offset))?;
     each_row(db, MEMBERS_REMOVED, |key, _, offset| rows.of_removed(key, offset))?;
     each_row(db, CLUSTER, |key, value, offset| rows.of_cluster(key, value, offset))?;
@@ -103,7 +119,7 @@ impl Rows {
             );
             if len < 8 && key == CONSISTENT_INDEX {
                 self.stumble(
-                    Stage::Cluster,
+                    Stage::Opening,
                     |_| Some("index out of range"),
                     || format!("the consistent index has {len} byte(s) and not 8"),
                 );
@@ -162,18 +178,21 @@ impl Rows {
         }
     }
 
-    fn of_user(&mut self, key: &[u8], value: &[u8]) {
-        if UserRow::decode(value).is_err() {
-            // Before 3.5.5 a server of 3.5 reads a user when it first needs it.
-            let words = |release: &Release| match (release.minor, release.booted) {
-                (TargetVersion::V3_4, _) => Some("failed to unmarshal"),
-                (TargetVersion::V3_5, Some("3.5.1")) => None,
-                _ => Some("failed to unmarshal 'authpb.User'"),
-            };
-            self.stumble(Stage::Auth, words, || {
-                format!("bucket authUsers, row {}: is no user", readable(key))
-            });
-        }
+    /// A server reads all users when it starts, and of the roles those that users have; before 3.5.5 one of 3.5 does when it
+    /// first needs them.
+    fn of_user(&mut self, key: &[u8], value: &[u8], bad_roles: &BTreeSet<Vec<u8>>) {
+        let cause = match UserRow::decode(value) {
+            Err(_) => "is no user".to_owned(),
+            Ok(user) => match user.roles.iter().find(|role| bad_roles.contains(*role)) {
+                Some(role) => format!("has the role {}, whose row is none", readable(role)),
+                None => return,
+            },
+        };
+        let words = |release: &Release| match (release.minor, release.booted) {
+            (TargetVersion::V3_5, Some("3.5.1")) => None,
+            _ => Some("failed to unmarshal"),
+        };
+        self.stumble(Stage::Auth, words, || format!("bucket authUsers, row {}: {cause}", readable(key)));
     }
 
     fn of_member(&mut self, key: &[u8], value: &[u8], offset: u64) {
@@ -218,17 +237,33 @@ impl Rows {
                 || format!("the cluster's version {} is none", readable(value)),
             );
         }
-        if key == DOWNGRADE && serde_json::from_slice::<serde_json::Value>(value).is_err() {
+        if key == DOWNGRADE {
+            self.of_downgrade(value, offset);
+        }
+    }
+
+    fn of_downgrade(&mut self, value: &[u8], offset: u64) {
+        let Ok(row) = serde_json::from_slice::<DowngradeRow>(value) else {
+            return self.stumble(
+                Stage::Cluster,
+                |release| from_3_5(release, "failed to unmarshal downgrade information"),
+                || "the row about a downgrade is no JSON".to_owned(),
+            );
+        };
+        if row.enabled && minor_of(&row.target_version).is_none() {
+            let what = "its target is no version; a server of 3.5 or later dies of it";
+            self.find(Severity::Error, "cluster", DOWNGRADE, what, offset);
             self.stumble(
                 Stage::Cluster,
-                |release| {
-                    (release.minor >= TargetVersion::V3_5)
-                        .then_some("failed to unmarshal downgrade information")
-                },
-                || "the row about a downgrade is no JSON".to_owned(),
+                |release| from_3_5(release, "unexpected version format of the downgrade target version"),
+                || format!("the target of the downgrade is {:?}", row.target_version),
             );
         }
     }
+}
+
+fn from_3_5(release: &Release, words: &'static str) -> Option<&'static str> {
+    (release.minor >= TargetVersion::V3_5).then_some(words)
 }
 
 fn from_3_6_members(release: &Release) -> Option<&'static str> {

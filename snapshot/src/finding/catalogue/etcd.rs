@@ -157,11 +157,12 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         Entry {
             code: "ETCD-TERM",
             title: "Db and log disagree about the term of an entry",
-            cause: "The db's last entry is of another term in the log: db and log are of two \
-                        members, or of two histories of one.",
+            cause: "The db's last entry is of another term in the log: db and log are of two members, or of two \
+                    histories of one. A restore by etcd 3.4 leaves the old cluster's term in the db too; then \
+                    this is a warning.",
             consequence: "A server of 3.5 or later starts, and applies entries to a db that they do \
                               not belong to.",
-            remedy: "Find out which db belongs to this log. If the cluster has other members, \
+            remedy: "After a restore by 3.4 nothing needs to be done. Otherwise find out which db belongs to this log. If the cluster has other members, \
                          rebuild this one from them; alone, restore from the db.",
         },
         Entry {

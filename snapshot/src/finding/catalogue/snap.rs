@@ -148,6 +148,14 @@ pub(super) const SECTIONS: &[Section] = &[
                 remedy: "Put the db back that belongs to it, or rebuild the member from its peers.",
             },
             Entry {
+                code: "SNAP-DB-INDEX",
+                title: "A received database is older than its name says",
+                cause: "It was copied here from elsewhere, or the transfer did not end.",
+                consequence: "A server that takes it in place of the db does not start (`does not match \
+                              with snapshot`).",
+                remedy: "Move it away if the db beside it is later, or rebuild the member from its peers.",
+            },
+            Entry {
                 code: "SNAP-DB-PENDING",
                 title: "A database from the leader waits for its installation",
                 cause: "The member stopped after it had received the database and before it used it.",
