@@ -174,12 +174,18 @@ fn after(of_log: &boot::Verdict, facts: &Facts, rows: &Rows) -> Start {
             Ok(_) => {}
         }
     }
+    let own = facts.database_facts().map_or(0, |database| database.schema.consistent_index);
+    if found.snapshot.index > own && release.booted == Some("3.5.1") {
+        return fails(
+            "tx closed",
+            format!("it ends when it takes the received database of entry {} into use", found.snapshot.index),
+        );
+    }
     if let Some((file, index)) = older_received(facts).filter(|(_, index)| *index == found.snapshot.index) {
-        let words = match release.booted {
-            Some("3.5.1") => "tx closed",
-            _ => "does not match with snapshot",
-        };
-        return fails(words, format!("{file} does not hold what entries up to {index} did"));
+        return fails(
+            "does not match with snapshot",
+            format!("{file} does not hold what entries up to {index} did"),
+        );
     }
     let v2_writes = facts.log_facts().map_or(0, |log| log.v2_writes);
     if release.minor == TargetVersion::V3_6 && v2_writes > 0 {
