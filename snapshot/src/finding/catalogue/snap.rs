@@ -159,10 +159,10 @@ pub(super) const SECTIONS: &[Section] = &[
                 code: "SNAP-DB-PENDING",
                 title: "A database from the leader waits for its installation",
                 cause: "The member stopped after it had received the database and before it used it.",
-                consequence: "A server takes it in place of the older db. 3.5.1 ends while it does (`tx closed`), each \
-                              time it starts.",
-                remedy: "Start a release other than 3.5.0 to 3.5.4; otherwise nothing needs to be done. `snapshot \
-                         status` reads the file.",
+                consequence: "A server takes it in place of the older db. 3.5.1 was seen to end while it does \
+                              that (`tx closed`).",
+                remedy: "Start a release other than 3.5.0 to 3.5.4; otherwise nothing needs to be done. \
+                         `snapshot status` reads the file.",
             },
             Entry {
                 code: "SNAP-BROKEN-LEFT",
