@@ -220,7 +220,7 @@ impl<'i> Program<'i> {
                 8..12 => (0, self.message(&V2_REQUEST, 0)),
                 _ => (0, self.request()),
             };
-            if decode(&data).request().is_some_and(|request| request.holds_secret()) {
+            if decode(&data).request().is_some_and(snapshot::request::Request::holds_secret) {
                 secrets += 1;
                 if secrets > MOST_SECRETS {
                     continue;
