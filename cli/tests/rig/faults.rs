@@ -82,9 +82,10 @@ fn killed_at_any_moment(#[values(0, 1, 2, 3)] quarter: usize) {
         let world = world(job);
         let (whole, took) = world.guard(|| undisturbed(&world, job));
         let (times, mut killed) = (if soak() { 12 } else { 1 }, 0);
-        // A run may be over before its moment has come; on a machine with other work many are.
-        for n in 0..10 * times + 10 {
-            let moment = took.mul_f64(scattered(n + 1000 * u32::try_from(at).unwrap()));
+        // A run may be over before its moment has come; on a machine with other work many are, for the first one took long.
+        for n in 0..10 * times + 20 {
+            let likely = took.mul_f64(0.9_f64.powi(i32::try_from(n - killed).unwrap()));
+            let moment = likely.mul_f64(scattered(n + 1000 * u32::try_from(at).unwrap()));
             prepare(&world, job);
             let is_killed = world.guard(|| {
                 let mut child = spawned(&world, job);

@@ -42,6 +42,7 @@ const HARMLESS: &[&str] = &[
     "auth show",
     "alarm list",
     "verify",
+    "inspect",
 ];
 /// Those of them whose `--wal-dir` names a log to read.
 const READ_A_LOG: [&str; 4] = ["wal dump", "wal verify", "inspect", "verify"];
