@@ -167,7 +167,7 @@ impl Facts {
     #[must_use]
     pub fn raft_members(&self) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
         let log = self.log_facts().filter(|log| !log.files.is_single_segment())?;
-        let Config { voters, learners } = Config::of_log(&log.files, &log.report.log, u64::MAX);
+        let Config { voters, learners } = Config::of_log(&log.files, &log.report.log, u64::MAX)?;
         (!voters.is_empty() || !learners.is_empty()).then_some((voters, learners))
     }
 

@@ -277,7 +277,13 @@ impl Config {
 
     /// The members by raft's own account: those of the newest snapshot that the log knows, and the changes since, each up to
     /// the entry `up_to`. It is what servers of all releases elect by; the database's rows are old news in 3.4 (FORMATS I.4).
-    pub(crate) fn of_log(files: &LogFiles, log: &Log, up_to: u64) -> Self {
+    ///
+    /// `None` where nothing says who took part before the first change that the log has: before 3.5 its own snapshot records do not,
+    /// so that without the `.snap` a log that begins later names only those who came since.
+    pub(crate) fn of_log(files: &LogFiles, log: &Log, up_to: u64) -> Option<Self> {
+        if log.more_conf_changes > 0 {
+            return None;
+        }
         let recorded = |index: u64, term: u64| {
             index <= up_to && log.snapshots.iter().any(|r| (r.value.index(), r.value.term()) == (index, term))
         };
@@ -295,6 +301,9 @@ impl Config {
                 (Self::of(&state), record.value.index())
             }),
         };
+        if !is_followed(log, since, up_to) {
+            return None;
+        }
         for located in &log.conf_changes {
             let entry = &located.value;
             let counts = entry.index > since && entry.index <= up_to;
@@ -302,7 +311,7 @@ impl Config {
                 config.change(entry.change.node_id(), entry.change.change_type());
             }
         }
-        config
+        Some(config)
     }
 
     fn change(&mut self, id: u64, change_type: i32) {
@@ -323,11 +332,17 @@ impl Config {
     }
 }
 
+/// Whether `log` has every entry behind `since` up to `up_to`, as far as it goes: a change of members may be in any of them.
+pub(crate) fn is_followed(log: &Log, since: u64, up_to: u64) -> bool {
+    let last = log.last_index().unwrap_or_default().min(up_to);
+    last <= since || log.first_index().is_some_and(|first| first <= since.saturating_add(1))
+}
+
 /// Who votes, by raft's own account, once all changes up to the entry `up_to` of `log` are made; nobody where neither the log nor
 /// the `.snap` files of `files` say.
 #[must_use]
 pub fn voters(files: &LogFiles, log: &Log, up_to: u64) -> BTreeSet<u64> {
-    Config::of_log(files, log, up_to).voters
+    Config::of_log(files, log, up_to).unwrap_or_default().voters
 }
 
 /// Finds the other members.
@@ -339,7 +354,9 @@ fn members(
     log: &Log,
 ) -> Option<LoneError> {
     let path = || path.to_owned();
-    let mut config = Config::of_log(files, log, u64::MAX);
+    let Some(mut config) = Config::of_log(files, log, u64::MAX) else {
+        return Some(LoneError::UnknownMembers { path: path() });
+    };
     // Databases of 3.4 keep rows of members that a restore has left behind.
     if schema.term.is_some_and(|term| term > 0) {
         for member in schema.members.iter().filter_map(|row| Member::from_json(row).ok()) {

@@ -199,13 +199,16 @@ fn a_db_beyond_its_log_and_one_of_another_history_are_refused() {
     let (_other, other) = unpacked("3.5.1/killed/data.tar.zst");
     let member = Member::of(&data);
     let foreign = Member { schema: Schema { term: None, ..member.schema.clone() }, ..Member::of(&other) };
-    // Without a term, as before 3.5, nothing can tell.
-    assert!(foreign.find(None).is_ok());
+    // Also without a term, as before 3.5.
+    let error = foreign.find(None).unwrap_err();
+    assert!(matches!(error, RangeError::Foreign { .. }), "{error}");
     let term = foreign.log.term_of(84);
     let foreign = Member { schema: Schema { term, ..member.schema.clone() }, ..foreign };
     let error = foreign.find(None).unwrap_err();
     assert!(matches!(error, RangeError::Foreign { .. }), "{error}");
     assert_eq!(error.exit_code(), 4);
+    // What 3.4 restored has the rows of the cluster that was, until a server has written its own.
+    assert!(foreign.at(1, None).find(None).is_ok());
 }
 
 #[test]
@@ -306,6 +309,43 @@ fn a_commit_beyond_the_log_is_refused_and_one_below_leaves_entries_out() {
     assert_eq!(member.find(Some(5)).unwrap().last, 5);
     let range = with(5, true).find(None).unwrap();
     assert_eq!((range.last, range.left_out.len()), (5, 0));
+}
+
+/// A member that came as a learner by a snapshot, and was promoted: its log names nobody but itself. Before 3.5 the snapshot record
+/// does not say who the others are, and without the `.snap` that it was, nothing does.
+#[test]
+fn a_member_whose_log_does_not_tell_of_the_others_is_not_taken_for_the_only_one() {
+    let (_scratch, data) = unpacked("3.5.16/killed/data.tar.zst");
+    let wal_dir = data.join("member/wal");
+    fs::remove_file(wal_dir.join(wal::segment_name(0, 0))).unwrap();
+    fs::remove_dir_all(data.join("member/snap")).ok();
+    let db_at = |conf_state: Option<wal::raftpb::ConfState>| {
+        let mut writer = LogWriter::new(Metadata { node_id: Some(3), cluster_id: Some(9) });
+        let record = wal::walpb::Snapshot { index: Some(10), term: Some(1), conf_state };
+        writer.push_snapshot(&record);
+        let change = wal::raftpb::ConfChange { node_id: Some(3), ..Default::default() }.encode_to_vec();
+        for (index, entry_type, data) in [(11, 0, None), (12, 1, Some(change)), (13, 0, None), (14, 0, None)]
+        {
+            let entry_type = Some(entry_type);
+            writer.push_entry(&Entry { entry_type, term: Some(2), index: Some(index), data });
+        }
+        writer.push_hard_state(HardState { term: Some(2), vote: Some(3), commit: Some(12) });
+        let mut bytes = Vec::new();
+        writer.flush(&mut bytes).unwrap();
+        fs::write(wal_dir.join(wal::segment_name(0, 0)), &bytes).unwrap();
+        let (_killed, other) = unpacked("3.5.16/killed/data.tar.zst");
+        fs::create_dir_all(data.join("member/snap")).unwrap();
+        fs::copy(other.join("member/snap/db"), data.join("member/snap/db")).unwrap();
+        let member = Member::of(&data).at(11, None);
+        Member { schema: Schema { members: Vec::new(), ..member.schema.clone() }, ..member }
+    };
+    let range = db_at(None).find(None).unwrap();
+    assert_eq!((range.last, range.is_lone, range.bound), (12, false, Bound::Commit));
+    assert_eq!(left(&range), [(13, 14, WhyLeftOut::NotCommitted)]);
+    let learner = |voters| wal::raftpb::ConfState { voters, learners: vec![3], ..Default::default() };
+    assert!(!db_at(Some(learner(vec![1]))).find(None).unwrap().is_lone);
+    let range = db_at(Some(learner(Vec::new()))).find(None).unwrap();
+    assert_eq!((range.last, range.is_lone), (14, true));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use wal::raftpb::EntryType;
 use wal::{EntryRef, Log};
 
 use crate::log_files::LogFiles;
+use crate::lone::is_followed;
 use crate::mvcc::Release;
 use crate::replay::Cluster;
 use crate::replay::small::Small;
@@ -24,7 +25,7 @@ pub(super) fn of_store(
     if !release.takes_members_from_v2store() || log.more_conf_changes > 0 {
         return None;
     }
-    let (store, since) = newest(files, log, up_to)?;
+    let (store, since) = newest(files, log, up_to).filter(|(_, since)| is_followed(log, *since, up_to))?;
     let mut cluster = Cluster::of_store(&store);
     for located in &log.conf_changes {
         let entry = &located.value;

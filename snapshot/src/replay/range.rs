@@ -474,15 +474,14 @@ fn votes_alone(files: &LogFiles, log: &Log, committed: u64) -> bool {
 
 /// Makes sure that db and log are of one cluster, and agree about the entry at which the db stands.
 fn ensure_same_history(path: &str, schema: &Schema, wal_dir: &Path, log: &Log) -> Result<(), RangeError> {
-    // Before 3.5 a db keeps no term, and rows of members that a restore has left behind.
-    let Some(db) = schema.term.filter(|term| *term > 0) else { return Ok(()) };
     let index = schema.consistent_index;
     let of_record = || {
         let mut records = log.snapshots.iter().filter(|record| record.value.index() == index);
         records.next_back().map(|record| record.value.term())
     };
+    let db = schema.term.filter(|term| *term > 0);
     let found = log.term_of(index).or_else(of_record);
-    if let Some(found) = found.filter(|found| *found != db) {
+    if let Some((db, found)) = db.zip(found).filter(|(db, found)| db != found) {
         return Err(RangeError::Term {
             path: path.to_owned(),
             wal_dir: wal_dir.to_owned(),
@@ -494,6 +493,12 @@ fn ensure_same_history(path: &str, schema: &Schema, wal_dir: &Path, log: &Log) -
     let members: Vec<u64> =
         schema.members.iter().filter_map(|row| Member::from_json(row).ok()).map(|member| member.id).collect();
     let Some(metadata) = log.metadata.as_ref().filter(|_| !members.is_empty()) else { return Ok(()) };
+    let founding = log.conf_changes.iter().filter(|change| change.value.index <= index).count();
+    if db.is_none() && u64::try_from(founding).is_ok_and(|founding| founding == index) {
+        // What 3.4 restored has the rows of the members that were, until a server has started and written its own, which
+        // it does before it writes any key.
+        return Ok(());
+    }
     let mut known = BTreeSet::from([metadata.node_id()]);
     known.extend(log.conf_changes.iter().map(|change| change.value.change.node_id()));
     for state in log.snapshots.iter().filter_map(|record| record.value.conf_state.as_ref()) {
