@@ -18,11 +18,13 @@ use crate::log_verify;
 use crate::mvcc::Release;
 use crate::opened::Opened;
 use crate::replay::range::{self, EachError, Range, RangeError, WhyLeftOut, because};
+use crate::replay::small::Name;
 use crate::replay::{
     Account, Disagreement, FoldError as NotFolded, Folded, Replay, ReplayError, ReplayOptions, Stop,
     StopReason,
 };
-use crate::schema::Schema;
+use crate::schema::{CLUSTER_VERSION, Schema};
+use crate::target::minor_of;
 
 /// How far, and by whose rules.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -215,6 +217,13 @@ pub fn release(schema: &Schema, as_etcd: Option<Release>) -> (Release, String) {
         .unwrap_or_else(|| (Release::NEWEST, "nothing in the data tells which version wrote it".to_owned()))
 }
 
+/// The release whose rules hold where the log raised the cluster's version beyond `release`, and why.
+fn upgraded<S: Source>(replay: &Replay<'_, S>, release: Release) -> Option<(Release, String)> {
+    let text = String::from_utf8_lossy(replay.small().get(Name::Cluster, CLUSTER_VERSION)?).into_owned();
+    let minor = minor_of(&text).filter(|minor| *minor > release.minor())?;
+    Some((format!("3.{minor}").parse().ok()?, format!("its log raises the cluster version to {text}")))
+}
+
 /// Applies to `db`, that of `input`, what the log `files` has beyond it.
 ///
 /// # Errors
@@ -232,19 +241,15 @@ pub fn fold<'d, S: Source>(
     let log = wal::log::read(files, &progress(watch))?;
     let schema = Schema::read(db).map_err(|source| FoldError::Fault { path: path(), source })?;
     let range = range::find(input, &schema, files, &log, options.to_index)?;
-    let (release, release_reason) = release(&schema, options.as_etcd);
-    let job = Job { input, db, files, log: &log, release, watch };
-    let ran = job.run(range.clone(), options.to_revision)?;
-    let ran = match ran.overrun {
-        // The entry that goes too far has been applied, and cannot be taken back.
-        Some(index) => {
-            let mut shorter = range;
-            shorter.end_at(index.saturating_sub(1), WhyLeftOut::Asked);
-            shorter.bound = range::Bound::Asked;
-            job.run(shorter, None)?
-        }
-        None => ran,
-    };
+    let (release, mut release_reason) = release(&schema, options.as_etcd);
+    let mut job = Job { input, db, files, log: &log, release, watch };
+    let mut ran = job.run_to(&range, options.to_revision)?;
+    if let Some((later, reason)) = upgraded(&ran.replay, release).filter(|_| options.as_etcd.is_none()) {
+        // No server of the release that wrote the db starts on what the log makes of it.
+        (job.release, release_reason) = (later, reason);
+        ran = job.run_to(&range, options.to_revision)?;
+    }
+    let release = job.release;
     let Ran { replay, before, range, stop, .. } = ran;
     if let Some(revision) = options.to_revision.filter(|revision| *revision > replay.revision()) {
         let why = stop.as_ref().map_or(because(range.bound), |_| "before an entry that cannot be applied");
@@ -307,6 +312,17 @@ impl<'d, S: Source> Job<'_, 'd, S> {
             return FoldError::Interrupted;
         }
         FoldError::Fold { path: self.path(), source }
+    }
+
+    /// Applies `range`; ends before the first entry that makes the revision larger than `to_revision`.
+    fn run_to(&self, range: &Range, to_revision: Option<i64>) -> Result<Ran<'d, S>, FoldError> {
+        let ran = self.run(range.clone(), to_revision)?;
+        // The entry that goes too far has been applied, and cannot be taken back.
+        let Some(index) = ran.overrun else { return Ok(ran) };
+        let mut shorter = range.clone();
+        shorter.end_at(index.saturating_sub(1), WhyLeftOut::Asked);
+        shorter.bound = range::Bound::Asked;
+        self.run(shorter, None)
     }
 
     /// Applies `range`; ends behind the first entry that makes the revision larger than `to_revision`.

@@ -166,6 +166,25 @@ fn an_unknown_request_ends_it_and_what_is_left_out_is_counted() {
     assert!(!ran.stderr.contains("ETCD-REPLAY-STOP"), "{ran:?}");
 }
 
+/// The cluster was upgraded, and the db does not know of it yet: a server of its version would not start on what comes out.
+#[test]
+fn a_log_that_raises_the_cluster_version_is_applied_by_the_rules_of_that_version() {
+    let room = killed();
+    let put = b"\x08\x07\x22\x06\x0a\x01k\x12\x01v";
+    append(&room, &[b"\x08\x07\xa2\x51\x07\x0a\x053.6.0", put], 98);
+    let fold = |flags: &str| saved(&room, flags).json()["fold"].clone();
+    let json = fold("-w json");
+    assert_eq!(
+        (&json["asEtcd"], &json["folded"]["consistentIndex"]),
+        (&"3.6".into(), &98.into()),
+        "{json:#}"
+    );
+    assert_eq!(json["asEtcdReason"], "its log raises the cluster version to 3.6.0");
+    assert_eq!(fold("-w json --to-revision 94")["asEtcd"], "3.6");
+    assert_eq!(fold("-w json --to-index 96")["asEtcd"], "3.5");
+    assert_eq!(fold("-w json --as-etcd 3.5.16")["asEtcd"], "3.5.16");
+}
+
 /// With a compaction in the log records go, and the db is written anew, with its hash.
 #[test]
 fn a_compaction_in_the_log_takes_its_records_away() {
