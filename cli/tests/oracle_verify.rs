@@ -136,7 +136,63 @@ const SITUATIONS: &[Situation] = &[
         let state = member.hard_state(&segment, 60);
         member.append(&segment, 3, &state);
     }),
+    ("entry-that-is-no-request", Base::Killed, |member| entry(member, 0, &[0xff, 0xff])),
+    ("entry-of-no-type", Base::Killed, |member| entry(member, 9, &[])),
+    ("entry-of-a-later-version", Base::Killed, |member| {
+        entry(member, 0, b"\xa2\x06\x02\x08\x07\x82\x7d\x02\x08\x01")
+    }),
+    ("entry-that-asks-for-nothing", Base::Killed, |member| entry(member, 0, b"\xa2\x06\x02\x08\x07")),
+    ("entry-that-makes-the-cluster-3.7", Base::Killed, |member| {
+        entry(member, 0, b"\xa2\x06\x02\x08\x07\xa2\x51\x07\x0a\x053.7.0");
+    }),
+    ("v2-entry-that-makes-the-cluster-3.6", Base::Killed, |member| {
+        entry(member, 0, b"\x08\x07\x12\x03PUT\x1a\x0a/0/version\x22\x053.6.0");
+    }),
+    ("entry-that-removes-the-member", Base::Killed, |member| {
+        let (id, ..) = last_entry(member);
+        let mut change = vec![0x08, 1, 0x10, 1, 0x18];
+        push_varint(&mut change, id);
+        entry(member, 1, &change);
+    }),
 ];
+
+/// The member's id, and index and term of its last entry.
+fn last_entry(member: &MemberDir) -> (u64, u64, u64) {
+    let bytes = fs::read(member.last_segment()).unwrap();
+    let (mut id, mut last) = (0, (0, 0));
+    for record in wal::read_segment(&bytes).flatten() {
+        match record.payload() {
+            Ok(wal::Payload::Metadata(metadata)) => id = metadata.node_id(),
+            Ok(wal::Payload::Entry(entry)) => last = (entry.index, entry.term),
+            _ => {}
+        }
+    }
+    (id, last.0, last.1)
+}
+
+fn push_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).unwrap());
+}
+
+/// Puts a committed entry behind the last one of the log.
+fn entry(member: &mut MemberDir, entry_type: u8, data: &[u8]) {
+    let segment = member.last_segment();
+    let (_, index, term) = last_entry(member);
+    let mut bytes = vec![0x08, entry_type, 0x10];
+    push_varint(&mut bytes, term);
+    bytes.push(0x18);
+    push_varint(&mut bytes, index + 1);
+    bytes.push(0x22);
+    push_varint(&mut bytes, data.len() as u64);
+    bytes.extend(data);
+    member.append(&segment, 2, &bytes);
+    let state = member.hard_state(&segment, index + 1);
+    member.append(&segment, 3, &state);
+}
 
 fn db_of(member: &MemberDir) -> std::path::PathBuf {
     member.snap_dir().join("db")

@@ -4,6 +4,7 @@
 //! log, `Schema` of the rows); what cannot be read is kept as the reason why, and the rest is gathered all the same.
 
 mod database;
+mod pending;
 mod what;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use crate::snap_files::{self, SnapFacts, SnapFile, SnapKind};
 use crate::v2store::{self, V2Store};
 
 pub use database::{ConfStateRow, DatabaseError, DatabaseFacts, Shape};
+pub use pending::Deadly;
 pub use what::{Looked, MOST_WITHIN, What, look};
 
 /// How what lies at a path is opened.
@@ -89,6 +91,8 @@ pub struct LogFacts {
     pub report: LogReport,
     /// Requests of the v2 API behind [`Facts::newest_snap`] that change something beside the cluster's own rows.
     pub v2_writes: u64,
+    /// What a server that applies what the database does not have yet ends over, and the first entry that does each.
+    pub deadly: Vec<(Deadly, u64)>,
 }
 
 /// A member, and who knows of it.
@@ -255,7 +259,12 @@ pub fn gather(path: &Path, options: &FactsOptions, watch: &dyn Watch) -> Result<
             Err(error) => Some(Err(error)),
             Ok(report) => {
                 let v2_writes = v2_writes(&report, &files, from, watch)?;
-                Some(Ok(LogFacts { files, report, v2_writes }))
+                let in_database = match &database {
+                    Some(Ok(database)) => database.facts.as_ref().map_or(0, |f| f.schema.consistent_index),
+                    _ => 0,
+                };
+                let deadly = pending::deadly(&report.log, &files, in_database, from);
+                Some(Ok(LogFacts { files, report, v2_writes, deadly }))
             }
         },
     };

@@ -26,7 +26,7 @@ use crate::schema::META;
 use crate::structure;
 
 pub use predict::{Expected, Prediction};
-pub use verdict::{Outlook, Verdict, verdict};
+pub use verdict::{Next, Outlook, Verdict, verdict};
 
 /// One thing that was to be checked.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -1,6 +1,6 @@
 //! `verify`: every check there is, of one path or several, and what a server would do; what the codes of findings mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,10 +10,14 @@ use snapshot::verify::{self, Checked, Expected, Outlook, Prediction, Report, Ver
 
 use super::wal_verify::{start_in_words, start_json};
 use crate::context::Context;
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::next_steps::quoted_path;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell, Format};
 use crate::shown::shown;
+
+/// The exit code of a job that the user stopped.
+const INTERRUPTED: u8 = 130;
 
 /// What `--explain` takes for all codes.
 const ALL: &str = "all";
@@ -56,11 +60,21 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, Failu
     let options = context.facts_options(args.wal_dir.as_deref());
     let several = args.inputs.len() > 1;
     let mut outcome = Outcome::default();
+    let mut failed = false;
     let mut rows = Vec::new();
     let mut objects = Vec::new();
     for input in &args.inputs {
         let name = shown(&input.display().to_string());
-        let report = verify::verify(input, &options, context.watch.as_ref())?;
+        let report = match verify::verify(input, &options, context.watch.as_ref()) {
+            Ok(report) => report,
+            // What cannot be verified does not keep the others from it.
+            Err(error) if several && error.exit_code() != INTERRUPTED => {
+                outcome.before.push(Note::Warning(shown(&format!("Error: {error}"))));
+                failed = true;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut of_this = Outcome::default();
         of_this.note_findings(&report.findings);
         if report.more_findings > 0 {
@@ -70,6 +84,9 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, Failu
         let notes = of_this.before.into_iter();
         outcome.before.extend(notes.map(|note| if several { note.about(&name) } else { note }));
         outcome.code = outcome.code.max(of_this.code);
+        if matches!(report.verdict.outlook, Outlook::NeedsRepair | Outlook::BootsWithLoss) {
+            outcome.code = outcome.code.max(exit::FINDINGS);
+        }
         match context.format {
             Format::Simple => {
                 if several {
@@ -77,11 +94,15 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, Failu
                 }
                 outcome.result += &simple(&report);
             }
-            Format::Json => objects.push(to_json(&report)),
+            Format::Json => objects.push(to_json(&report, args.wal_dir.as_deref())),
             Format::Table | Format::Fields | Format::Protobuf => rows.push(row(&name, &report)),
         }
-        let (command, purpose) = &report.verdict.next;
-        outcome.after.push(Note::Prose(format!("next: 'etcd-rescue {}' {purpose}", shown(command))));
+        let command = next(&report, args.wal_dir.as_deref());
+        let purpose = report.verdict.next.purpose;
+        outcome.after.push(Note::Prose(format!("next: '{}' {purpose}", shown(&command))));
+    }
+    if failed {
+        outcome.code = exit::FAILED;
     }
     match context.format {
         Format::Simple => {}
@@ -93,6 +114,19 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, Failu
         format => outcome.result = output::render(format, &rows, &())?,
     }
     Ok(outcome)
+}
+
+/// The command to run next, as a shell takes it.
+fn next(report: &Report, wal_dir: Option<&Path>) -> String {
+    let next = &report.verdict.next;
+    let mut line = format!("etcd-rescue {} {}", next.command, quoted_path(&report.facts.path));
+    if let Some(dir) = wal_dir.filter(|_| next.reads_log) {
+        line += &format!(" --wal-dir {}", quoted_path(dir));
+    }
+    if !next.flags.is_empty() {
+        line += &format!(" {}", next.flags);
+    }
+    line
 }
 
 const fn word(outlook: Outlook) -> &'static str {
@@ -163,7 +197,7 @@ fn predictions_in_words(predictions: &[Prediction]) -> Vec<String> {
     groups.iter().map(line).collect()
 }
 
-fn to_json(report: &Report) -> Value {
+fn to_json(report: &Report, wal_dir: Option<&Path>) -> Value {
     let verdict = &report.verdict;
     let predictions: Vec<Value> = verdict
         .predictions
@@ -185,7 +219,7 @@ fn to_json(report: &Report) -> Value {
         "verdict": verdict.outlook,
         "release": verdict.release.patches,
         "reasons": verdict.reasons,
-        "next": format!("etcd-rescue {}", verdict.next.0),
+        "next": next(report, wal_dir),
         "checked": report.checked,
         "predictions": predictions,
         "findings": report.findings,

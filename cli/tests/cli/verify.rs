@@ -109,3 +109,31 @@ fn codes_are_explained_for_people_and_for_programs() {
     let all = room.run("verify --explain all -w json").json();
     assert!(all.as_array().unwrap().len() > 100);
 }
+
+#[test]
+fn the_next_command_is_fit_for_a_shell_and_knows_where_the_log_is() {
+    let room = with_data("3.5.30");
+    fs::rename(room.path().join("data/member/wal"), room.path().join("the log")).unwrap();
+    fs::rename(room.path().join("data"), room.path().join("a member's")).unwrap();
+    let ran = room.run_words(&["verify", "a member's", "--wal-dir", "the log", "-w", "json"]);
+    let next = ran.json()["next"].as_str().unwrap().to_owned();
+    assert_eq!(next, r"etcd-rescue snapshot save 'a member'\''s' --wal-dir 'the log' -o saved.db");
+}
+
+#[test]
+fn a_path_that_is_not_there_does_not_hide_the_others() {
+    let room = with_data("3.5.30");
+    let ran = room.run("verify nowhere data");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("nowhere: No such file"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("verdict: boots as is"), "{}", ran.stdout);
+}
+
+#[test]
+fn the_restore_that_is_named_next_can_be_run() {
+    let room = with_data("3.5.30");
+    let ran = room.run("verify data/member/snap/db -w json");
+    let next = ran.json()["next"].as_str().unwrap().to_owned();
+    let restored = room.run(next.strip_prefix("etcd-rescue ").unwrap());
+    assert!(room.path().join("restored/member").is_dir(), "{next}: {}", restored.stderr);
+}

@@ -10,7 +10,7 @@ use super::predict::older_received;
 use super::verdict::removed;
 use super::{Checked, count};
 use crate::alarm;
-use crate::facts::{DatabaseFacts, Facts};
+use crate::facts::{DatabaseFacts, Deadly, Facts};
 use crate::finding::{Finding, Severity};
 use crate::membership::Member;
 use crate::schema::{ALARM_CORRUPT, Alarm};
@@ -53,6 +53,13 @@ pub(super) fn hold(facts: &Facts) -> Agreed {
             "the log is that of member {id:x}, which bucket members_removed of the db names: it was removed from its cluster"
         );
         agreed.findings.push(Finding::new("ETCD-REMOVED", Severity::Error, message));
+    }
+    for (what, index) in &log.deadly {
+        let code = match what {
+            Deadly::EntryType | Deadly::Undecodable | Deadly::Unknown => "ETCD-REPLAY-STOP",
+            _ => continue,
+        };
+        agreed.findings.push(Finding::new(code, Severity::Error, what.cause(*index)));
     }
     if log.v2_writes > 0 {
         let message = format!(
@@ -199,7 +206,7 @@ impl Agreed {
             Some((minor, _)) if minor >= TargetVersion::V3_6 => Severity::Error,
             _ => Severity::Warning,
         };
-        if found != expected {
+        if found != expected && !is_of_later(database, log, index, expected.clone(), &found) {
             let message = format!(
                 "bucket members of the db has [{}], snapshot and log come to [{}] at entry {index}: one of them was edited, or \
                  the db was restored by 3.4, which leaves the old rows",
@@ -226,6 +233,36 @@ impl Agreed {
             }
         }
     }
+}
+
+/// Whether `found` are the members at a later entry of the log. Servers before 3.5 write the db's last entry only with a change
+/// of keys, users or leases, so that their db may have members of entries behind that.
+fn is_of_later(
+    database: &DatabaseFacts,
+    log: &Log,
+    index: u64,
+    mut expected: BTreeSet<u64>,
+    found: &BTreeSet<u64>,
+) -> bool {
+    if database.schema.written_by().is_some_and(|(minor, _)| minor > TargetVersion::V3_4) {
+        return false;
+    }
+    let later = log.conf_changes.iter().filter(|located| {
+        let entry = &located.value;
+        entry.index > index && !log.is_overwritten(located.segment, located.offset, entry.index)
+    });
+    for located in later {
+        let id = located.value.change.node_id();
+        match ConfChangeType::try_from(located.value.change.change_type()) {
+            Ok(ConfChangeType::AddNode | ConfChangeType::AddLearnerNode) => expected.insert(id),
+            Ok(ConfChangeType::RemoveNode) => expected.remove(&id),
+            _ => false,
+        };
+        if expected == *found {
+            return true;
+        }
+    }
+    false
 }
 
 fn list(ids: &BTreeSet<u64>) -> String {

@@ -203,7 +203,12 @@ fn after(of_log: &boot::Verdict, facts: &Facts, rows: &Rows) -> Start {
     stumbles.sort_by_key(|(stage, ..)| *stage);
     match stumbles.into_iter().next() {
         Some((_, words, cause)) => fails(words, cause),
-        None => of_log.start.clone(),
+        None => {
+            let last = facts
+                .log_facts()
+                .and_then(|log| log.ends_over(release, log.applied_alone(found.commit, found.last.index)));
+            last.map_or_else(|| of_log.start.clone(), |(_, words, cause)| fails(words, cause))
+        }
     }
 }
 

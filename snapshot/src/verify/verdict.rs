@@ -34,8 +34,32 @@ pub struct Verdict {
     pub reasons: Vec<String>,
     /// What every release does.
     pub predictions: Vec<Prediction>,
-    /// The command to run next, without `etcd-rescue`, and what it is for.
-    pub next: (String, &'static str),
+    /// The command to run next.
+    pub next: Next,
+}
+
+/// A command of `etcd-rescue` about the path that was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next {
+    /// Its words before the path.
+    pub command: &'static str,
+    /// Its words behind the path; empty where there are none.
+    pub flags: &'static str,
+    /// Whether it reads the log, and so takes `--wal-dir`.
+    pub reads_log: bool,
+    /// What it is for.
+    pub purpose: &'static str,
+}
+
+impl Next {
+    const fn of(command: &'static str, flags: &'static str, purpose: &'static str) -> Self {
+        Self { command, flags, reads_log: true, purpose }
+    }
+
+    /// A command about the database alone.
+    const fn of_db(command: &'static str, flags: &'static str, purpose: &'static str) -> Self {
+        Self { command, flags, reads_log: false, purpose }
+    }
 }
 
 /// Judges `facts`. `structure` are the findings of a check of the db's pages; `None` when they were not walked.
@@ -111,42 +135,55 @@ fn of_found(found: &Found, mut reasons: Vec<String>) -> (Outlook, Vec<String>) {
 }
 
 /// What to run next.
-fn next(facts: &Facts, outlook: Outlook, own: Option<&Prediction>, damaged: bool) -> (String, &'static str) {
-    let path = facts.path.display();
+fn next(facts: &Facts, outlook: Outlook, own: Option<&Prediction>, damaged: bool) -> Next {
     let has_db = facts.database.is_some();
+    let log_is_damaged = facts.log_facts().is_some_and(|log| log.report.log_is_damaged());
     match outlook {
-        Outlook::BootsAsIs => (
-            format!("snapshot save {path} -o FILE"),
+        Outlook::BootsWithLoss if log_is_damaged => {
+            Next::of("wal repair", "", "says what of the log can be kept, before a server cuts it")
+        }
+        Outlook::BootsAsIs | Outlook::BootsWithLoss => Next::of(
+            "snapshot save",
+            "-o saved.db",
             "takes a copy of all it knows before a server starts on it",
         ),
-        Outlook::BootsWithLoss => {
-            (format!("wal repair {path}"), "says what of the log can be kept, before a server cuts it")
-        }
         Outlook::NeedsRepair if damaged => {
-            (format!("bbolt check {path}"), "lists what is wrong with the db, page by page")
+            Next::of_db("bbolt check", "", "lists what is wrong with the db, page by page")
         }
         Outlook::NeedsRepair => match own.map(|prediction| &prediction.expected) {
-            Some(Expected::Start(Start::Fails { .. }))
-                if facts.log_facts().is_some_and(|log| log.report.log_is_damaged()) =>
-            {
-                (
-                    format!("wal repair {path}"),
-                    "says what of the log can be kept; with -o OUT it writes a repaired copy",
-                )
-            }
-            _ if has_db => (
-                format!("snapshot restore {path} -o OUT"),
+            Some(Expected::Start(Start::Fails { .. })) if log_is_damaged => Next::of(
+                "wal repair",
+                "",
+                "says what of the log can be kept; with -o OUT it writes a repaired copy",
+            ),
+            _ if has_db && facts.log_facts().is_none() => Next::of_db(
+                "snapshot restore",
+                "--no-replay --data-dir restored",
                 "makes a new cluster of what is in the db; another member of the cluster may know more",
             ),
-            _ => (format!("wal dump {path}"), "shows what the log holds"),
+            _ if has_db => Next::of(
+                "snapshot restore",
+                "--data-dir restored",
+                "makes a new cluster of what it knows; another member of the cluster may know more",
+            ),
+            _ => Next::of("wal dump", "", "shows what the log holds"),
         },
         Outlook::NotAMember => match facts.looked.what {
-            What::Database | What::Snapshot | What::ReceivedDatabase => (
-                format!("snapshot restore {path} -o OUT"),
+            What::Database | What::Snapshot | What::ReceivedDatabase if damaged => {
+                Next::of_db("bbolt check", "", "lists what is wrong with it, page by page")
+            }
+            What::Snapshot => Next::of_db(
+                "snapshot restore",
+                "--data-dir restored",
                 "makes a data dir of it that a server starts from",
             ),
-            What::Snap | What::SnapDir => (format!("snap dump {path}"), "shows what is in it"),
-            _ => (format!("wal dump {path}"), "shows what is in it"),
+            What::Database | What::ReceivedDatabase => Next::of_db(
+                "snapshot restore",
+                "--skip-hash-check --data-dir restored",
+                "makes a data dir of it that a server starts from",
+            ),
+            What::Snap | What::SnapDir => Next::of_db("snap dump", "", "shows what is in it"),
+            _ => Next::of_db("wal dump", "", "shows what is in it"),
         },
     }
 }
