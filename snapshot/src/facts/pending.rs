@@ -39,7 +39,7 @@ impl Deadly {
     pub fn words(self, release: &Release, is_lone: bool) -> Option<&'static str> {
         let minor = release.minor.minor();
         match self {
-            Self::EntryType => Some("unknown entry type"),
+            Self::EntryType => Some("EntryNormal or EntryConfChange"),
             Self::Undecodable => Some("unmarshal"),
             Self::Unknown => Some("not implemented"),
             Self::Since(since) => (minor < since).then_some("not implemented"),
