@@ -105,7 +105,8 @@ impl LogFacts {
         let removal = self.deadly.iter().find(|(what, _)| *what == Deadly::Removal);
         let upto = removal.map_or(index, |(_, removal)| index.min(removal.saturating_sub(1)));
         let Some(own) = self.report.log.metadata.map(|metadata| metadata.node_id()) else { return false };
-        Config::of_log(&self.files, &self.report.log, upto).voters.into_iter().eq([own])
+        Config::of_log(&self.files, &self.report.log, upto)
+            .is_some_and(|config| config.voters.into_iter().eq([own]))
     }
 }
 
