@@ -139,7 +139,7 @@ const SITUATIONS: &[Situation] = &[
     ("entry-that-is-no-request", Base::Killed, |member| entry(member, 0, &[0xff, 0xff])),
     ("entry-of-no-type", Base::Killed, |member| entry(member, 9, &[])),
     ("entry-of-a-later-version", Base::Killed, |member| {
-        entry(member, 0, b"\xa2\x06\x02\x08\x07\x82\x7d\x02\x08\x01")
+        entry(member, 0, b"\xa2\x06\x02\x08\x07\x82\x7d\x02\x08\x01");
     }),
     ("entry-that-asks-for-nothing", Base::Killed, |member| entry(member, 0, b"\xa2\x06\x02\x08\x07")),
     ("entry-that-makes-the-cluster-3.7", Base::Killed, |member| {
