@@ -265,6 +265,7 @@ pub fn fold<'d, S: Source>(
         findings.retain(|found| found.code.starts_with("WAL-") && !found.code.starts_with("WAL-DB-"));
     }
     findings.extend(stop.as_ref().map(|stop| stopped(stop, &range)));
+    findings.extend(uncertain(&range));
     findings.extend(
         account.disagreements.iter().map(|(what, count)| disagreement(*what, count.entries, count.first)),
     );
@@ -381,6 +382,22 @@ fn stopped(stop: &Stop, range: &Range) -> Finding {
          etcd-rescue, or the etcd that wrote the log, may know what it means"
     );
     Finding::new("ETCD-REPLAY-STOP", Severity::Error, message)
+}
+
+/// That what is left out may have been committed, which other members would know.
+fn uncertain(range: &Range) -> Option<Finding> {
+    let left = range.left_out.iter().filter(|left| left.why == WhyLeftOut::NotCommitted);
+    let count: u64 = left.map(range::LeftOut::count).sum();
+    // Who asks for less knows that there is more.
+    let asked = range.left_out.iter().any(|left| left.why == WhyLeftOut::Asked);
+    (count > 0 && !asked).then(|| {
+        let message = format!(
+            "{count} of the log's entries, those behind {}, are left out: this member was not told whether they are committed. If they are, another \
+             member's files say so, and clients may have been told that they were done",
+            range.last
+        );
+        Finding::new("ETCD-REPLAY-UNCERTAIN", Severity::Warning, message)
+    })
 }
 
 /// That servers disagree.

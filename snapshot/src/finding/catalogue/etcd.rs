@@ -126,6 +126,18 @@ pub(super) const SECTIONS: &[Section] = &[Section {
                          can be restored.",
         },
         Entry {
+            code: "ETCD-REPLAY-UNCERTAIN",
+            title: "Entries are left out that may have been committed",
+            cause: "The log of one of several members ends with entries of which no leader told it that \
+                        they are committed.",
+            consequence: "What was made of the log ends before them. If the cluster committed them, \
+                              writes that clients were told of are missing; if it did not, they never \
+                              were.",
+            remedy: "Run `snapshot save` on every member's directory that can be read, and take the one \
+                         that comes furthest. With this one member alone, whether anything is missing \
+                         cannot be known.",
+        },
+        Entry {
             code: "ETCD-REPLAY-DISAGREE",
             title: "Servers disagree about an entry",
             cause: "The log has entries that servers of the same version apply differently: \
