@@ -74,7 +74,8 @@ fn what_two_members_had_committed_is_the_same_once_it_is_folded() {
     let room = Room::new();
     testdata::unpack("3.5.30/cluster3/data.tar.zst", room.path());
     for name in ["n1", "n3"] {
-        assert_eq!(room.run(&format!("snapshot save {name} -o {name}.db")).code, 0);
+        // Entry 4252 is in both logs, and neither knows whether it is committed.
+        assert_eq!(room.run(&format!("snapshot save {name} -o {name}.db")).code, 3);
     }
     let (one, three) = (room.run("hashkv n1.db"), room.run("hashkv n3.db"));
     assert_eq!(one.code, 0, "{one:?}");
