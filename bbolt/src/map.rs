@@ -127,7 +127,12 @@ fn register(map: &[u8], path: &Path) -> Option<usize> {
         .position(|slot| slot.start.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok())?;
     let slot = MAPS.get(index)?;
     let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
-    slot.name.store(name.into_raw(), Ordering::SeqCst);
+    let before = slot.name.swap(name.into_raw(), Ordering::SeqCst);
+    if !before.is_null() {
+        // SAFETY: it came from `into_raw` here, for a map that is gone. The handler reads the name of a slot only for an address in
+        // that slot's map, and this slot has none yet.
+        drop(unsafe { CString::from_raw(before) });
+    }
     slot.len.store(map.len(), Ordering::SeqCst);
     slot.start.store(map.as_ptr() as usize, Ordering::SeqCst);
     Some(index)
