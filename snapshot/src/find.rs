@@ -1,7 +1,7 @@
 //! `inspect --find`: where etcd had its data on a disk that is mounted somewhere, by what is configured there.
 //!
 //! The places looked at are those in [`PLACES`]; nothing else is searched. Every path that a file names is one of the dead
-//! system, so it is resolved below the mount point, symbolic links too, and never leads out of it ([`root`]). Files are read only
+//! system, so it is resolved below the mount point, symbolic links too, and never leads out of it (`root`). Files are read only
 //! when they are regular and short; what a file says is taken where its form is one of those known here, and what is not
 //! understood is said ([`Source::notes`]).
 
