@@ -56,7 +56,9 @@ impl<T, L: FnMut(&T, &T) -> bool> Sort<'_, T, L> {
     }
 
     fn swap(&mut self, a: usize, b: usize) {
-        self.elements.swap(a, b);
+        if a < self.elements.len() && b < self.elements.len() {
+            self.elements.swap(a, b);
+        }
     }
 
     /// Sorts the elements from `from` up to `to`, but for parts that are left `open`.

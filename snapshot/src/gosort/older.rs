@@ -1,6 +1,8 @@
 //! The order in which `sort.Sort` of Go before 1.19 leaves elements that tie: a quicksort that takes the elements equal to its pivot
 //! apart, with a pass of a shell sort where it is short.
 
+use super::Sort;
+
 /// Ranges up to this length are not split.
 const MOST_UNSPLIT: usize = 12;
 /// The gap of the pass before a short range is sorted by insertion.
@@ -17,31 +19,12 @@ pub fn sort_before_1_19<T>(elements: &mut [T], less: impl FnMut(&T, &T) -> bool)
     let patience = (usize::BITS - len.leading_zeros()) * 2;
     let mut open = vec![(0, len, patience)];
     while let Some((from, to, patience)) = open.pop() {
-        sort.range(from, to, patience, &mut open);
+        sort.older_range(from, to, patience, &mut open);
     }
-}
-
-struct Sort<'e, T, L> {
-    elements: &'e mut [T],
-    less: L,
 }
 
 impl<T, L: FnMut(&T, &T) -> bool> Sort<'_, T, L> {
-    fn less(&mut self, a: usize, b: usize) -> bool {
-        match (self.elements.get(a), self.elements.get(b)) {
-            (Some(a), Some(b)) => (self.less)(a, b),
-            _ => false,
-        }
-    }
-
-    fn swap(&mut self, a: usize, b: usize) {
-        if a < self.elements.len() && b < self.elements.len() {
-            self.elements.swap(a, b);
-        }
-    }
-
-    /// Sorts the elements from `from` up to `to`, but for parts that are left `open`.
-    fn range(
+    fn older_range(
         &mut self,
         mut from: usize,
         mut to: usize,
@@ -53,7 +36,7 @@ impl<T, L: FnMut(&T, &T) -> bool> Sort<'_, T, L> {
                 return self.heap(from, to);
             }
             patience -= 1;
-            let (below, above) = self.split(from, to);
+            let (below, above) = self.older_split(from, to);
             if below - from < to - above {
                 open.push((from, below, patience));
                 from = above;
@@ -76,36 +59,8 @@ impl<T, L: FnMut(&T, &T) -> bool> Sort<'_, T, L> {
         }
     }
 
-    fn heap(&mut self, from: usize, to: usize) {
-        let len = to - from;
-        for root in (0..len.div_ceil(2)).rev() {
-            self.sift(root, len, from);
-        }
-        for last in (0..len).rev() {
-            self.swap(from, from + last);
-            self.sift(0, last, from);
-        }
-    }
-
-    fn sift(&mut self, mut root: usize, len: usize, from: usize) {
-        loop {
-            let mut child = 2 * root + 1;
-            if child >= len {
-                return;
-            }
-            if child + 1 < len && self.less(from + child, from + child + 1) {
-                child += 1;
-            }
-            if !self.less(from + root, from + child) {
-                return;
-            }
-            self.swap(from + root, from + child);
-            root = child;
-        }
-    }
-
     /// Brings the middle one of three to the place `middle`.
-    fn median(&mut self, middle: usize, one: usize, other: usize) {
+    fn older_median(&mut self, middle: usize, one: usize, other: usize) {
         if self.less(middle, one) {
             self.swap(middle, one);
         }
@@ -118,16 +73,16 @@ impl<T, L: FnMut(&T, &T) -> bool> Sort<'_, T, L> {
     }
 
     /// Splits the range at a pivot: the ends of what is less, and of what equals it.
-    fn split(&mut self, from: usize, to: usize) -> (usize, usize) {
+    fn older_split(&mut self, from: usize, to: usize) -> (usize, usize) {
         let len = to - from;
         let middle = from + len / 2;
         if len > MOST_OF_ONE_MEDIAN {
             let step = len / 8;
-            self.median(from, from + step, from + 2 * step);
-            self.median(middle, middle - step, middle + step);
-            self.median(to - 1, to - 1 - step, to - 1 - 2 * step);
+            self.older_median(from, from + step, from + 2 * step);
+            self.older_median(middle, middle - step, middle + step);
+            self.older_median(to - 1, to - 1 - step, to - 1 - 2 * step);
         }
-        self.median(from, middle, to - 1);
+        self.older_median(from, middle, to - 1);
         let pivot = from;
         let (mut equal, mut above) = (from + 1, to - 1);
         while equal < above && self.less(equal, pivot) {

@@ -88,7 +88,7 @@ impl Gate {
             revision: header.map_or(0, |header| header.number(3)),
         };
         let mut question = Question { gate: self, small, release, asker, attached };
-        if needs_admin(kind) {
+        if super::auth::is_change(kind) {
             return Ok(question.admin()?.map_or(Verdict::Admitted, Verdict::Refused));
         }
         let refused = match kind {
@@ -108,24 +108,6 @@ impl Gate {
         }
         Ok(self.users.get(user).and_then(Option::as_ref))
     }
-}
-
-/// Whether only root may ask for this.
-fn needs_admin(kind: &str) -> bool {
-    matches!(
-        kind,
-        "auth_enable"
-            | "auth_disable"
-            | "auth_user_add"
-            | "auth_user_delete"
-            | "auth_user_change_password"
-            | "auth_user_grant_role"
-            | "auth_user_revoke_role"
-            | "auth_role_add"
-            | "auth_role_delete"
-            | "auth_role_grant_permission"
-            | "auth_role_revoke_permission"
-    )
 }
 
 /// One request before the gate. Answers are why something is refused, or nothing.
