@@ -8,12 +8,13 @@ use clap::error::{Error as ClapError, ErrorKind};
 use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    alarm_disarm, alarm_list, auth_reset, auth_show, bbolt_buckets, bbolt_check, bbolt_compact, bbolt_dump,
-    bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page, bbolt_page_item, bbolt_pages, bbolt_stats,
-    bbolt_surgery, bbolt_version, compact, completion, defrag, hash, hashkv, inspect, iterate_bucket,
-    kv_delete, kv_diff, kv_export, kv_get, kv_history, kv_list, kv_usage, lease_list, list_bucket, man,
-    scan_keys, snap_dump, snapshot_hash, snapshot_restore, snapshot_save, snapshot_status, verify, version,
-    wal_dump, wal_repair, wal_verify,
+    alarm_disarm, alarm_list, auth_reset, auth_show, backup, bbolt_buckets, bbolt_check, bbolt_compact,
+    bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page, bbolt_page_item, bbolt_pages,
+    bbolt_stats, bbolt_surgery, bbolt_version, cluster_force_new, compact, compare, completion, defrag, hash,
+    hashkv, inspect, iterate_bucket, kv_delete, kv_diff, kv_export, kv_get, kv_history, kv_list, kv_usage,
+    lease_list, list_bucket, man, member_add, member_list, member_plan, member_promote, member_remove,
+    member_update, migrate, recover, scan_keys, snap_dump, snapshot_hash, snapshot_restore, snapshot_save,
+    snapshot_status, v2_list, v2_migrate, verify, version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -47,6 +48,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Root {
     Inspect(inspect::InspectArgs),
+    Recover(Box<recover::RecoverArgs>),
     /// Looks into, makes and restores snapshots
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Snapshot(Snapshot),
@@ -71,7 +73,17 @@ pub(crate) enum Root {
     /// Lists and takes away the alarms that keep a cluster from taking writes
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Alarm(Alarm),
+    /// Changes who belongs to a cluster
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Cluster(Cluster),
+    /// Lists the members of a cluster and where they live, and changes that
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Member(Member),
+    /// Lists the keys of the v2 API, and moves them to the v3 API
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    V2(V2),
     Verify(verify::VerifyArgs),
+    Compare(compare::CompareArgs),
     ListBucket(list_bucket::ListBucketArgs),
     IterateBucket(iterate_bucket::IterateBucketArgs),
     Hash(hash::HashArgs),
@@ -79,7 +91,9 @@ pub(crate) enum Root {
     HashKv(hashkv::HashKvArgs),
     ScanKeys(scan_keys::ScanKeysArgs),
     Defrag(defrag::DefragArgs),
+    Backup(backup::BackupArgs),
     Compact(compact::CompactArgs),
+    Migrate(migrate::MigrateArgs),
     Completion(completion::CompletionArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
@@ -138,6 +152,30 @@ pub(crate) enum Auth {
 pub(crate) enum Alarm {
     List(alarm_list::ListArgs),
     Disarm(alarm_disarm::DisarmArgs),
+}
+
+/// The commands under `cluster`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    ForceNew(cluster_force_new::ForceNewArgs),
+}
+
+/// The commands under `member`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Member {
+    List(member_list::ListArgs),
+    Plan(member_plan::PlanArgs),
+    Update(member_update::UpdateArgs),
+    Add(member_add::AddArgs),
+    Remove(member_remove::RemoveArgs),
+    Promote(member_promote::PromoteArgs),
+}
+
+/// The commands under `v2`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum V2 {
+    List(v2_list::ListArgs),
+    Migrate(v2_migrate::MigrateArgs),
 }
 
 /// The commands under `bbolt`.
@@ -299,7 +337,7 @@ impl ConnectionArgs {
     /// not given.
     pub(crate) fn given(&self, command: &Root) -> Vec<&'static str> {
         let own_key = matches!(command, Root::Wal(Wal::Dump(_)));
-        let own_hex = matches!(command, Root::Kv(Kv::Get(_) | Kv::List(_)));
+        let own_hex = matches!(command, Root::Kv(Kv::Get(_) | Kv::List(_)) | Root::Member(Member::List(_)));
         let own_user = matches!(command, Root::Auth(Auth::Reset(_)));
         let own_no_sync = matches!(command, Root::Bbolt(Bbolt::Compact(_)));
         let flags = [
@@ -336,7 +374,7 @@ impl ConnectionArgs {
 impl Root {
     /// True when the command can print its result as protobuf, as etcdctl does.
     pub(crate) const fn has_protobuf(&self) -> bool {
-        matches!(self, Self::Kv(Kv::Get(_) | Kv::List(_)))
+        matches!(self, Self::Kv(Kv::Get(_) | Kv::List(_)) | Self::Member(Member::List(_)))
     }
 }
 

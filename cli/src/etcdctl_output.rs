@@ -212,7 +212,7 @@ impl<'o> Answer<'o> {
 }
 
 /// Begins the member `name` of an object.
-fn push_name(name: &str, out: &mut Vec<u8>) {
+pub(crate) fn push_name(name: &str, out: &mut Vec<u8>) {
     if out.last() != Some(&b'{') {
         out.push(b',');
     }
@@ -220,7 +220,7 @@ fn push_name(name: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends a member, unless it is 0, which Go leaves out.
-fn push_number(name: &str, number: impl Into<i128>, out: &mut Vec<u8>) {
+pub(crate) fn push_number(name: &str, number: impl Into<i128>, out: &mut Vec<u8>) {
     let number = number.into();
     if number != 0 {
         push_name(name, out);
@@ -273,7 +273,7 @@ fn push_varint(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends a number as field `field`, unless it is 0.
-fn push_varint_field(field: u8, number: u64, out: &mut Vec<u8>) {
+pub(crate) fn push_varint_field(field: u8, number: u64, out: &mut Vec<u8>) {
     if number != 0 {
         out.push(field << 3);
         push_varint(number, out);
@@ -281,7 +281,7 @@ fn push_varint_field(field: u8, number: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends `message` as field `field`.
-fn push_message(field: u8, message: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn push_message(field: u8, message: &[u8], out: &mut Vec<u8>) {
     out.push(field << 3 | 2);
     push_varint(message.len() as u64, out);
     out.extend_from_slice(message);

@@ -3,12 +3,15 @@
 use std::io::ErrorKind;
 
 use clap::error::Error as ClapError;
+use snapshot::backup::BackupError;
 use snapshot::compact;
 use snapshot::compact_file::CompactError;
+use snapshot::compare::CompareError;
 use snapshot::defrag::DefragError;
 use snapshot::edited::EditError;
 use snapshot::finding::Finding;
 use snapshot::fold::FoldError;
+use snapshot::force_new::ForceNewError;
 use snapshot::hash::HashError;
 use snapshot::kv_delete::DeleteError;
 use snapshot::kv_diff::DiffError;
@@ -16,14 +19,20 @@ use snapshot::kv_export::ExportError;
 use snapshot::log_files::LogFilesError;
 use snapshot::log_repair::RepairError;
 use snapshot::lone::LoneError;
+use snapshot::member_edit::MemberEditError;
+use snapshot::migrate::MigrateError;
 use snapshot::mvcc::KeySpaceError;
 use snapshot::mvcc::query::QueryError;
 use snapshot::opened::OpenError;
+use snapshot::recover::RecoverError;
+use snapshot::replaced::ReplaceError;
 use snapshot::restore::RestoreError;
 use snapshot::save::SaveError;
 use snapshot::seen::SeenError;
 use snapshot::status::StatusError;
 use snapshot::surgery::SurgeryError;
+use snapshot::survivors::SurvivorsError;
+use snapshot::v2_migrate;
 use snapshot::verify::VerifyError;
 
 use crate::outcome;
@@ -84,11 +93,13 @@ macro_rules! failure_from {
 }
 
 failure_from!(
+    BackupError,
     DiffError,
     OpenError,
     StatusError,
     SaveError,
     HashError,
+    RecoverError,
     RestoreError,
     SeenError,
     KeySpaceError,
@@ -97,6 +108,8 @@ failure_from!(
     SurgeryError,
     CompactError,
     DefragError,
+    ReplaceError,
+    MigrateError,
     QueryError,
     EditError,
     DeleteError,
@@ -104,7 +117,12 @@ failure_from!(
     compact::CompactError,
     ExportError,
     FoldError,
-    VerifyError
+    ForceNewError,
+    MemberEditError,
+    VerifyError,
+    SurvivorsError,
+    CompareError,
+    v2_migrate::MigrateError
 );
 
 /// Prints what clap has to say (help on stdout, errors on stderr) and gives the exit code.

@@ -86,7 +86,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<String, Failure> {
         .map_err(|error| Failure::failed(format!("writing JSON: {error}")))
 }
 
-fn simple(rows: &[Vec<Cell>]) -> String {
+pub(crate) fn simple(rows: &[Vec<Cell>]) -> String {
     rows.iter()
         .map(|row| {
             let texts: Vec<&str> = row.iter().map(|cell| cell.text.as_str()).collect();
@@ -99,8 +99,33 @@ fn fields(rows: &[Vec<Cell>]) -> String {
     rows.iter().flatten().map(|cell| format!("\"{}\" : {}\n", cell.label, cell.plain)).collect()
 }
 
-/// A box as etcdutl 3.7 draws it: headers in capitals and centred, the odd blank to the right; values to the right.
-fn table(rows: &[Vec<Cell>]) -> String {
+/// What a box is drawn of: the dash, the bar, and the corners of the rules above, between and below.
+struct Strokes {
+    dash: &'static str,
+    bar: &'static str,
+    rules: [[&'static str; 3]; 3],
+}
+
+/// As 3.7 draws it.
+const LINES: Strokes =
+    Strokes {
+        dash: "─", bar: "│", rules: [["┌", "┬", "┐"], ["├", "┼", "┤"], ["└", "┴", "┘"]]
+    };
+/// As releases up to 3.6 draw it.
+const PLAIN: Strokes = Strokes { dash: "-", bar: "|", rules: [["+", "+", "+"]; 3] };
+
+/// A box as etcdutl 3.7 draws it.
+pub(crate) fn table(rows: &[Vec<Cell>]) -> String {
+    drawn(rows, &LINES)
+}
+
+/// A box as releases up to 3.6 draw it.
+pub(crate) fn older_table(rows: &[Vec<Cell>]) -> String {
+    drawn(rows, &PLAIN)
+}
+
+/// A box: headers in capitals and centred, the odd blank to the right; values to the right.
+fn drawn(rows: &[Vec<Cell>], strokes: &Strokes) -> String {
     let Some(first) = rows.first() else {
         return String::new();
     };
@@ -112,26 +137,27 @@ fn table(rows: &[Vec<Cell>]) -> String {
             texts.max().unwrap_or_default().max(width(cell.header))
         })
         .collect();
-    let rule = |left: &str, between: &str, right: &str| {
-        let dashes: Vec<String> = widths.iter().map(|width| "─".repeat(width + 2)).collect();
+    let Strokes { dash, bar, rules: [above, between, below] } = strokes;
+    let rule = |[left, between, right]: &[&str; 3]| {
+        let dashes: Vec<String> = widths.iter().map(|width| dash.repeat(width + 2)).collect();
         format!("{left}{}{right}\n", dashes.join(between))
     };
-    let line = |cells: Vec<String>| format!("│ {} │\n", cells.join(" │ "));
-    let mut out = rule("┌", "┬", "┐");
+    let line = |cells: Vec<String>| format!("{bar} {} {bar}\n", cells.join(&format!(" {bar} ")));
+    let mut out = rule(above);
     let centred = |(cell, total): (&Cell, &usize)| {
         let text = cell.header.to_uppercase();
         let blank = total.saturating_sub(width(&text));
         format!("{}{text}{}", " ".repeat(blank / 2), " ".repeat(blank - blank / 2))
     };
     out += &line(first.iter().zip(&widths).map(centred).collect());
-    out += &rule("├", "┼", "┤");
+    out += &rule(between);
     for row in rows {
         let flushed = |(cell, total): (&Cell, &usize)| {
             format!("{}{}", " ".repeat(total.saturating_sub(width(&cell.text))), cell.text)
         };
         out += &line(row.iter().zip(&widths).map(flushed).collect());
     }
-    out + &rule("└", "┴", "┘")
+    out + &rule(below)
 }
 
 fn width(text: &str) -> usize {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use snapshot::membership::parse_hex_id;
+
 /// A Go duration: `10s`, `1m30s`, `1.5h`, `250ms`, `0`. Negative ones are refused: there is no time before now.
 ///
 /// # Errors
@@ -66,6 +68,15 @@ pub(crate) fn switch(text: &str) -> Result<bool, String> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
     }
+}
+
+/// The id of a member or cluster, in hexadecimal as etcdctl prints it.
+///
+/// # Errors
+/// The message says what is wrong with `text`.
+pub(crate) fn id(text: &str) -> Result<u64, String> {
+    let id = parse_hex_id(text).filter(|id| *id != 0);
+    id.ok_or_else(|| format!("{text:?} is no id: up to 16 hexadecimal digits, and not 0"))
 }
 
 /// A Go unsigned number: decimal, or with the prefix `0x`, `0o`, `0` or `0b`; `_` may separate digits after a prefix.

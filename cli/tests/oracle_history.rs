@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use bbolt::{Db, check};
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::json;
 use snapshot::mvcc::query::{RangeRequest, range};
 use snapshot::mvcc::{Index, IndexOptions, KeyRange, KeyValue, Release, hashkv};
 use snapshot::schema::{KEY, Schema};
-use support::{code, rescue, text};
+use support::{code, kv_of, listed, rescue, text};
 use testdata::base64;
 use testdata::damage::Rng;
 use testdata::key_space::KeySpace;
@@ -133,34 +133,6 @@ impl Opened {
         let newer_rule = version == Version::V3_5New;
         KeySpace::new(pairs, schema.scheduled_compact, schema.finished_compact, newer_rule).unwrap()
     }
-}
-
-fn kv_of(kv: &KeyValue<'_>) -> Kv {
-    Kv {
-        key: kv.key.to_vec(),
-        value: kv.value.to_vec(),
-        create_revision: kv.create_revision,
-        mod_revision: kv.mod_revision,
-        version: kv.version,
-        lease: kv.lease,
-    }
-}
-
-/// `kv list -w json`, by the binary.
-fn listed(path: &Path, revision: i64) -> Vec<Kv> {
-    let answer = rescue(["kv", "list", text(path), "--rev", &revision.to_string(), "-w", "json"]).json();
-    let kvs = answer["kvs"].as_array().into_iter().flatten();
-    let number = |value: &Value| value.as_i64().unwrap_or(0);
-    let bytes = |value: &Value| base64::decode(value.as_str().unwrap_or_default());
-    kvs.map(|kv| Kv {
-        key: bytes(&kv["key"]),
-        value: bytes(&kv["value"]),
-        create_revision: number(&kv["create_revision"]),
-        mod_revision: number(&kv["mod_revision"]),
-        version: number(&kv["version"]),
-        lease: number(&kv["lease"]),
-    })
-    .collect()
 }
 
 /// The plain model is what the servers do; what is faster is held against both.

@@ -16,10 +16,8 @@ use std::process::Command;
 
 use bbolt::{Db, check};
 use rstest::rstest;
-use serde_json::Value;
 use snapshot::mvcc::{Index, IndexOptions, KeyValue, Release, hashkv};
-use support::{code, rescue, text};
-use testdata::base64;
+use support::{code, kv_of, listed, rescue, text};
 use testdata::damage::Rng;
 use testdata::oracle::{
     Answers, Gateway, Killed, Kv, Mixture, PASSWORDS, Tools, Truth, Version, data_dir_in,
@@ -243,34 +241,6 @@ fn number_in_meta(rows: &Rows, key: &str) -> Option<u64> {
     Some(u64::from_be_bytes(value.get(..8)?.try_into().unwrap()))
 }
 
-fn kv_of(kv: &KeyValue<'_>) -> Kv {
-    Kv {
-        key: kv.key.to_vec(),
-        value: kv.value.to_vec(),
-        create_revision: kv.create_revision,
-        mod_revision: kv.mod_revision,
-        version: kv.version,
-        lease: kv.lease,
-    }
-}
-
-/// `kv list -w json`, by the binary.
-fn listed(path: &Path, revision: i64) -> Vec<Kv> {
-    let answer = rescue(["kv", "list", text(path), "--rev", &revision.to_string(), "-w", "json"]).json();
-    let kvs = answer["kvs"].as_array().into_iter().flatten();
-    let number = |value: &Value| value.as_i64().unwrap_or(0);
-    let bytes = |value: &Value| base64::decode(value.as_str().unwrap_or_default());
-    kvs.map(|kv| Kv {
-        key: bytes(&kv["key"]),
-        value: bytes(&kv["value"]),
-        create_revision: number(&kv["create_revision"]),
-        mod_revision: number(&kv["mod_revision"]),
-        version: number(&kv["version"]),
-        lease: number(&kv["lease"]),
-    })
-    .collect()
-}
-
 /// Shown of a row that differs.
 fn shown(row: Option<&Vec<u8>>) -> String {
     row.map_or_else(|| "nothing".to_owned(), |row| row.escape_ascii().to_string())
@@ -373,14 +343,19 @@ impl History {
         (folded, booted)
     }
 
-    /// A fold that stops at a revision on the way.
+    /// A fold that stops at a revision on the way: beyond the database, for a log leads only forward, and at one that is still there.
     fn early_stop_agrees(&self, dir: &Path, booted: &Booted) {
         let truth = &booted.answers.truth;
-        let span = u64::try_from(truth.revision - truth.oldest).unwrap();
-        if span == 0 {
+        let bytes = fs::read(db_of(dir)).unwrap();
+        let db = Db::from_source(bytes.as_slice()).unwrap();
+        let release: Release = release_of(self.version).parse().unwrap();
+        let options = IndexOptions { release, ..IndexOptions::default() };
+        let begun = Index::build(&db, &options, &()).unwrap().store().current_revision;
+        let first = begun.max(truth.oldest);
+        let Some(span) = u64::try_from(truth.revision - first).ok().filter(|span| *span > 0) else {
             return;
-        }
-        let at = truth.oldest + 1 + i64::try_from(Rng::seeded_by(&self.label).below(span)).unwrap();
+        };
+        let at = first + 1 + i64::try_from(Rng::seeded_by(&self.label).below(span)).unwrap();
         let folded = Folded::made(self, dir, &["--to-revision", &at.to_string()]);
         self.key_space_agrees(&folded, truth, at, &format!("--to-revision {at}"));
         fs::remove_file(&folded.path).unwrap();

@@ -106,7 +106,7 @@ fn written(program: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A file with these pairs in `key` and `meta`.
-fn file(key: &[Pair], meta: &[Pair]) -> Result<Vec<u8>, BuildError> {
+pub(crate) fn file(key: &[Pair], meta: &[Pair]) -> Result<Vec<u8>, BuildError> {
     let mut file = Vec::new();
     let mut build = Build::new(&mut file, BuildOptions::default())?;
     for (name, pairs) in [(KEY, key), (META, meta)] {

@@ -8,18 +8,26 @@
 //! (names of 16 and more hex digits, as the fuzzer gives them, are not committed).
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bbolt_show;
 mod build;
+mod compare;
 mod db;
+mod force_new;
 mod found_files;
 mod key_space;
+mod member_edit;
+mod member_list;
+mod migrate;
 mod packed;
 mod rebuild;
+mod recover;
 mod replay;
 mod request;
 mod small_buckets;
 mod surgery;
 mod text;
+mod v2tree;
 mod verify;
 mod views;
 mod wal;
@@ -58,6 +66,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("seen_in_log", request::seen),
     ("replay", replay::entries),
     ("found_files", found_files::all),
+    ("force_new", force_new::plan),
+    ("member_edit", member_edit::any),
+    ("backup", backup::plan),
+    ("compare", compare::pair),
+    ("member_list", member_list::pair),
+    ("migrate", migrate::any),
+    ("recover", recover::pair),
+    ("v2tree", v2tree::tree),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.

@@ -131,7 +131,7 @@ pub(crate) fn directory(bytes: &[u8]) {
 
 /// A log of several segments, cut out of the input (sequence number, index and length of each, then its bytes), as it is
 /// and with its checksums set right.
-fn logs_of(bytes: &[u8]) -> [Vec<(String, Vec<u8>)>; 2] {
+pub(crate) fn logs_of(bytes: &[u8]) -> [Vec<(String, Vec<u8>)>; 2] {
     let mut files = Vec::new();
     let mut rest = bytes;
     while let [seq, index, low, high, after @ ..] = rest {

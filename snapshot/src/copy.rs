@@ -100,6 +100,26 @@ pub fn same_file_system(a: &Path, b: &Path) -> bool {
     device(a).is_some_and(|found| device(b) == Some(found))
 }
 
+/// As [`ensure_space`], for a member's data of `data_bytes` at `output` and its log of `log_bytes`, which lies in `wal_dir` where that is
+/// given, on whatever file system.
+///
+/// # Errors
+/// [`SpaceError`].
+pub fn ensure_space_for_member(
+    output: &Path,
+    data_bytes: u64,
+    wal_dir: Option<&Path>,
+    log_bytes: u64,
+) -> Result<(), SpaceError> {
+    match wal_dir {
+        Some(wal_dir) if !same_file_system(output, wal_dir) => {
+            ensure_space(output, data_bytes)?;
+            ensure_space(wal_dir, log_bytes)
+        }
+        _ => ensure_space(output, data_bytes.saturating_add(log_bytes)),
+    }
+}
+
 /// Makes sure `need_bytes` fit where `path` will be.
 ///
 /// # Errors

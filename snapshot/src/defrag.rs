@@ -1,44 +1,16 @@
 //! `defrag`: a data dir's db written anew and put in the place of the old one, as etcdutl does (FORMATS J).
 //!
-//! 1. The db is locked as a server locks it, so that none runs on it meanwhile, and checked.
-//! 2. The new one is staged beside it as `db.etcd-rescue-partial`, read back and verified; owner, permissions and
-//!    extended attributes (an SELinux label among them) are those of the old one.
-//! 3. With `--keep-original` a copy of the old one is written beside it first.
-//! 4. One rename puts the new one in place; the directory is synced.
-//! 5. The metas of the old file, which has no name any more, are overwritten with zeros; only then is its lock let go.
-//!
-//! **Why 5.** A server that is started while the lock is held has opened the old file and tries its lock again and again.
-//! Once the lock is let go it would run on a file without a name, and all it wrote to its db would be gone when it ends;
-//! a defragmentation by etcdutl has this hole. With its metas gone the old file is no database: the server ends with
-//! `invalid database`, and when it is started again it opens the new one. One that is started after the rename opens the
-//! new file, which is whole. So no server runs on the old file. The exceptions: where the old file has another name, a hard
-//! link, somebody wants it kept, and it is not touched; where the directory cannot be synced the old file may be what a loss
-//! of power leaves, and it is not touched either (both are told of); and a run that is killed between 4 and 5.
-//!
-//! | cut after | `db` is | beside it | etcd |
-//! |---|---|---|---|
-//! | 2 | the old one | `db.etcd-rescue-partial`, perhaps in part | starts on the old one |
-//! | 3 | the old one | the same, and the copy of the old one | starts on the old one |
-//! | 4, 5 | the old or the new one, whole | the copy, where one was asked for | starts on it |
+//! How one takes the place of the other is [`replaced`]'s business. A defragmentation by etcdutl lets a server that was
+//! started meanwhile run on a file without a name; this one does not.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bbolt::{FreelistSync, RebuildOptions, Source, Watch};
-use rustix::fs::XattrFlags;
-use rustix::io::Errno;
+use bbolt::{FreelistSync, RebuildOptions, Watch};
 
 use crate::compact_file::{self, CompactError, CompactReport, Survey};
-use crate::copy::{self, SpaceError};
-use crate::datadir::Kind as InputKind;
 use crate::finding::Finding;
-use crate::integrity::Changed;
 use crate::opened::Opened;
-use crate::overlay::Overlay;
-use crate::replicate::{ReplicateError, replicate};
-use crate::stage::{Kind, Stage, StageError};
+use crate::replaced::{self, ReplaceError, ReplaceOptions};
 
 /// How etcd's defragmentation makes files, but for the sequences, which it leaves at 0 and etcd does not use.
 pub const AS_ETCD: RebuildOptions = RebuildOptions {
@@ -47,14 +19,6 @@ pub const AS_ETCD: RebuildOptions = RebuildOptions {
     freelist: FreelistSync::NotPersisted,
     keep_sequences: true,
 };
-
-/// How the copy of the old db is called: `db` and this, and a number where that is taken. etcd removes names that begin
-/// with `db.tmp`, and reads those that end in `.snap` and `.snap.db`.
-const KEPT_SUFFIX: &str = ".original";
-/// How many names are tried for it.
-const KEPT_NAMES: u32 = 1000;
-/// Most bytes of the list of a file's extended attributes, and of one of them: the kernel's own bound.
-const MOST_ATTRIBUTE_BYTES: usize = 65_536;
 
 /// How to go about it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,81 +49,9 @@ pub enum DefragError {
     /// The new db could not be made.
     #[error(transparent)]
     Compact(#[from] CompactError),
-    /// Not a data dir.
-    #[error(
-        "{path}: is a file; a db is put in place only in a data dir or member dir. For a file of its own, -o OUT writes a \
-         defragmented copy"
-    )]
-    NotADirectory {
-        /// The path.
-        path: String,
-    },
-    /// The db is not there any more, or is packed.
-    #[error(
-        "{path}: is not the file that was opened: another job has put one in its place, or it is compressed. Nothing was \
-         changed; run this again, or use -o OUT"
-    )]
-    NotInPlace {
-        /// The db.
-        path: String,
-    },
-    /// Only root can make a file that belongs to somebody else.
-    #[error(
-        "{path}: belongs to user {uid} and group {gid}, and this process may not make a file that does: {source}. Run it as root, or as that \
-         user. Nothing was changed"
-    )]
-    Owner {
-        /// The db.
-        path: String,
-        /// Its owner.
-        uid: u32,
-        /// Its group.
-        gid: u32,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The copy of the old db could not be written.
-    #[error("{}: {source}; the db is unchanged", path.display())]
-    Keep {
-        /// The copy.
-        path: PathBuf,
-        /// Why.
-        source: ReplicateError,
-    },
-    /// The system refused before the new db was in place.
-    #[error("{}: {source}; the db is unchanged", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The new db cannot be staged, or cannot get its name.
-    #[error("{0}; the db is unchanged")]
-    Stage(#[from] StageError),
-    /// The new db has its name, and the directory cannot be synced.
-    #[error(
-        "{path}: the new database is in place, but not for certain on the disk: {source}. After a loss of power the old one may \
-         be there, whole. A server that was started while this ran may hold the old file: stop and start it before it is \
-         relied on"
-    )]
-    NotSynced {
-        /// The db.
-        path: String,
-        /// The system's reason.
-        source: StageError,
-    },
-    /// There is no room.
-    #[error("{0}; the db is unchanged. -o OUT writes the defragmented copy to another disk")]
-    Space(#[from] SpaceError),
-    /// The old db was written to.
-    #[error("{path}: {source}. The db is as it was found")]
-    Changed {
-        /// The file.
-        path: String,
-        /// Where.
-        source: Changed,
-    },
+    /// It could not be put in place.
+    #[error(transparent)]
+    Replace(#[from] ReplaceError),
 }
 
 impl DefragError {
@@ -168,8 +60,7 @@ impl DefragError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Compact(error) => error.exit_code(),
-            Self::Keep { source: ReplicateError::Interrupted, .. } => 130,
-            _ => 1,
+            Self::Replace(error) => error.exit_code(),
         }
     }
 
@@ -178,21 +69,9 @@ impl DefragError {
     pub fn findings(&self) -> &[Finding] {
         match self {
             Self::Compact(error) => error.findings(),
-            _ => &[],
+            Self::Replace(_) => &[],
         }
     }
-}
-
-/// Makes sure that `input` is a db that can be replaced, before all the work.
-///
-/// # Errors
-/// [`DefragError::NotADirectory`], [`DefragError::NotInPlace`].
-pub fn ensure_in_place(input: &Opened) -> Result<(), DefragError> {
-    let path = input.db_path().display().to_string();
-    if input.kind() == InputKind::File {
-        return Err(DefragError::NotADirectory { path });
-    }
-    if input.is_in_place() { Ok(()) } else { Err(DefragError::NotInPlace { path }) }
 }
 
 /// Writes the db of `input`, a data dir opened under the exclusive lock, anew in its place.
@@ -205,155 +84,20 @@ pub fn defrag(
     options: DefragOptions,
     watch: &dyn Watch,
 ) -> Result<DefragReport, DefragError> {
-    let shown = input.db_path().display().to_string();
-    ensure_in_place(input)?;
-    // The new file is to take the place of the file, not of a link to it.
-    let io_error = |source| DefragError::Io { path: input.db_path().to_owned(), source };
-    let db = input.db_path().canonicalize().map_err(io_error)?;
     if options.dry_run {
+        replaced::ensure_in_place(input)?;
         let compact = compact_file::measured(input, survey, &AS_ETCD, watch)?;
+        let db = replaced::file_of(input)?;
         return Ok(DefragReport { db, compact, original: None, warnings: Vec::new() });
     }
-    let kept_bytes = if options.keep_original { survey.file_bytes } else { 0 };
-    copy::ensure_space(&db, survey.expected_bytes.saturating_add(kept_bytes))?;
-    let old = input.source().file();
-    // For its metas. Where this user may not write the file, no server of theirs could.
-    let condemned = OpenOptions::new().write(true).open(&db).map_err(io_error)?;
-    let is_same = same_file(old, &condemned).map_err(io_error)?;
-    if !is_same {
-        return Err(DefragError::NotInPlace { path: shown });
-    }
-    let stage = Stage::for_replacement(&db)?;
-    let rebuilt = compact_file::write(input, survey, &AS_ETCD, &stage, watch)?;
-    let new = stage.file().ok_or_else(|| StageError::NotADirectory(db.clone()))?;
-    let mut warnings = take_after(old, new, &db)?;
-    let original = if options.keep_original {
-        let (kept, more) = keep(input, &db, watch)?;
-        warnings.extend(more);
-        Some(kept)
-    } else {
-        None
-    };
-    input.ensure_not_written_to().map_err(|source| DefragError::Changed { path: shown.clone(), source })?;
-    let kept = match original {
-        Some(kept) => {
-            let path = kept.final_path().to_owned();
-            kept.commit(None)?;
-            Some(path)
-        }
-        None => None,
-    };
-    if let Err(source) = stage.replace(old) {
-        let is_old = leads_to(&db, old);
-        // Where the db is there itself, a copy of it is what nobody asked for.
-        if let Some(kept) = kept.filter(|_| is_old) {
-            drop(fs::remove_file(kept));
-        }
-        return Err(match source {
-            StageError::Io { .. } if !is_old => DefragError::NotSynced { path: shown, source },
-            source => source.into(),
-        });
-    }
-    warnings.extend(condemn(&condemned, input));
-    Ok(DefragReport { db, compact: compact_file::report(survey, rebuilt), original: kept, warnings })
-}
-
-/// True when the name `path` is still that of `file`, also when that cannot be told.
-fn leads_to(path: &Path, file: &File) -> bool {
-    File::open(path).and_then(|named| same_file(&named, file)).unwrap_or(true)
-}
-
-fn same_file(a: &File, b: &File) -> io::Result<bool> {
-    let (a, b) = (a.metadata()?, b.metadata()?);
-    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
-}
-
-/// Makes the old file, which has lost its name, a file that no server runs on; a sentence when that cannot be.
-fn condemn(old: &File, input: &Opened) -> Option<String> {
-    let what = "a server that was started while this ran may hold the old file: stop and start it before it is relied on";
-    let names = match old.metadata() {
-        Ok(found) => found.nlink(),
-        Err(error) => return Some(format!("the old db cannot be looked at ({error}); {what}")),
-    };
-    if names > 0 {
-        return Some(format!("the old db has {names} other name(s), hard links, and is still there; {what}"));
-    }
-    let page_bytes = input.db().map_or(4096, |db| db.page_size());
-    let zeros = vec![0; 2 * usize::try_from(page_bytes).unwrap_or_default()];
-    let len = zeros.len().min(usize::try_from(input.source().len_bytes()).unwrap_or(usize::MAX));
-    match old.write_all_at(&zeros[..len], 0) {
-        Ok(()) => None,
-        Err(error) => Some(format!("the old db's metas cannot be overwritten ({error}); {what}")),
-    }
-}
-
-/// Gives `new` the owner, permissions and extended attributes of `old`. Returns what could not be had, short of the owner.
-fn take_after(old: &File, new: &File, db: &Path) -> Result<Vec<String>, DefragError> {
-    let io_error = |source| DefragError::Io { path: db.to_owned(), source };
-    let (found, made) = (old.metadata().map_err(io_error)?, new.metadata().map_err(io_error)?);
-    if (found.uid(), found.gid()) != (made.uid(), made.gid()) {
-        let (uid, gid) = (found.uid(), found.gid());
-        fchown(new, Some(uid), Some(gid)).map_err(|source| DefragError::Owner {
-            path: db.display().to_string(),
-            uid,
-            gid,
-            source,
-        })?;
-    }
-    new.set_permissions(Permissions::from_mode(found.mode() & 0o7777)).map_err(io_error)?;
-    let mut warnings = Vec::new();
-    let mut names = vec![0; MOST_ATTRIBUTE_BYTES];
-    let names = match rustix::fs::flistxattr(old, names.as_mut_slice()) {
-        Ok(len) => names.get(..len).unwrap_or_default(),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => &[],
-        Err(error) => {
-            warnings.push(format!("the old db's extended attributes cannot be listed: {error}"));
-            &[]
-        }
-    };
-    let mut value = vec![0; MOST_ATTRIBUTE_BYTES];
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let copied = rustix::fs::fgetxattr(old, name, value.as_mut_slice()).and_then(|len| {
-            rustix::fs::fsetxattr(new, name, value.get(..len).unwrap_or_default(), XattrFlags::empty())
-        });
-        if let Err(error) = copied {
-            let name = String::from_utf8_lossy(name);
-            warnings.push(format!(
-                "the extended attribute {name} of the old db cannot be given to the new one: {error}"
-            ));
-        }
-    }
-    Ok(warnings)
-}
-
-/// Stages a copy of the old db beside it, under a name that no etcd loads or removes.
-fn keep(input: &Opened, db: &Path, watch: &dyn Watch) -> Result<(Stage, Vec<String>), DefragError> {
-    let kept = kept_path(db).ok_or_else(|| StageError::Exists(with_suffix(db, KEPT_SUFFIX)))?;
-    let io_error = |source| DefragError::Io { path: kept.clone(), source };
-    let stage = Stage::new(&kept, Kind::File)?;
-    let file = stage.file().ok_or_else(|| StageError::NotADirectory(kept.clone()))?;
-    let source = input.source();
-    let image = Overlay::new(source, source.len_bytes(), []);
-    watch.begin("keeping the original", 2 * source.len_bytes());
-    replicate(&image, 0, source.file(), &[(file, stage.path())], watch)
-        .map_err(|source| DefragError::Keep { path: kept.clone(), source })?;
-    let warnings = take_after(source.file(), file, &kept)?;
-    let written = source.file().metadata().and_then(|found| found.modified()).map_err(io_error)?;
-    // When it was last written says how old the data in it is.
-    file.set_modified(written).map_err(io_error)?;
-    Ok((stage, warnings))
-}
-
-fn with_suffix(db: &Path, suffix: &str) -> PathBuf {
-    let mut name = db.file_name().unwrap_or_default().to_owned();
-    name.push(suffix);
-    db.with_file_name(name)
-}
-
-/// The first name for the copy that is free.
-fn kept_path(db: &Path) -> Option<PathBuf> {
-    let numbered = (1..KEPT_NAMES).map(|number| with_suffix(db, &format!("{KEPT_SUFFIX}.{number}")));
-    std::iter::once(with_suffix(db, KEPT_SUFFIX))
-        .chain(numbered)
-        .find(|path| fs::symlink_metadata(path).is_err())
+    let how = ReplaceOptions { expected_bytes: survey.expected_bytes, keep_original: options.keep_original };
+    let make =
+        |stage: &_| compact_file::write(input, survey, &AS_ETCD, stage, watch).map_err(DefragError::from);
+    let replaced = replaced::replace(input, how, make, watch)?;
+    Ok(DefragReport {
+        db: replaced.db,
+        compact: compact_file::report(survey, replaced.made),
+        original: replaced.original,
+        warnings: replaced.warnings,
+    })
 }

@@ -312,7 +312,8 @@ pub(crate) fn patched<'a>(input: &'a Opened, patch: &'a Patch) -> Overlay<'a, Fi
     Overlay::new(input.source(), patch.len_bytes(), writes)
 }
 
-fn check_patched(input: &Opened, patch: &Patch, watch: &dyn Watch) -> Result<(), SaveError> {
+/// Checks the structure of `input` under `patch`.
+pub(crate) fn check_patched(input: &Opened, patch: &Patch, watch: &dyn Watch) -> Result<(), SaveError> {
     let path = || input.path().display().to_string();
     let image = patched(input, patch);
     let db = Db::from_source(&image).map_err(|source| SaveError::Db { path: path(), source })?;
@@ -462,17 +463,31 @@ impl Member {
         for (paths, dir, mode) in [(&self.segments, WAL_DIR, FILE_MODE), (&self.snaps, SNAP_DIR, SNAP_MODE)] {
             for from in paths {
                 let name = Path::new(dir).join(from.file_name().unwrap_or_default());
-                let to = stage.create_file(&name, mode)?;
-                let io = |source| SaveError::Io { path: from.clone(), source };
-                let source = open_read_only(from)
-                    .and_then(|file| FileSource::new(file, from, job.options.io))
-                    .map_err(io)?;
-                let image = Overlay::new(&source, source.len_bytes(), []);
-                let path = stage.path().join(&name);
-                replicate(&image, 0, source.file(), &[(&to, &path)], job.watch)
-                    .map_err(|error| not_written(error, job.input, &path))?;
+                copied(stage, from, &name, mode, job.options.io, job.input, job.watch)?;
             }
         }
         Ok(())
     }
+}
+
+/// Copies the file `from`, one of those of the member whose database is `input`, to `name` in the stage, byte for byte, and reads it
+/// back.
+pub(crate) fn copied(
+    stage: &Stage,
+    from: &Path,
+    name: &Path,
+    mode: u32,
+    io: Io,
+    input: &Opened,
+    watch: &dyn Watch,
+) -> Result<(), SaveError> {
+    let to = stage.create_file(name, mode)?;
+    let source = open_read_only(from)
+        .and_then(|file| FileSource::new(file, from, io))
+        .map_err(|source| SaveError::Io { path: from.to_owned(), source })?;
+    let image = Overlay::new(&source, source.len_bytes(), []);
+    let path = stage.path().join(name);
+    replicate(&image, 0, source.file(), &[(&to, &path)], watch)
+        .map_err(|error| not_written(error, input, &path))?;
+    Ok(())
 }

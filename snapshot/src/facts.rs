@@ -324,7 +324,7 @@ fn v2_writes(report: &LogReport, files: &LogFiles, from: u64, watch: &dyn Watch)
 }
 
 /// Whether the request in `data` is one of the v2 API that writes something other than the cluster's own rows.
-fn writes_v2(data: &[u8]) -> bool {
+pub(crate) fn writes_v2(data: &[u8]) -> bool {
     const METHOD: i32 = 2;
     const PATH: i32 = 3;
     let Decoded::V2(request) = request::decode(data) else { return false };

@@ -1,10 +1,8 @@
-//! Folding a member's log into its db: what `snapshot save` and `snapshot restore` do before all else.
+//! Folding a log into a db: what `snapshot save`, `snapshot restore` and `recover` do before all else.
 //!
 //! [`replay::range`](crate::replay::range) says which entries follow the db, [`Replay`] applies them; here the two meet, and the
 //! account is drawn up that tells from where to where, by what, and what is left out. What becomes of the file is
 //! [`Folded::change`]: some pages, which are laid over the file, or, when a compaction is among the entries, a file written anew.
-
-mod members;
 
 use std::path::PathBuf;
 
@@ -15,12 +13,13 @@ use crate::datadir::Kind;
 use crate::finding::{Finding, Severity};
 use crate::log_files::{LogFiles, LogFilesError, progress};
 use crate::log_verify;
+use crate::members::store;
 use crate::mvcc::Release;
 use crate::opened::Opened;
-use crate::replay::range::{self, EachError, Range, RangeError, WhyLeftOut, because};
+use crate::replay::range::{self, EachError, Range, RangeError, Stretch, WhyLeftOut, because};
 use crate::replay::small::Name;
 use crate::replay::{
-    Account, Disagreement, FoldError as NotFolded, Folded, Replay, ReplayError, ReplayOptions, Stop,
+    Account, Cluster, Disagreement, FoldError as NotFolded, Folded, Replay, ReplayError, ReplayOptions, Stop,
     StopReason,
 };
 use crate::schema::{CLUSTER_VERSION, Schema};
@@ -35,6 +34,39 @@ pub struct FoldOptions {
     pub to_revision: Option<i64>,
     /// The release whose rules hold; `None` for the newest of the minor version that wrote the data.
     pub as_etcd: Option<Release>,
+}
+
+/// Where the entries come from that are folded into a db.
+#[derive(Debug, Clone, Copy)]
+pub enum Entries<'a> {
+    /// The log of the db's member; how far it goes is told from the two.
+    OfLog(&'a LogFiles),
+    /// Entries that were chosen, from one log or several.
+    Chosen(&'a History<'a>),
+}
+
+/// Entries that follow a db, and the logs that have them. Whoever makes it answers for their being one history.
+#[derive(Debug, Clone)]
+pub struct History<'a> {
+    /// Which entries they are, and which are left out.
+    pub range: Range,
+    /// Where they are: by ascending index, without a gap from the first behind [`Range::after`] to [`Range::last`].
+    pub stretches: Vec<Stretch<'a>>,
+    /// All logs of that history: each may be the one that says who the members are where the db stands.
+    pub logs: Vec<(&'a LogFiles, &'a wal::Log)>,
+    /// The newest release that any member ran, and what says so, where that is not for the db alone to say.
+    pub newest: Option<(Release, String)>,
+}
+
+impl<'a> Entries<'a> {
+    /// The logs.
+    #[must_use]
+    pub fn files(self) -> Vec<&'a LogFiles> {
+        match self {
+            Self::OfLog(files) => vec![files],
+            Self::Chosen(history) => history.logs.iter().map(|(files, _)| *files).collect(),
+        }
+    }
 }
 
 /// Where a db stands.
@@ -53,8 +85,8 @@ pub struct Point {
 /// What was folded, and what was not.
 #[derive(Debug, Clone)]
 pub struct FoldReport {
-    /// The log's directory.
-    pub wal_dir: PathBuf,
+    /// The directories of the logs that were read.
+    pub wal_dirs: Vec<PathBuf>,
     /// Where the db stood.
     pub before: Point,
     /// Where it stands.
@@ -224,65 +256,46 @@ fn upgraded<S: Source>(replay: &Replay<'_, S>, release: Release) -> Option<(Rele
     Some((format!("3.{minor}").parse().ok()?, format!("its log raises the cluster version to {text}")))
 }
 
-/// Applies to `db`, that of `input`, what the log `files` has beyond it.
+/// Applies to `db`, that of `input`, the `entries` beyond it.
 ///
 /// # Errors
-/// When the log does not go with the db, is damaged or changes meanwhile, does not reach as far as it must or was asked to,
+/// When a log does not go with the db, is damaged or changes meanwhile, does not reach as far as it must or was asked to,
 /// or the user asked to stop.
 pub fn fold<'d, S: Source>(
     input: &Opened,
     db: &'d Db<S>,
-    files: &LogFiles,
+    entries: Entries<'_>,
     options: &FoldOptions,
     watch: &dyn Watch,
 ) -> Result<(Folded<'d, S>, FoldReport), FoldError> {
     let path = || input.path().display().to_string();
+    let schema = Schema::read(db).map_err(|source| FoldError::Fault { path: path(), source })?;
+    let files = match entries {
+        Entries::Chosen(history) => {
+            let job = Job { input, db, history, schema: &schema, watch };
+            return job.fold(options, Vec::new());
+        }
+        Entries::OfLog(files) => files,
+    };
     watch.begin("reading the log", files.len_bytes());
     let log = wal::log::read(files, &progress(watch))?;
-    let schema = Schema::read(db).map_err(|source| FoldError::Fault { path: path(), source })?;
     let range = range::find(input, &schema, files, &log, options.to_index)?;
-    let (release, mut release_reason) = release(&schema, options.as_etcd);
-    let mut job = Job { input, db, files, log: &log, release, watch };
-    let mut ran = job.run_to(&range, options.to_revision)?;
-    if let Some((later, reason)) = upgraded(&ran.replay, release).filter(|_| options.as_etcd.is_none()) {
-        // No server of the release that wrote the db starts on what the log makes of it.
-        (job.release, release_reason) = (later, reason);
-        ran = job.run_to(&range, options.to_revision)?;
-    }
-    let release = job.release;
-    let Ran { replay, before, range, stop, .. } = ran;
-    if let Some(revision) = options.to_revision.filter(|revision| *revision > replay.revision()) {
-        let why = stop.as_ref().map_or(because(range.bound), |_| "before an entry that cannot be applied");
-        let (reached, index) = (replay.revision(), range.last);
-        return Err(FoldError::FutureRevision { path: path(), revision, reached, index, why });
-    }
-    let folded = replay.fold(watch).map_err(|source| job.not_folded(source))?;
-    files.ensure_unchanged()?;
-    let account = folded.account().clone();
+    let whole = Stretch { files, log: &log, entries: range.entries() };
+    let history = History { range, stretches: vec![whole], logs: vec![(files, &log)], newest: None };
     let mut findings = log_verify::findings(&log, files);
     if input.kind() == Kind::File {
         // What lies beside the log belongs to another db.
         findings.retain(|found| found.code.starts_with("WAL-") && !found.code.starts_with("WAL-DB-"));
     }
-    findings.extend(stop.as_ref().map(|stop| stopped(stop, &range)));
-    findings.extend(uncertain(&range));
-    findings.extend(
-        account.disagreements.iter().map(|(what, count)| disagreement(*what, count.entries, count.first)),
-    );
-    let after = Point { revision: folded.revision(), index: folded.consistent_index(), term: folded.term() };
-    let wal_dir = files.wal_dir().to_owned();
-    let report =
-        FoldReport { wal_dir, before, after, range, account, stop, release, release_reason, findings };
-    Ok((folded, report))
+    Job { input, db, history: &history, schema: &schema, watch }.fold(options, findings)
 }
 
 /// One fold under way.
 struct Job<'j, 'd, S> {
     input: &'j Opened,
     db: &'d Db<S>,
-    files: &'j LogFiles,
-    log: &'j wal::Log,
-    release: Release,
+    history: &'j History<'j>,
+    schema: &'j Schema,
     watch: &'j dyn Watch,
 }
 
@@ -308,6 +321,48 @@ impl<'d, S: Source> Job<'_, 'd, S> {
         self.input.path().display().to_string()
     }
 
+    /// Applies the entries; `findings` are what is known of the logs.
+    fn fold(
+        &self,
+        options: &FoldOptions,
+        mut findings: Vec<Finding>,
+    ) -> Result<(Folded<'d, S>, FoldReport), FoldError> {
+        let (mut release, mut release_reason) = release(self.schema, options.as_etcd);
+        if let Some((newest, reason)) = self.history.newest.as_ref().filter(|_| options.as_etcd.is_none())
+            && newest.minor() > release.minor()
+        {
+            (release, release_reason) = (*newest, reason.clone());
+        }
+        let mut ran = self.run_to(release, options.to_revision)?;
+        if let Some((later, reason)) = upgraded(&ran.replay, release).filter(|_| options.as_etcd.is_none()) {
+            // No server of the release that wrote the db starts on what the log makes of it.
+            (release, release_reason) = (later, reason);
+            ran = self.run_to(release, options.to_revision)?;
+        }
+        let Ran { replay, before, range, stop, .. } = ran;
+        if let Some(revision) = options.to_revision.filter(|revision| *revision > replay.revision()) {
+            let why =
+                stop.as_ref().map_or(because(range.bound), |_| "before an entry that cannot be applied");
+            let (reached, index) = (replay.revision(), range.last);
+            return Err(FoldError::FutureRevision { path: self.path(), revision, reached, index, why });
+        }
+        let folded = replay.fold(self.watch).map_err(|source| self.not_folded(source))?;
+        for (files, _) in &self.history.logs {
+            files.ensure_unchanged()?;
+        }
+        let account = folded.account().clone();
+        findings.extend(stop.as_ref().map(|stop| stopped(stop, &range)));
+        findings.extend(uncertain(&range));
+        let disagreements = account.disagreements.iter();
+        findings.extend(disagreements.map(|(what, count)| disagreement(*what, count.entries, count.first)));
+        let after =
+            Point { revision: folded.revision(), index: folded.consistent_index(), term: folded.term() };
+        let wal_dirs = self.history.logs.iter().map(|(files, _)| files.wal_dir().to_owned()).collect();
+        let report =
+            FoldReport { wal_dirs, before, after, range, account, stop, release, release_reason, findings };
+        Ok((folded, report))
+    }
+
     fn not_folded(&self, source: NotFolded) -> FoldError {
         if source.exit_code() == 130 {
             return FoldError::Interrupted;
@@ -315,20 +370,26 @@ impl<'d, S: Source> Job<'_, 'd, S> {
         FoldError::Fold { path: self.path(), source }
     }
 
-    /// Applies `range`; ends before the first entry that makes the revision larger than `to_revision`.
-    fn run_to(&self, range: &Range, to_revision: Option<i64>) -> Result<Ran<'d, S>, FoldError> {
-        let ran = self.run(range.clone(), to_revision)?;
+    /// Applies the entries by the rules of `release`; ends before the first that makes the revision larger than `to_revision`.
+    fn run_to(&self, release: Release, to_revision: Option<i64>) -> Result<Ran<'d, S>, FoldError> {
+        let range = &self.history.range;
+        let ran = self.run(range.clone(), release, to_revision)?;
         // The entry that goes too far has been applied, and cannot be taken back.
         let Some(index) = ran.overrun else { return Ok(ran) };
         let mut shorter = range.clone();
         shorter.end_at(index.saturating_sub(1), WhyLeftOut::Asked);
         shorter.bound = range::Bound::Asked;
-        self.run(shorter, None)
+        self.run(shorter, release, None)
     }
 
     /// Applies `range`; ends behind the first entry that makes the revision larger than `to_revision`.
-    fn run(&self, mut range: Range, to_revision: Option<i64>) -> Result<Ran<'d, S>, FoldError> {
-        let options = ReplayOptions { release: self.release, ..ReplayOptions::default() };
+    fn run(
+        &self,
+        mut range: Range,
+        release: Release,
+        to_revision: Option<i64>,
+    ) -> Result<Ran<'d, S>, FoldError> {
+        let options = ReplayOptions { release, ..ReplayOptions::default() };
         let mut replay =
             Replay::of(self.db, options, self.watch).map_err(|source| match source.exit_code() {
                 130 => FoldError::Interrupted,
@@ -336,15 +397,22 @@ impl<'d, S: Source> Job<'_, 'd, S> {
             })?;
         let before =
             Point { revision: replay.revision(), index: replay.consistent_index(), term: replay.term() };
-        let cluster = members::of_store(self.files, self.log, replay.small(), before.index, self.release);
+        let cluster = release.takes_members_from_v2store().then(|| {
+            let mut known = self.history.logs.iter();
+            known.find_map(|(files, log)| store::cluster(files, log, before.index, release).ok())
+        });
+        // What a restored directory's store does not say, names above all, the rows do.
+        let cluster =
+            cluster.flatten().map(|cluster| cluster.with_attributes_of(&Cluster::of(replay.small())));
         if let Some(cluster) = cluster {
             replay = replay.with_cluster(cluster);
         }
         if let Some(revision) = to_revision.filter(|revision| *revision < before.revision) {
             return Err(FoldError::PastRevision { path: self.path(), revision, at: before.revision });
         }
-        self.watch.begin("applying the log", range.len_bytes(self.log));
-        let applied = range::each(&range, self.log, self.files, self.files.wal_dir(), |entry| {
+        let stretches = &self.history.stretches;
+        self.watch.begin("applying the log", range.len_bytes(stretches));
+        let applied = range::each(range.entries(), stretches, |entry| {
             if self.watch.interrupted() {
                 return Err(End::Interrupted);
             }
@@ -375,8 +443,7 @@ impl<'d, S: Source> Job<'_, 'd, S> {
 
 /// That an entry ended it.
 fn stopped(stop: &Stop, range: &Range) -> Finding {
-    let left = range.left_out.iter().filter(|left| left.why == WhyLeftOut::BehindUnknown);
-    let count: u64 = left.map(range::LeftOut::count).sum();
+    let count = range.left_out_by(WhyLeftOut::BehindUnknown);
     let message = format!(
         "{stop}. Nothing from there on was applied: {count} entries of the log that belong to the database are left out. A newer \
          etcd-rescue, or the etcd that wrote the log, may know what it means"
@@ -386,11 +453,9 @@ fn stopped(stop: &Stop, range: &Range) -> Finding {
 
 /// That what is left out may have been committed, which other members would know.
 fn uncertain(range: &Range) -> Option<Finding> {
-    let left = range.left_out.iter().filter(|left| left.why == WhyLeftOut::NotCommitted);
-    let count: u64 = left.map(range::LeftOut::count).sum();
+    let count = range.left_out_by(WhyLeftOut::NotCommitted);
     // Who asks for less knows that there is more.
-    let asked = range.left_out.iter().any(|left| left.why == WhyLeftOut::Asked);
-    (count > 0 && !asked).then(|| {
+    (count > 0 && range.left_out_by(WhyLeftOut::Asked) == 0).then(|| {
         let message = format!(
             "{count} of the log's entries, those behind {}, are left out: this member was not told whether they are committed. If they are, another \
              member's files say so, and clients may have been told that they were done",

@@ -355,11 +355,7 @@ impl LogFiles {
     /// is made there.
     #[must_use]
     pub fn holding(&self, output: &Path) -> Option<&Path> {
-        let absolute = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
-        let there = absolute.ancestors().find_map(|path| path.canonicalize().ok())?;
-        let inputs = [Some(self.path()), Some(self.wal_dir()), self.snap_dir()];
-        let is_inside = |input: &&Path| input.canonicalize().is_ok_and(|input| there.starts_with(input));
-        inputs.into_iter().flatten().find(is_inside)
+        holding([Some(self.path()), Some(self.wal_dir()), self.snap_dir()].into_iter().flatten(), output)
     }
 
     /// Makes sure that nobody wrote to a segment or a snap, added or removed one, since they were opened.
@@ -389,6 +385,13 @@ impl LogFiles {
         }
         Ok(())
     }
+}
+
+/// The first of the directories `inputs` in which `output` would lie, wherever links lead.
+pub(crate) fn holding<'p>(mut inputs: impl Iterator<Item = &'p Path>, output: &Path) -> Option<&'p Path> {
+    let absolute = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
+    let there = absolute.ancestors().find_map(|path| path.canonicalize().ok())?;
+    inputs.find(|input| input.canonicalize().is_ok_and(|input| there.starts_with(input)))
 }
 
 impl Segments for LogFiles {

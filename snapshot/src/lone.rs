@@ -7,6 +7,7 @@
 //! proposed. A file of its own belongs to no cluster until it is restored.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use bbolt::Watch;
@@ -190,7 +191,8 @@ impl LoneError {
     }
 }
 
-fn ids(members: &[u64]) -> String {
+/// Members as they are told in a message.
+pub(crate) fn ids(members: &[u64]) -> String {
     members.iter().map(|id| hex_id(*id)).collect::<Vec<_>>().join(", ")
 }
 
@@ -259,11 +261,13 @@ pub fn ensure(
     }
 }
 
-/// Who takes part in the cluster.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Config {
-    pub(crate) voters: BTreeSet<u64>,
-    pub(crate) learners: BTreeSet<u64>,
+/// Who takes part in the cluster, by their ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Those who vote.
+    pub voters: BTreeSet<u64>,
+    /// Those who only listen.
+    pub learners: BTreeSet<u64>,
 }
 
 impl Config {
@@ -281,6 +285,59 @@ impl Config {
     /// `None` where nothing says who took part before the first change that the log has: before 3.5 its own snapshot records do not,
     /// so that without the `.snap` a log that begins later names only those who came since.
     pub(crate) fn of_log(files: &LogFiles, log: &Log, up_to: u64) -> Option<Self> {
+        let (mut config, since) = Self::begin(files, log, up_to)?;
+        for (index, id, change_type) in changes_behind(log, since) {
+            if index <= up_to {
+                config.change(id, change_type);
+            }
+        }
+        Some(config)
+    }
+
+    /// All of them that the log tells of, and the entry that made each, as [`Config::of_log`] finds the last; before the first also the
+    /// one before it, where the log has the change. What founds a cluster, one entry for each member, is one change. Nobody is
+    /// known where there are more than `most` of them, or one has more than `most_voters`.
+    pub(crate) fn history(
+        files: &LogFiles,
+        log: &Log,
+        most: usize,
+        most_voters: usize,
+    ) -> Option<Vec<(u64, Self)>> {
+        let (mut config, since) = Self::begin(files, log, u64::MAX)?;
+        let mut made = Vec::new();
+        if let Some((index, id, change_type)) =
+            changes_behind(log, 0).filter(|(index, ..)| *index <= since).last()
+        {
+            let mut older = config.clone();
+            match ConfChangeType::try_from(change_type) {
+                Ok(ConfChangeType::AddNode) => older.voters.remove(&id),
+                Ok(ConfChangeType::RemoveNode) => older.voters.insert(id),
+                _ => false,
+            };
+            made.push((index.saturating_sub(1), older));
+            made.push((index, config.clone()));
+        } else if !config.voters.is_empty() {
+            made.push((since, config.clone()));
+        }
+        for (index, id, change_type) in changes_behind(log, since) {
+            let founds = since == 0
+                && change_type == ConfChangeType::AddNode as i32
+                && u64::try_from(config.voters.len())
+                    .is_ok_and(|members| members.checked_add(1) == Some(index));
+            config.change(id, change_type);
+            if founds {
+                made.clear();
+            }
+            made.push((index, config.clone()));
+            if made.len() > most || config.voters.len() > most_voters {
+                return None;
+            }
+        }
+        Some(made)
+    }
+
+    /// The configuration at the newest snapshot, not beyond `up_to`, and that snapshot's index.
+    fn begin(files: &LogFiles, log: &Log, up_to: u64) -> Option<(Self, u64)> {
         if log.more_conf_changes > 0 {
             return None;
         }
@@ -294,24 +351,14 @@ impl Config {
             let records = records.filter(|record| record.value.index() <= up_to);
             records.max_by_key(|record| record.value.index())
         };
-        let (mut config, since) = match newest {
+        let (config, since) = match newest {
             Some(facts) => (Self::of(&facts.conf_state), facts.index),
             None => of_record().map_or_else(Default::default, |record| {
                 let state = record.value.conf_state.clone().unwrap_or_default();
                 (Self::of(&state), record.value.index())
             }),
         };
-        if !is_followed(log, since, up_to) {
-            return None;
-        }
-        for located in &log.conf_changes {
-            let entry = &located.value;
-            let counts = entry.index > since && entry.index <= up_to;
-            if counts && !log.is_overwritten(located.segment, located.offset, entry.index) {
-                config.change(entry.change.node_id(), entry.change.change_type());
-            }
-        }
-        Some(config)
+        is_followed(log, since, up_to).then_some((config, since))
     }
 
     fn change(&mut self, id: u64, change_type: i32) {
@@ -330,6 +377,15 @@ impl Config {
             Ok(ConfChangeType::AddLearnerNode | ConfChangeType::UpdateNode) | Err(_) => {}
         }
     }
+}
+
+/// The changes of members behind the entry `since` that stand in `log`: index, member, and what becomes of it.
+fn changes_behind(log: &Log, since: u64) -> impl Iterator<Item = (u64, u64, i32)> {
+    log.conf_changes.iter().filter_map(move |located| {
+        let entry = &located.value;
+        let counts = entry.index > since && !log.is_overwritten(located.segment, located.offset, entry.index);
+        counts.then(|| (entry.index, entry.change.node_id(), entry.change.change_type()))
+    })
 }
 
 /// Whether `log` has every entry behind `since` up to `up_to`, as far as it goes: a change of members may be in any of them.
@@ -377,11 +433,14 @@ fn members(
 
 /// What an entry does to the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effect {
+pub(crate) enum Effect {
+    /// None.
     Nothing,
+    /// It changes something.
     Change,
     /// A transaction that reads this revision.
     Reads(i64),
+    /// Nobody knows.
     Unknown,
 }
 
@@ -396,8 +455,36 @@ fn beyond(
     let consistent_index = standing.consistent_index;
     let last_index = log.last_index().unwrap_or_default();
     let mut refusal = None;
+    each_standing(files, log, consistent_index, &mut |entry| {
+        let effect = effect(entry);
+        standing.pending += u64::from(effect != Effect::Nothing);
+        let (path, index) = (path.to_owned(), entry.index);
+        let why = match (effect, purpose) {
+            (Effect::Unknown, _) => Some(LoneError::UnknownEntry { path, index }),
+            (Effect::Reads(reads), Purpose::Compaction { revision }) if reads < revision => {
+                Some(LoneError::ReadsBelow { path, index, reads, revision })
+            }
+            _ => None,
+        };
+        refusal = refusal.take().or(why);
+        ControlFlow::Continue(())
+    });
+    if purpose == Purpose::Edit && standing.pending > 0 {
+        let pending = standing.pending;
+        refusal = Some(LoneError::Behind { path: path.to_owned(), consistent_index, last_index, pending });
+    }
+    refusal
+}
+
+/// Shows `look` the entries behind `from` that stand in `log`, in the order of their indexes, until it breaks off.
+pub(crate) fn each_standing(
+    files: &LogFiles,
+    log: &Log,
+    from: u64,
+    look: &mut dyn FnMut(&EntryRef<'_>) -> ControlFlow<()>,
+) {
+    let is_new = |last: u64| last > from;
     for at in 0..log.segments.len() {
-        let is_new = |last: u64| last > consistent_index;
         if !log.runs.iter().any(|run| run.segment == at && run.standing_last.is_some_and(is_new)) {
             continue;
         }
@@ -409,30 +496,16 @@ fn beyond(
                 continue;
             }
             let Ok(entry) = EntryRef::decode(record.data) else { continue };
-            if !is_new(entry.index) || log.is_overwritten(at, record.offset, entry.index) {
-                continue;
+            let stands = is_new(entry.index) && !log.is_overwritten(at, record.offset, entry.index);
+            if stands && look(&entry).is_break() {
+                return;
             }
-            let effect = effect(&entry);
-            standing.pending += u64::from(effect != Effect::Nothing);
-            let (path, index) = (path.to_owned(), entry.index);
-            let why = match (effect, purpose) {
-                (Effect::Unknown, _) => Some(LoneError::UnknownEntry { path, index }),
-                (Effect::Reads(reads), Purpose::Compaction { revision }) if reads < revision => {
-                    Some(LoneError::ReadsBelow { path, index, reads, revision })
-                }
-                _ => None,
-            };
-            refusal = refusal.or(why);
         }
     }
-    if purpose == Purpose::Edit && standing.pending > 0 {
-        let pending = standing.pending;
-        refusal = Some(LoneError::Behind { path: path.to_owned(), consistent_index, last_index, pending });
-    }
-    refusal
 }
 
-fn effect(entry: &EntryRef<'_>) -> Effect {
+/// What `entry` asks for.
+pub(crate) fn effect(entry: &EntryRef<'_>) -> Effect {
     // Changes of membership are about none of what is edited.
     if entry.entry_type != 0 {
         return Effect::Nothing;

@@ -18,7 +18,7 @@ mod arena;
 mod asked;
 mod auth;
 mod base64;
-mod cluster;
+pub(crate) mod cluster;
 mod compaction;
 mod conf_change;
 mod fold;
@@ -30,7 +30,7 @@ pub mod range;
 mod signposts;
 pub mod small;
 mod txn;
-mod v2;
+pub(crate) mod v2;
 mod write;
 
 use std::collections::BTreeMap;
@@ -556,9 +556,9 @@ impl<'d, S: Source> Replay<'d, S> {
                 interceptors.after_alarm(about, before, small, options.release);
                 Ok(applied)
             }
-            "cluster_version_set" => cluster::set_version(small, asked.data(1)),
+            "cluster_version_set" => cluster.set_version(Some(small), asked.data(1)),
             "cluster_member_attr_set" => cluster.set_attributes(Some(small), asked, options.release),
-            "downgrade_info_set" => Ok(cluster::set_downgrade(small, asked)),
+            "downgrade_info_set" => Ok(cluster.set_downgrade(Some(small), asked)),
             _ if auth::is_change(kind) => {
                 let applied = auth::apply(small, kind, asked, moment, options.release)?;
                 if applied == Applied::Changed {

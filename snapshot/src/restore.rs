@@ -13,10 +13,9 @@ use crate::datadir;
 use crate::defrag::AS_ETCD;
 use crate::edited::{self, Change, EditError, Expected};
 use crate::finding::Finding;
-use crate::fold::{self, FoldError, FoldOptions, FoldReport};
+use crate::fold::{self, Entries, FoldError, FoldOptions, FoldReport};
 use crate::gourl::{PeerUrls, UrlError};
 use crate::integrity::{self, Changed, Integrity, Verdict};
-use crate::log_files::LogFiles;
 use crate::member_files::{self, Contents, MemberError, Places};
 use crate::membership::{ClusterError, InitialCluster, Member};
 use crate::new_cluster::{Bump, NewClusterError};
@@ -399,7 +398,7 @@ pub fn restore(
     restore_from(Basis { input, file: input.source(), patch: None, fold: None }, options, watch)
 }
 
-/// As [`restore()`], with what the log `files` has beyond `input`'s db folded in. Of what comes out there is no hash to compare; the
+/// As [`restore()`], with the `entries` beyond `input`'s db folded in. Of what comes out there is no hash to compare; the
 /// input's own, where it has one, must be right. With a compaction in the log the folded db is written to a file without a name
 /// in `tmp_dir` first.
 ///
@@ -407,21 +406,22 @@ pub fn restore(
 /// As [`restore()`], and when the log cannot be folded.
 pub fn restore_folded(
     input: &Opened,
-    files: &LogFiles,
+    entries: Entries<'_>,
     fold: &FoldOptions,
     options: &RestoreOptions,
     tmp_dir: &Path,
     watch: &dyn Watch,
 ) -> Result<RestoreReport, RestoreError> {
+    let logs = entries.files();
     for output in options.output.places() {
-        if let Some(holding) = files.holding(output) {
+        if let Some(holding) = logs.iter().find_map(|files| files.holding(output)) {
             return Err(RestoreError::Inside { output: output.to_owned(), input: holding.to_owned() });
         }
     }
     let path = || input.path().display().to_string();
     let has_hash = edited::verify_hash(input, watch)?;
     let db = input.db().map_err(|source| RestoreError::Db { path: path(), source })?;
-    let (folded, report) = fold::fold(input, &db, files, fold, watch)?;
+    let (folded, report) = fold::fold(input, &db, entries, fold, watch)?;
     let edits = folded.edits();
     let change = folded.change(&edits);
     // That a db has no hash is known, and what is made of a snapshot has none any more.
@@ -465,16 +465,11 @@ fn rebuilt(
     FileSource::new(file, tmp_dir, Io::Mmap).map_err(failed)
 }
 
-fn restore_from(
-    basis: Basis<'_>,
-    options: &RestoreOptions,
-    watch: &dyn Watch,
-) -> Result<RestoreReport, RestoreError> {
-    let input = basis.input;
-    let path = || input.path().display().to_string();
+/// Makes sure, before all the work, that `options` name a cluster, and a place where it can be; gives the cluster and its members.
+pub(crate) fn ensure_ready(options: &RestoreOptions) -> Result<(InitialCluster, Vec<Member>), RestoreError> {
     let cluster = InitialCluster::parse(&options.initial_cluster).map_err(RestoreError::InitialCluster)?;
     let members = cluster.members(&options.token).map_err(RestoreError::InitialCluster)?;
-    let jobs = jobs(&cluster, &members, &options.output)?;
+    jobs(&cluster, &members, &options.output)?;
     stage::ensure_owner(options.owner)?;
     let remains = if options.clean {
         let (data_dir, wal_dir) = options.output.dirs();
@@ -485,6 +480,18 @@ fn restore_from(
     for place in options.output.places() {
         stage::examine_without(place, Kind::Dir, &remains)?;
     }
+    Ok((cluster, members))
+}
+
+fn restore_from(
+    basis: Basis<'_>,
+    options: &RestoreOptions,
+    watch: &dyn Watch,
+) -> Result<RestoreReport, RestoreError> {
+    let input = basis.input;
+    let path = || input.path().display().to_string();
+    let (cluster, members) = ensure_ready(options)?;
+    let jobs = jobs(&cluster, &members, &options.output)?;
 
     let carry_out = |plan: Plan, watch: &dyn Watch| {
         let leftovers = leftovers(options)?;
@@ -567,7 +574,7 @@ impl Output {
     }
 
     /// The paths that must not be taken yet.
-    fn places(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Path> {
         let (first, second) = self.dirs();
         std::iter::once(first).chain(second)
     }
@@ -598,22 +605,8 @@ fn jobs<'a>(
             cluster.urls(name).map_err(RestoreError::Member)?;
             let advertised = PeerUrls::from_list(advertise_peer_urls).map_err(RestoreError::Advertise)?;
             cluster.check_advertised(name, &advertised).map_err(RestoreError::Member)?;
-            let wal_dir = match wal_dir {
-                None => PathBuf::from("member/wal"),
-                Some(wal_dir) => match stage::relation(data_dir, wal_dir)? {
-                    Relation::Apart => PathBuf::new(),
-                    Relation::WalInData(below)
-                        if below.starts_with("member") && below != Path::new("member/wal") =>
-                    {
-                        return Err(StageError::WalInMember(wal_dir.clone()).into());
-                    }
-                    Relation::WalInData(below) => below,
-                    Relation::Impossible => {
-                        let (data, wal) = (data_dir.clone(), wal_dir.clone());
-                        return Err(StageError::Nested { data, wal }.into());
-                    }
-                },
-            };
+            // A log with a stage of its own is that stage.
+            let wal_dir = stage::log_below(data_dir, wal_dir.as_deref())?.unwrap_or_default();
             let own = members.iter().filter(|member| member.name == *name);
             Ok(own.map(|member| Job { member, prefix: PathBuf::new(), wal_dir: wal_dir.clone() }).collect())
         }

@@ -12,7 +12,7 @@ use crate::contents::Contents;
 use crate::copy::{self, SpaceError};
 use crate::edited::{self, Change, EditError, EditOptions};
 use crate::finding::Finding;
-use crate::fold::{self, FoldError, FoldOptions, FoldReport, Point};
+use crate::fold::{self, Entries, FoldError, FoldOptions, FoldReport, Point};
 use crate::image;
 use crate::integrity::{self, Changed, Digest, HashingError, Integrity, TRAILER_BYTES, Verdict};
 use crate::log_files::LogFiles;
@@ -264,7 +264,7 @@ pub fn save_folded(
     let path = || input.path().display().to_string();
     edited::verify_hash(input, watch)?;
     let db = input.db().map_err(|source| SaveError::Db { path: path(), source })?;
-    let (folded, report) = fold::fold(input, &db, files, fold, watch)?;
+    let (folded, report) = fold::fold(input, &db, Entries::OfLog(files), fold, watch)?;
     let edits = folded.edits();
     let (image_bytes, digest, mut findings) = match folded.change(&edits) {
         None => {

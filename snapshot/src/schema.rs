@@ -196,6 +196,15 @@ struct Downgrade {
     enabled: bool,
 }
 
+/// The target of a downgrade under way, by the row about it.
+///
+/// # Errors
+/// When the row is no such JSON, over which a server dies.
+pub(crate) fn downgrade_target(row: &[u8]) -> Result<Option<String>, serde_json::Error> {
+    let Downgrade { target_version, enabled } = serde_json::from_slice(row)?;
+    Ok(enabled.then_some(target_version))
+}
+
 impl Schema {
     /// That there is no bucket `key`, where there is none: what else a command finds in such a file says nothing of etcd.
     #[must_use]
@@ -227,16 +236,14 @@ impl Schema {
         }
         if let Some(cluster) = db.bucket(CLUSTER)? {
             schema.cluster_version = text(&cluster, CLUSTER_VERSION)?;
-            match cluster.get(DOWNGRADE)?.map(|row| serde_json::from_slice::<Downgrade>(&row)) {
-                Some(Ok(downgrade)) if downgrade.enabled => {
-                    schema.downgrade_target = Some(downgrade.target_version);
-                }
+            match cluster.get(DOWNGRADE)?.map(|row| downgrade_target(&row)) {
+                Some(Ok(target)) => schema.downgrade_target = target,
                 Some(Err(error)) => {
                     schema.unreadable_downgrade = true;
                     let message = format!("bucket cluster, row downgrade: {error}; a restore drops it");
                     schema.findings.push(Finding::new("ETCD-DOWNGRADE", Severity::Error, message));
                 }
-                _ => {}
+                None => {}
             }
         }
         if let Some(alarms) = db.bucket(ALARM)? {

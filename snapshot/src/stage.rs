@@ -49,10 +49,12 @@
 //! link while that log may still be somewhere: its page tells how.
 
 mod clean;
+mod exchange;
 
 pub(crate) use clean::Remains;
 use clean::is_partial;
 pub use clean::{abandoned, clean, leftovers};
+pub use exchange::{ExchangeError, ensure_no_old, ensure_settled, settle};
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -82,6 +84,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(1);
 const INSIDE: &str = "unfinished";
 const LINK_DIR: &str = "unfinished.etcd-rescue-partial";
 const MEMBER: &str = "member";
+const WAL_DIR: &str = "member/wal";
 const DB: &str = "member/snap/db";
 const DB_ASIDE: &str = "member/snap/db.etcd-rescue-partial";
 
@@ -724,6 +727,23 @@ pub fn relation(data: &Path, wal: &Path) -> Result<Relation, StageError> {
         Err(_) if data.starts_with(&wal) => Relation::Impossible,
         Err(_) => Relation::Apart,
     })
+}
+
+/// Where the log of the data dir `data` goes, whose log is to be in `wal_dir`: a place below the data dir, or `None` for a stage of
+/// its own.
+///
+/// # Errors
+/// [`StageError::Nested`], [`StageError::WalInMember`]: no two renames publish both so that etcd starts from both or from nothing.
+pub(crate) fn log_below(data: &Path, wal_dir: Option<&Path>) -> Result<Option<PathBuf>, StageError> {
+    let Some(wal_dir) = wal_dir else { return Ok(Some(PathBuf::from(WAL_DIR))) };
+    match relation(data, wal_dir)? {
+        Relation::Apart => Ok(None),
+        Relation::WalInData(below) if below.starts_with(MEMBER) && below != Path::new(WAL_DIR) => {
+            Err(StageError::WalInMember(wal_dir.to_owned()))
+        }
+        Relation::WalInData(below) => Ok(Some(below)),
+        Relation::Impossible => Err(StageError::Nested { data: data.to_owned(), wal: wal_dir.to_owned() }),
+    }
 }
 
 /// What came of making a staged file or directory.

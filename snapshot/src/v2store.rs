@@ -5,14 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::gojson;
-use crate::membership::{Member, MemberJsonError, hex_id, parse_hex_id};
+use crate::membership::{Member, MemberJsonError, parse_hex_id};
 use crate::target::TargetVersion;
+use crate::v2tree::V2Tree;
 
-/// How many events the store remembers; the JSON has a slot for each, used or not.
-const HISTORY_SLOTS: u64 = 1000;
-/// Go's zero time: the node never expires.
-const NEVER: &[u8] = b"0001-01-01T00:00:00Z";
 /// How many paths of a kind a reader lists; the rest is only counted.
 const LISTED_PATHS: usize = 20;
 const MEMBERS: &str = "/0/members";
@@ -24,145 +20,9 @@ const MEMBERS: &str = "/0/members";
 /// read, of the member list they make sure is not there yet.
 #[must_use]
 pub fn restored_store(members: &[Member], version: TargetVersion) -> Vec<u8> {
-    let mut ids: Vec<(u64, &Member)> = Vec::with_capacity(members.len());
     let mut ordered: Vec<&Member> = members.iter().collect();
-    ordered.sort_by_key(|m| m.id);
-    for (index, member) in (1..).zip(ordered) {
-        ids.push((index, member));
-    }
-    write_store(&ids, version)
-}
-
-/// The store after the given members were created, each at its index; `created` ascends by index from 1.
-fn write_store(created: &[(u64, &Member)], version: TargetVersion) -> Vec<u8> {
-    let mut out = Vec::new();
-    let last = created.last().map_or(0, |(index, _)| *index);
-    out.extend_from_slice(b"{\"Root\":");
-    open_node(&mut out, "/", 0, b"");
-    out.extend_from_slice(b"{\"0\":");
-    open_node(&mut out, "/0", 0, b"");
-    out.push(b'{');
-    if last > 0 {
-        out.extend_from_slice(b"\"members\":");
-        open_node(&mut out, MEMBERS, 1, b"");
-        out.push(b'{');
-        // Go sorts the keys of a map as text.
-        let by_name: BTreeMap<String, (u64, &Member)> =
-            created.iter().map(|(index, m)| (hex_id(m.id), (*index, *m))).collect();
-        let mut separator: &[u8] = b"";
-        for (name, (index, member)) in &by_name {
-            out.extend_from_slice(separator);
-            separator = b",";
-            gojson::push_string(&mut out, name.as_bytes());
-            out.push(b':');
-            open_node(&mut out, &format!("{MEMBERS}/{name}"), *index, b"");
-            out.extend_from_slice(b"{\"raftAttributes\":");
-            let value = member.raft_attributes_json();
-            open_node(&mut out, &format!("{MEMBERS}/{name}/raftAttributes"), *index, &value);
-            out.extend_from_slice(b"null}}}");
-        }
-        out.extend_from_slice(b"}}");
-    }
-    out.extend_from_slice(b"}},\"1\":");
-    open_node(&mut out, "/1", 0, b"");
-    out.extend_from_slice(b"{}}}},\"WatcherHub\":");
-    push_history(&mut out, created);
-    out.extend_from_slice(b",\"CurrentIndex\":");
-    gojson::push_u64(&mut out, last);
-    let reads_failed: u64 = match version {
-        TargetVersion::V3_4 | TargetVersion::V3_5 => 0,
-        TargetVersion::V3_6 | TargetVersion::V3_7 => 1,
-    };
-    out.extend_from_slice(b",\"Stats\":{");
-    for (i, (name, count)) in [
-        ("getsSuccess", 0),
-        ("getsFail", reads_failed),
-        ("setsSuccess", 0),
-        ("setsFail", 0),
-        ("deleteSuccess", 0),
-        ("deleteFail", 0),
-        ("updateSuccess", 0),
-        ("updateFail", 0),
-        ("createSuccess", last),
-        ("createFail", 0),
-        ("compareAndSwapSuccess", 0),
-        ("compareAndSwapFail", 0),
-        ("compareAndDeleteSuccess", 0),
-        ("compareAndDeleteFail", 0),
-        ("expireCount", 0),
-        ("watchers", 0),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        if i > 0 {
-            out.push(b',');
-        }
-        gojson::push_string(&mut out, name.as_bytes());
-        out.push(b':');
-        gojson::push_u64(&mut out, count);
-    }
-    out.extend_from_slice(b"},\"CurrentVersion\":2}");
-    out
-}
-
-/// A node up to and with `"Children":`; the caller adds the children (or `null`) and the closing brace.
-fn open_node(out: &mut Vec<u8>, path: &str, index: u64, value: &[u8]) {
-    out.extend_from_slice(b"{\"Path\":");
-    gojson::push_string(out, path.as_bytes());
-    out.extend_from_slice(b",\"CreatedIndex\":");
-    gojson::push_u64(out, index);
-    out.extend_from_slice(b",\"ModifiedIndex\":");
-    gojson::push_u64(out, index);
-    out.extend_from_slice(b",\"ExpireTime\":");
-    gojson::push_string(out, NEVER);
-    out.extend_from_slice(b",\"Value\":");
-    gojson::push_string(out, value);
-    out.extend_from_slice(b",\"Children\":");
-}
-
-/// The ring of the last thousand events. Slot n holds event n+1, and after a thousand the ring starts over.
-fn push_history(out: &mut Vec<u8>, created: &[(u64, &Member)]) {
-    let last = created.last().map_or(0, |(index, _)| *index);
-    let mut slots: BTreeMap<u64, (u64, &Member)> = BTreeMap::new();
-    for (index, member) in created {
-        slots.insert(index.saturating_sub(1) % HISTORY_SLOTS, (*index, member));
-    }
-    out.extend_from_slice(b"{\"EventHistory\":{\"Queue\":{\"Events\":[");
-    for slot in 0..HISTORY_SLOTS {
-        if slot > 0 {
-            out.push(b',');
-        }
-        let Some((index, member)) = slots.get(&slot) else {
-            out.extend_from_slice(b"null");
-            continue;
-        };
-        out.extend_from_slice(b"{\"action\":\"create\",\"node\":{\"key\":");
-        let key = format!("{MEMBERS}/{}/raftAttributes", hex_id(member.id));
-        gojson::push_string(out, key.as_bytes());
-        out.extend_from_slice(b",\"value\":");
-        gojson::push_string(out, &member.raft_attributes_json());
-        out.extend_from_slice(b",\"modifiedIndex\":");
-        gojson::push_u64(out, *index);
-        out.extend_from_slice(b",\"createdIndex\":");
-        gojson::push_u64(out, *index);
-        out.extend_from_slice(b"}}");
-    }
-    let size = last.min(HISTORY_SLOTS);
-    let front = if last > HISTORY_SLOTS { last % HISTORY_SLOTS } else { 0 };
-    let start = if last == 0 { 0 } else { last - size + 1 };
-    for (name, number) in [
-        (&b"],\"Size\":"[..], size),
-        (b",\"Front\":", front),
-        (b",\"Back\":", last % HISTORY_SLOTS),
-        (b",\"Capacity\":", HISTORY_SLOTS),
-        (b"},\"StartIndex\":", start),
-        (b",\"LastIndex\":", last),
-    ] {
-        out.extend_from_slice(name);
-        gojson::push_u64(out, number);
-    }
-    out.extend_from_slice(b"}}");
+    ordered.sort_by_key(|member| member.id);
+    V2Tree::created(ordered, version >= TargetVersion::V3_6).json()
 }
 
 /// Why a store cannot be read.
@@ -391,7 +251,9 @@ mod tests {
         ] {
             let mut created: Vec<(u64, &Member)> = created_as.into_iter().zip(&by_id).collect();
             created.sort_by_key(|(index, _)| *index);
-            assert_same(&write_store(&created, version), &golden(name));
+            let created = created.into_iter().map(|(_, member)| member);
+            let store = V2Tree::created(created, version >= TargetVersion::V3_6).json();
+            assert_same(&store, &golden(name));
             assert_ne!(restored_store(&by_id, version), golden(name));
         }
         // 3.7 has no golden in our order, but writes the same text as 3.6, which has.

@@ -138,7 +138,7 @@ pub fn verify(path: &Path, options: &FactsOptions, watch: &dyn Watch) -> Result<
 }
 
 /// What `facts` are of, when that is none of etcd's.
-fn is_nothing(facts: &Facts) -> Option<String> {
+pub(crate) fn is_nothing(facts: &Facts) -> Option<String> {
     let what = match facts.looked.what {
         What::Other => "is none of etcd's files".to_owned(),
         What::Several => format!(
@@ -155,16 +155,17 @@ fn is_nothing(facts: &Facts) -> Option<String> {
 }
 
 /// Whether the file could be had, and only what is in it is wrong.
-const fn is_content(error: &OpenError) -> bool {
+pub(crate) const fn is_content(error: &OpenError) -> bool {
     matches!(error, OpenError::Locate(_) | OpenError::Input(InputError::Empty(_)))
 }
 
 /// Whether it is just that there is no log.
-const fn is_absence(error: &LogFilesError) -> bool {
+pub(crate) const fn is_absence(error: &LogFilesError) -> bool {
     matches!(error, LogFilesError::NoLog { .. } | LogFilesError::Locate(_))
 }
 
-fn ensure_unchanged(facts: &Facts) -> Result<(), VerifyError> {
+/// Makes sure that nobody wrote to what `facts` are of.
+pub(crate) fn ensure_unchanged(facts: &Facts) -> Result<(), VerifyError> {
     if let Some(Ok(database)) = &facts.database
         && database.input.ensure_not_written_to().is_err()
     {

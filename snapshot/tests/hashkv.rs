@@ -5,8 +5,9 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use bbolt::{Build, BuildOptions, Db, FileSource, Io};
+use bbolt::{Db, FileSource, Io};
 use common::opened;
+use common::space::{Space, db};
 use snapshot::kv_diff::{Change, Counts, Side, diff};
 use snapshot::mvcc::{
     AtRevisionError, HashKv, Index, IndexOptions, KeyValue, Release, Revision, Store, compaction, hashkv,
@@ -58,77 +59,6 @@ const AT_THE_END: [(u32, i64, i64); 19] = [
     (1046575299, 1225, 1297),
     (2017735779, 1297, 2508),
 ];
-
-/// A key space in memory, as files are made of it.
-#[derive(Default)]
-struct Space {
-    records: BTreeMap<Vec<u8>, Vec<u8>>,
-    versions: BTreeMap<String, (i64, i64)>,
-    revision: i64,
-    scheduled: Option<i64>,
-    finished: Option<i64>,
-}
-
-impl Space {
-    fn put(&mut self, key: &str, value: &str) {
-        let main = self.next();
-        let (create_revision, version) = self.versions.get(key).copied().unwrap_or((main, 0));
-        let version = version + 1;
-        self.versions.insert(key.to_owned(), (create_revision, version));
-        let (key, value) = (key.as_bytes(), value.as_bytes());
-        self.add(false, &KeyValue { key, create_revision, mod_revision: main, version, value, lease: 0 });
-    }
-
-    fn delete(&mut self, key: &str) {
-        self.next();
-        self.versions.remove(key);
-        self.add(true, &KeyValue { key: key.as_bytes(), ..KeyValue::default() });
-    }
-
-    fn next(&mut self) -> i64 {
-        self.revision = self.revision.max(1) + 1;
-        self.revision
-    }
-
-    fn add(&mut self, tombstone: bool, kv: &KeyValue<'_>) {
-        let mut record = Vec::new();
-        kv.encode(&mut record);
-        self.records.insert(Revision { main: self.revision, sub: 0, tombstone }.encode(), record);
-    }
-
-    /// A db file of it.
-    fn file(&self) -> Vec<u8> {
-        let mut file = Vec::new();
-        let mut build = Build::new(&mut file, BuildOptions::default()).unwrap();
-        build.begin_bucket(b"key").unwrap();
-        for (key, value) in &self.records {
-            build.put(key, value).unwrap();
-        }
-        build.end_bucket().unwrap();
-        build.begin_bucket(b"meta").unwrap();
-        let meta = [("finishedCompactRev", self.finished), ("scheduledCompactRev", self.scheduled)];
-        for (row, main) in meta.into_iter().filter_map(|(row, main)| Some((row, main?))) {
-            build.put(row.as_bytes(), &Revision { main, sub: 0, tombstone: false }.encode()).unwrap();
-        }
-        build.end_bucket().unwrap();
-        build.finish().unwrap();
-        file
-    }
-
-    /// Removes what a compaction removes.
-    fn compact(&mut self, revision: i64, release: Release) {
-        let file = self.file();
-        let kept = compaction(&db(&file), revision, release, &()).unwrap().kept;
-        assert_eq!(kept.pairs(), self.records.len() as u64);
-        let mut ordinal = 0..;
-        self.records.retain(|_, _| kept.contains(ordinal.next().unwrap()));
-        (self.scheduled, self.finished) = (Some(revision), Some(revision));
-    }
-}
-
-fn db(file: &[u8]) -> Db<&[u8]> {
-    Db::from_source(file).unwrap()
-}
 
 fn hash_of(space: &Space, revision: i64) -> HashKv {
     hashkv(&db(&space.file()), revision, Release::NEWEST, &()).unwrap()

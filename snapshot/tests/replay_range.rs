@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use common::opened;
 use prost::Message as _;
 use snapshot::finding::Severity;
 use snapshot::log_files::{self, LogFiles, LogOptions};
-use snapshot::replay::range::{self, Bound, EachError, Range, RangeError, WhyLeftOut};
+use snapshot::replay::range::{self, Bound, EachError, Range, RangeError, Stretch, WhyLeftOut};
 use snapshot::schema::Schema;
 use wal::log::Log;
 use wal::raftpb::{Entry, HardState};
@@ -51,8 +52,13 @@ impl Member {
             seen.push(entry.index);
             Ok::<(), ()>(())
         };
-        range::each(range, &self.log, &self.files, self.files.wal_dir(), visit).unwrap();
+        range::each(range.entries(), &self.has(1..=u64::MAX), visit).unwrap();
         seen
+    }
+
+    /// These entries, as far as the log has them.
+    fn has(&self, entries: RangeInclusive<u64>) -> [Stretch<'_>; 1] {
+        [Stretch { files: &self.files, log: &self.log, entries }]
     }
 }
 
@@ -134,7 +140,7 @@ fn what_was_overwritten_is_passed_over() {
         terms.push((entry.index, entry.term));
         Ok::<(), ()>(())
     };
-    range::each(&range, &member.log, &member.files, member.files.wal_dir(), visit).unwrap();
+    range::each(range.entries(), &member.has(1..=u64::MAX), visit).unwrap();
     let expected: Vec<_> =
         (11..=range.last).map(|index| (index, member.log.term_of(index).unwrap())).collect();
     assert_eq!(terms, expected);
@@ -144,7 +150,7 @@ fn what_was_overwritten_is_passed_over() {
     let range = member.find(None).unwrap();
     assert_eq!(member.indexes(&range), (101..=449).collect::<Vec<_>>());
     let mut seen = 0;
-    let stopped = range::each(&range, &member.log, &member.files, member.files.wal_dir(), |entry| {
+    let stopped = range::each(range.entries(), &member.has(1..=u64::MAX), |entry| {
         seen = entry.index;
         if entry.index == 300 { Err("enough") } else { Ok(()) }
     });
@@ -366,8 +372,32 @@ fn a_log_that_changes_meanwhile_is_noticed() {
     let (_scratch, data) = unpacked("3.5.16/killed/data.tar.zst");
     let member = Member::of(&data);
     let range = member.find(None).unwrap();
-    let empty = wal::MemoryLog::new(vec![(wal::segment_name(0, 0), Vec::new())]);
+    let segment = fs::OpenOptions::new().write(true).open(member.files.segment_path(0)).unwrap();
+    segment.write_all_at(&[0; 1 << 20], 0).unwrap();
     let visit = |_: &wal::EntryRef<'_>| Ok::<(), ()>(());
-    let error = range::each(&range, &member.log, &empty, Path::new("w"), visit).unwrap_err();
+    let error = range::each(range.entries(), &member.has(1..=u64::MAX), visit).unwrap_err();
     assert!(matches!(error, EachError::Range(RangeError::Changed { index: 85, .. })), "{error:?}");
+}
+
+/// The members of a cluster have the same entries, so what the one lacks comes from the other.
+#[test]
+fn entries_come_from_the_log_that_is_said_to_have_them() {
+    let scratch = tempfile::tempdir().unwrap();
+    testdata::unpack("3.5.30/cluster3/data.tar.zst", scratch.path());
+    let [n2, n3] = ["n2", "n3"].map(|name| Member::of(&find_member(scratch.path(), name)));
+    let range = Range { last: 4252, ..n2.find(None).unwrap() };
+    let [of_n2] = n2.has(1..=1805);
+    let [of_n3] = n3.has(1700..=5000);
+    let mut seen = Vec::new();
+    let visit = |entry: &wal::EntryRef<'_>| {
+        seen.push(entry.index);
+        Ok::<(), ()>(())
+    };
+    range::each(range.entries(), &[of_n2.clone(), of_n3.clone()], visit).unwrap();
+    assert_eq!(seen, (1801..=4252).collect::<Vec<_>>());
+    // Nobody is said to have 1806 to 1899.
+    let later = Stretch { entries: 1900..=4252, ..of_n3 };
+    let visit = |_: &wal::EntryRef<'_>| Ok::<(), ()>(());
+    let error = range::each(range.entries(), &[of_n2, later], visit).unwrap_err();
+    assert!(matches!(error, EachError::Range(RangeError::Changed { index: 1806, .. })), "{error:?}");
 }

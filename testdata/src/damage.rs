@@ -19,6 +19,7 @@ mod table;
 
 use std::path::Path;
 
+pub(crate) use member_dir::crc_32c;
 pub use member_dir::{Frame, MemberDir};
 pub use rng::Rng;
 pub use table::DAMAGES;

@@ -42,7 +42,7 @@ pub use names::{
 pub use raftpb::{Metadata, snappb, walpb};
 pub use record::{Payload, Record, RecordType};
 pub use segment::{Fault, FaultKind, PayloadError, Segment, SegmentEnd, read_segment};
-pub use snap::{SnapError, decode_snap, encode_snap};
+pub use snap::{SnapError, decode_snap, encode_snap, encode_snapshot};
 pub use summary::{ConfChangeEntry, EntryHead, SegmentSummary, summarize};
 pub use wire::WireError;
 pub use write::{

@@ -76,6 +76,12 @@ impl MemoryLog {
         Self { names, bytes }
     }
 
+    /// The segments' names and bytes, in the order a server reads them.
+    #[must_use]
+    pub fn into_files(self) -> Vec<(String, Vec<u8>)> {
+        self.names.into_iter().map(|name| name.name).zip(self.bytes).collect()
+    }
+
     /// What the names are.
     #[must_use]
     pub fn listing(&self) -> Listing {

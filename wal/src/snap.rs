@@ -2,7 +2,7 @@
 
 use crate::crc;
 use crate::frame::len_u64;
-use crate::raftpb::{Snapshot, SnapshotMetadata, snappb};
+use crate::raftpb::{ConfState, Snapshot, SnapshotMetadata, snappb};
 use crate::write::Dialect;
 use prost::{DecodeError, Message};
 
@@ -62,10 +62,16 @@ impl SnapError {
 /// [`Dialect::V3_5`] give the same bytes.
 #[must_use]
 pub fn encode_snap(v2store_json: &[u8], index: u64, term: u64, voters: &[u64], dialect: Dialect) -> Vec<u8> {
+    encode_snapshot(v2store_json.to_vec(), index, term, dialect.conf_state(voters))
+}
+
+/// The bytes of a `.snap` file with this configuration.
+#[must_use]
+pub fn encode_snapshot(v2store_json: Vec<u8>, index: u64, term: u64, conf_state: ConfState) -> Vec<u8> {
     let snapshot = Snapshot {
-        data: Some(v2store_json.to_vec()),
+        data: Some(v2store_json),
         metadata: Some(SnapshotMetadata {
-            conf_state: Some(dialect.conf_state(voters)),
+            conf_state: Some(conf_state),
             index: Some(index),
             term: Some(term),
         }),

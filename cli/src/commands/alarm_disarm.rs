@@ -71,7 +71,7 @@ pub(crate) fn run(args: &DisarmArgs, context: &Context) -> Result<Outcome, Failu
         size: report.after_bytes,
         disarmed: alarm_list::json(&schema),
         unreadable: schema.unreadable_alarms,
-        dry_run: args.edit.dry_run,
+        dry_run: args.edit.write.dry_run,
         findings: &standing.findings,
     };
     outcome.result = match context.format {

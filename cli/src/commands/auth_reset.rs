@@ -93,7 +93,7 @@ pub(crate) fn run(args: &ResetArgs, context: &Context) -> Result<Outcome, Failur
         auth_revision: edit.auth_revision,
         user: args.user.as_deref(),
         notices: &edit.notices,
-        dry_run: args.edit.dry_run,
+        dry_run: args.edit.write.dry_run,
         findings: &standing.findings,
     };
     let row = vec![

@@ -8,13 +8,14 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use snapshot::surgery::{self, SurgeryOptions, SurgeryReport};
 
+use super::writing::WriteArgs;
+
 use crate::commands::bbolt_surgery_validate::{self, ValidateArgs};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell, Format};
-use crate::owner::Accounts;
 use crate::shown::shown;
 
 /// How many new findings people are shown.
@@ -151,15 +152,8 @@ pub(crate) struct CommonArgs {
     /// The file to write; it must not exist
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Do everything but write
-    #[arg(long)]
-    dry_run: bool,
-    /// Remove what earlier, killed runs left at the same place
-    #[arg(long)]
-    clean: bool,
-    /// Who owns the output, by name or number
-    #[arg(long, value_name = "USER[:GROUP]")]
-    owner: Option<String>,
+    #[command(flatten)]
+    write: WriteArgs,
     /// Length of a page, where the file does not say it
     #[arg(long, value_name = "BYTES")]
     page_size: Option<u32>,
@@ -209,18 +203,17 @@ pub(crate) fn run(args: Surgery, context: &Context) -> Result<Outcome, Failure> 
 
 fn operate(job: Job, context: &Context) -> Result<Outcome, Failure> {
     let Job { common, operation, accepted } = job;
-    let owner = common.owner.map(|text| Accounts::of_system().resolve(&text)).transpose();
     let options = SurgeryOptions {
         operation,
         accepted,
         page_size: common.page_size,
         output: common.output,
-        dry_run: common.dry_run,
-        owner: owner.map_err(Failure::usage)?,
+        dry_run: common.write.dry_run,
+        owner: common.write.owner()?,
         io: context.io(),
     };
     let (input, notes) = context.open(&common.input)?;
-    let left = Leftovers::sweep(&options.output, common.clean && !common.dry_run)?;
+    let left = Leftovers::sweep(&options.output, common.write.clean && !common.write.dry_run)?;
     let report = surgery::operate(&input, &options, context.watch.as_ref())?;
 
     let mut outcome = Outcome { before: notes, ..Outcome::default() };

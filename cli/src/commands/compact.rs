@@ -106,7 +106,7 @@ pub(crate) fn run(args: &CompactArgs, context: &Context) -> Result<Outcome, Fail
         let revision = compact::resolve(&store, at)?;
         let standing = editing.ensure_alone(Purpose::Compaction { revision }, context)?;
         let plan = compact::plan(&db, at, release, watch)?;
-        let prefixes = if args.edit.dry_run {
+        let prefixes = if args.edit.write.dry_run {
             Some(compact::by_prefix(&db, plan.kept(), watch).map_err(compact::CompactError::from)?)
         } else {
             None
@@ -157,7 +157,7 @@ fn result(
         other_members: standing.others.iter().map(|id| format!("{id:x}")).collect(),
         pending_entries: standing.pending,
         diverges: standing.diverges,
-        dry_run: args.edit.dry_run,
+        dry_run: args.edit.write.dry_run,
         findings: &findings,
     };
     let row = vec![

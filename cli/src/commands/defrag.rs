@@ -10,6 +10,7 @@ use snapshot::defrag::{self, AS_ETCD, DefragOptions};
 use snapshot::finding::Finding;
 use snapshot::humanize;
 use snapshot::opened::OpenError;
+use snapshot::replaced;
 
 use crate::context::Context;
 use crate::exit::Failure;
@@ -83,7 +84,7 @@ pub(crate) fn run(args: &DefragArgs, context: &Context) -> Result<Outcome, Failu
         None => context.open_to_replace(&args.data_dir)?,
     };
     if args.output.is_none() {
-        defrag::ensure_in_place(&input)?;
+        replaced::ensure_in_place(&input)?;
     }
     let left = Leftovers::sweep(place, args.clean && !args.dry_run)?;
     if let Some(output) = &args.output {

@@ -10,11 +10,12 @@ use snapshot::opened::Opened;
 use snapshot::save::SaveError;
 use snapshot::schema::{ALARM_NOSPACE, Alarm, Schema};
 
+use super::writing::WriteArgs;
+
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::leftovers::Leftovers;
 use crate::outcome::Note;
-use crate::owner::Accounts;
 use crate::shown::shown;
 
 /// Where an edited copy goes, and what of its consequences is accepted.
@@ -29,15 +30,8 @@ pub(crate) struct EditArgs {
     /// Accept that the copy of a data dir disagrees with its cluster, or comes before what its log still holds
     #[arg(long)]
     diverge: bool,
-    /// Do everything but write
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Remove what earlier, killed runs left at the same place
-    #[arg(long)]
-    clean: bool,
-    /// Who owns the copy, by name or number
-    #[arg(long, value_name = "USER[:GROUP]")]
-    owner: Option<String>,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
 }
 
 /// What is being edited.
@@ -62,13 +56,12 @@ impl EditArgs {
     /// # Errors
     /// When there is no `-o`, the input cannot be opened, or the output is there already.
     pub(crate) fn open(&self, path: &Path, context: &Context) -> Result<Editing, Failure> {
-        if self.output.is_none() && !self.dry_run {
+        if self.output.is_none() && !self.write.dry_run {
             return Err(Failure::usage(
                 "-o OUT is missing: the input is never changed, and the edited copy needs a place; --dry-run says what it would come to",
             ));
         }
-        let owner = self.owner.as_deref().map(|text| Accounts::of_system().resolve(text)).transpose();
-        let owner = owner.map_err(Failure::usage)?;
+        let owner = self.write.owner()?;
         let watch = context.watch.as_ref();
         let (input, mut before) = context.open(path)?;
         let files = lone::log_of(&input, &context.log_options(self.wal_dir.as_deref()), watch)?;
@@ -80,11 +73,11 @@ impl EditArgs {
         let options = match &self.output {
             None => None,
             Some(output) => {
-                let left = Leftovers::sweep(output, self.clean && !self.dry_run)?;
+                let left = Leftovers::sweep(output, self.write.clean && !self.write.dry_run)?;
                 before.extend(left.notes());
                 let options = EditOptions {
                     output: output.clone(),
-                    dry_run: self.dry_run,
+                    dry_run: self.write.dry_run,
                     owner,
                     io: context.io(),
                     with_hash: false,

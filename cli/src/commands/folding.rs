@@ -23,6 +23,13 @@ pub(crate) struct FoldArgs {
     /// Take the database alone, without what only the log holds
     #[arg(long, conflicts_with_all = ["to_index", "to_revision", "as_etcd"])]
     no_replay: bool,
+    #[command(flatten)]
+    how_far: HowFarArgs,
+}
+
+/// How far the log is folded in, and by whose rules.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HowFarArgs {
     /// Apply the log up to this raft index
     #[arg(long, value_name = "N", conflicts_with = "to_revision")]
     to_index: Option<u64>,
@@ -34,10 +41,17 @@ pub(crate) struct FoldArgs {
     as_etcd: Option<Release>,
 }
 
-impl FoldArgs {
+impl HowFarArgs {
     /// How far to fold.
     pub(crate) fn options(&self) -> FoldOptions {
         FoldOptions { to_index: self.to_index, to_revision: self.to_revision, as_etcd: self.as_etcd }
+    }
+}
+
+impl FoldArgs {
+    /// How far to fold.
+    pub(crate) fn options(&self) -> FoldOptions {
+        self.how_far.options()
     }
 
     /// The log that is to be folded into `input`: that of a data dir, or the one in `wal_dir`, which the flag `wal_flag` named.
@@ -72,9 +86,9 @@ impl FoldArgs {
             other => other.into(),
         })?;
         let asked = [
-            ("--to-index", self.to_index.is_some()),
-            ("--to-revision", self.to_revision.is_some()),
-            ("--as-etcd", self.as_etcd.is_some()),
+            ("--to-index", self.how_far.to_index.is_some()),
+            ("--to-revision", self.how_far.to_revision.is_some()),
+            ("--as-etcd", self.how_far.as_etcd.is_some()),
         ];
         match asked.iter().find(|(_, given)| *given && files.is_none()) {
             Some((flag, _)) => Err(Failure::usage(format!(
@@ -86,7 +100,8 @@ impl FoldArgs {
     }
 }
 
-fn point(point: &Point) -> String {
+/// Where a database stands, in words.
+pub(crate) fn point(point: &Point) -> String {
     let term = if point.term > 0 { format!(" of term {}", point.term) } else { String::new() };
     format!("revision {}, entry {}{term}", point.revision, point.index)
 }
@@ -103,7 +118,7 @@ pub(crate) fn story(report: &FoldReport) -> Vec<Note> {
     };
     notes.push(Note::Prose(format!(
         "The log in {} has {log}, with a commit of {}{voter}.",
-        shown(&report.wal_dir.display().to_string()),
+        shown(&wal_dirs(report).join(", ")),
         range.commit
     )));
     let account = &report.account;
@@ -114,25 +129,37 @@ pub(crate) fn story(report: &FoldReport) -> Vec<Note> {
             because(range.bound)
         )));
     } else {
-        let kinds = listed(account.by_kind.iter().map(|(kind, count)| ((*kind).to_owned(), *count)));
-        notes.push(Note::Prose(format!(
-            "Folded in: {}, {} of which changed something ({kinds}), by the rules of etcd {}: {}.",
-            if account.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", account.entries) },
-            account.changed,
-            report.release,
-            shown(&report.release_reason)
-        )));
-        if !account.without_effect.is_empty() {
-            let reasons = listed(account.without_effect.iter().map(|(why, count)| (words(why), *count)));
-            let count: u64 = account.without_effect.values().sum();
-            notes.push(Note::Prose(format!("Without effect: {count} ({reasons}).")));
-        }
-        notes.push(Note::Prose(format!("It is now at {}: {}.", point(&report.after), because(range.bound))));
+        notes.extend(applied(report));
     }
     notes.extend(
         range.left_out.iter().map(|left| Note::Warning(format!("warning: left out: {}", left_out(left)))),
     );
     notes
+}
+
+/// What was applied, and where the database stands then.
+pub(crate) fn applied(report: &FoldReport) -> Vec<Note> {
+    let (range, account) = (&report.range, &report.account);
+    let mut notes = Vec::new();
+    let kinds = listed(account.by_kind.iter().map(|(kind, count)| ((*kind).to_owned(), *count)));
+    notes.push(Note::Prose(format!(
+        "Folded in: {}, {} of which changed something ({kinds}), by the rules of etcd {}: {}.",
+        if account.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", account.entries) },
+        account.changed,
+        report.release,
+        shown(&report.release_reason)
+    )));
+    if !account.without_effect.is_empty() {
+        let reasons = listed(account.without_effect.iter().map(|(why, count)| (words(why), *count)));
+        let count: u64 = account.without_effect.values().sum();
+        notes.push(Note::Prose(format!("Without effect: {count} ({reasons}).")));
+    }
+    notes.push(Note::Prose(format!("It is now at {}: {}.", point(&report.after), because(range.bound))));
+    notes
+}
+
+fn wal_dirs(report: &FoldReport) -> Vec<String> {
+    report.wal_dirs.iter().map(|dir| dir.display().to_string()).collect()
 }
 
 fn left_out(left: &LeftOut) -> String {
@@ -179,7 +206,7 @@ pub(crate) fn json(report: &FoldReport) -> Value {
         .map(|(what, count)| json!({ "what": what, "entries": count.entries, "first": count.first }))
         .collect();
     json!({
-        "walDir": report.wal_dir.display().to_string(),
+        "walDir": wal_dirs(report).join(", "),
         "db": report.before,
         "folded": report.after,
         "log": { "first": range.log_first, "last": range.log_last, "commit": range.commit },

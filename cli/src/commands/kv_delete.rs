@@ -160,7 +160,7 @@ fn result(
         sha256: done.report.digest.as_ref().map(ToString::to_string),
         member: standing.is_member,
         diverges: standing.diverges,
-        dry_run: args.edit.dry_run,
+        dry_run: args.edit.write.dry_run,
         findings: &done.findings,
     };
     let (header, label, count) = match done.removed_records {

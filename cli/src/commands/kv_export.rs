@@ -14,12 +14,12 @@ use snapshot::kv_export::{self, DbExport, ExportError, Selection};
 use snapshot::mvcc::{Index, IndexOptions, KeyRange};
 
 use super::kv_input::{self, KvInput};
+use super::writing::WriteArgs;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::leftovers::Leftovers;
 use crate::outcome::{self, Note, Outcome};
 use crate::output::{self, Cell, Format};
-use crate::owner::Accounts;
 use crate::stream;
 
 /// Writes keys as JSON lines or to a new database, as they were at a revision or with all their kept history
@@ -53,15 +53,8 @@ pub(crate) struct ExportArgs {
     /// The file to write; it must not exist [default for lines: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Do everything but write
-    #[arg(long)]
-    dry_run: bool,
-    /// Remove what earlier, killed runs left at the same place
-    #[arg(long)]
-    clean: bool,
-    /// Who owns the file, by name or number
-    #[arg(long, value_name = "USER[:GROUP]")]
-    owner: Option<String>,
+    #[command(flatten)]
+    write: WriteArgs,
     /// Go on past what is damaged; what can be read is written; not for a database
     #[arg(long)]
     skip_bad: bool,
@@ -100,14 +93,13 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, Failu
             "--skip-bad does not go with --as db: what a database would lack would not be known",
         ));
     }
-    if args.output.is_none() && (args.dry_run || args.clean || args.owner.is_some()) {
+    if args.output.is_none() && (args.write.dry_run || args.write.clean || args.write.owner.is_some()) {
         return Err(Failure::usage("--dry-run, --clean and --owner are about the file that -o names"));
     }
-    let owner = args.owner.as_ref().map(|text| Accounts::of_system().resolve(text)).transpose();
-    let owner = owner.map_err(Failure::usage)?;
+    let owner = args.write.owner()?;
     let input = kv_input::open(&args.input, context)?;
     let left = match &args.output {
-        Some(output) => Some(Leftovers::sweep(output, args.clean && !args.dry_run)?),
+        Some(output) => Some(Leftovers::sweep(output, args.write.clean && !args.write.dry_run)?),
         None => None,
     };
     let db = input.db()?;
@@ -140,7 +132,7 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, Failu
     outcome.note_findings(index.findings());
     let path = output.display().to_string();
     let (records, size) = match args.form {
-        Form::Lines if args.dry_run => {
+        Form::Lines if args.write.dry_run => {
             stage_is_free(output)?;
             let mut counted = Counted::default();
             let records = kv_export::write_lines(&index, selection, &mut counted, &Unmetered(watch))?;
@@ -150,7 +142,7 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, Failu
         Form::Db => {
             let options = EditOptions {
                 output: output.clone(),
-                dry_run: args.dry_run,
+                dry_run: args.write.dry_run,
                 owner,
                 io: context.io(),
                 with_hash: false,
@@ -160,8 +152,14 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, Failu
             (made.records, made.report.after_bytes)
         }
     };
-    let json =
-        Json { path: &path, records, size, revision, dry_run: args.dry_run, findings: index.findings() };
+    let json = Json {
+        path: &path,
+        records,
+        size,
+        revision,
+        dry_run: args.write.dry_run,
+        findings: index.findings(),
+    };
     let row = vec![
         Cell::new("path", "Path", &path),
         Cell::new("records", "Records", &records),
@@ -169,7 +167,7 @@ pub(crate) fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, Failu
         Cell::new("revision", "Revision", &revision),
     ];
     outcome.result = output::render(context.format, &[row], &json)?;
-    if args.dry_run {
+    if args.write.dry_run {
         let text = format!("Dry run: nothing was written. {path} would be the file described above.");
         outcome.after.push(Note::Prose(text));
     }

@@ -4,6 +4,7 @@ pub(crate) mod alarm_disarm;
 pub(crate) mod alarm_list;
 pub(crate) mod auth_reset;
 pub(crate) mod auth_show;
+pub(crate) mod backup;
 pub(crate) mod bbolt_buckets;
 pub(crate) mod bbolt_check;
 pub(crate) mod bbolt_compact;
@@ -20,7 +21,9 @@ pub(crate) mod bbolt_stats;
 pub(crate) mod bbolt_surgery;
 pub(crate) mod bbolt_surgery_validate;
 pub(crate) mod bbolt_version;
+pub(crate) mod cluster_force_new;
 pub(crate) mod compact;
+pub(crate) mod compare;
 pub(crate) mod completion;
 pub(crate) mod defrag;
 pub(crate) mod edit;
@@ -42,6 +45,18 @@ pub(crate) mod kv_usage;
 pub(crate) mod lease_list;
 pub(crate) mod list_bucket;
 pub(crate) mod man;
+pub(crate) mod member_add;
+mod member_edit;
+pub(crate) mod member_list;
+mod member_place;
+pub(crate) mod member_plan;
+pub(crate) mod member_promote;
+pub(crate) mod member_remove;
+pub(crate) mod member_update;
+mod members;
+pub(crate) mod migrate;
+pub(crate) mod recover;
+mod restoring;
 pub(crate) mod scan_keys;
 mod small_buckets;
 pub(crate) mod snap_dump;
@@ -49,14 +64,17 @@ pub(crate) mod snapshot_hash;
 pub(crate) mod snapshot_restore;
 pub(crate) mod snapshot_save;
 pub(crate) mod snapshot_status;
+pub(crate) mod v2_list;
+pub(crate) mod v2_migrate;
 pub(crate) mod verify;
 pub(crate) mod version;
 mod view;
 pub(crate) mod wal_dump;
 pub(crate) mod wal_repair;
 pub(crate) mod wal_verify;
+mod writing;
 
-use crate::args::{Alarm, Auth, Bbolt, Cli, Kv, Lease, Root, Snap, Snapshot, Wal};
+use crate::args::{Alarm, Auth, Bbolt, Cli, Cluster, Kv, Lease, Member, Root, Snap, Snapshot, V2, Wal};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
@@ -133,6 +151,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Kv(Kv::History(args)) => kv_history::run(&args, &context),
         Root::Kv(Kv::Export(args)) => kv_export::run(&args, &context),
         Root::Inspect(args) => inspect::run(&args, &context),
+        Root::Recover(args) => recover::run(*args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),
@@ -140,7 +159,19 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::ScanKeys(args) => scan_keys::run(&args, &context),
         Root::Bbolt(Bbolt::Compact(args)) => bbolt_compact::run(&args, &context),
         Root::Defrag(args) => defrag::run(&args, &context),
+        Root::Backup(args) => backup::run(&args, &context),
         Root::Compact(args) => compact::run(&args, &context),
+        Root::Migrate(args) => migrate::run(&args, &context),
+        Root::Cluster(Cluster::ForceNew(args)) => cluster_force_new::run(&args, &context),
+        Root::Member(Member::List(args)) => member_list::run(&args, &context),
+        Root::Member(Member::Plan(args)) => member_plan::run(&args, &context),
+        Root::Member(Member::Update(args)) => member_update::run(&args, &context),
+        Root::Member(Member::Add(args)) => member_add::run(&args, &context),
+        Root::Member(Member::Remove(args)) => member_remove::run(&args, &context),
+        Root::Member(Member::Promote(args)) => member_promote::run(&args, &context),
+        Root::V2(V2::List(args)) => v2_list::run(&args, &context),
+        Root::V2(V2::Migrate(args)) => v2_migrate::run(&args, &context),
+        Root::Compare(args) => compare::run(&args, &context),
         Root::Verify(args) => verify::run(&args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),

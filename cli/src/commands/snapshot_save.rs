@@ -11,12 +11,12 @@ use snapshot::integrity::Digest;
 use snapshot::save::{self, SaveOptions};
 
 use super::folding::{self, FoldArgs};
+use super::writing::WriteArgs;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell};
-use crate::owner::Accounts;
 use crate::shown::shown;
 
 const EXAMPLE: &str = "\
@@ -44,15 +44,8 @@ pub(crate) struct SaveArgs {
     wal_dir: Option<PathBuf>,
     #[command(flatten)]
     fold: FoldArgs,
-    /// Do everything but write
-    #[arg(long)]
-    dry_run: bool,
-    /// Remove what earlier, killed runs left at the same place
-    #[arg(long)]
-    clean: bool,
-    /// Who owns the snapshot, by name or number
-    #[arg(long, value_name = "USER[:GROUP]")]
-    owner: Option<String>,
+    #[command(flatten)]
+    write: WriteArgs,
 }
 
 #[derive(Serialize)]
@@ -78,12 +71,11 @@ pub(crate) fn run(args: SaveArgs, context: &Context) -> Result<Outcome, Failure>
     let Some(output) = args.output else {
         return Err(no_output(&args.input));
     };
-    let owner = args.owner.map(|text| Accounts::of_system().resolve(&text)).transpose();
-    let owner = owner.map_err(Failure::usage)?;
+    let owner = args.write.owner()?;
     let (input, notes) = context.open(&args.input)?;
-    let left = Leftovers::sweep(&output, args.clean && !args.dry_run)?;
+    let left = Leftovers::sweep(&output, args.write.clean && !args.write.dry_run)?;
     let log = args.fold.log(&input, args.wal_dir.as_deref(), "--wal-dir", context)?;
-    let options = SaveOptions { output, dry_run: args.dry_run, owner };
+    let options = SaveOptions { output, dry_run: args.write.dry_run, owner };
     let watch = context.watch.as_ref();
     let report = match &log {
         Some(files) => save::save_folded(&input, files, &args.fold.options(), &options, watch)?,
@@ -103,7 +95,7 @@ pub(crate) fn run(args: SaveArgs, context: &Context) -> Result<Outcome, Failure>
         consistent_index: report.consistent_index,
         log_not_folded: report.log_not_folded,
         fold: report.fold.as_ref().map(folding::json),
-        dry_run: args.dry_run,
+        dry_run: args.write.dry_run,
         findings: &report.findings,
     };
     let sha256 = report.digest.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
@@ -115,7 +107,7 @@ pub(crate) fn run(args: SaveArgs, context: &Context) -> Result<Outcome, Failure>
         Cell::new("consistent index", "Consistent index", &report.consistent_index),
     ];
     outcome.result = output::render(context.format, &[row], &json)?;
-    outcome.after.push(Note::Prose(if args.dry_run {
+    outcome.after.push(Note::Prose(if args.write.dry_run {
         format!("Dry run: nothing was written. {path} would be the snapshot described above.")
     } else {
         format!("Snapshot saved at {path}. To restore it: etcd-rescue snapshot restore {path}")

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use snapshot::boot::Release;
 use snapshot::finding::catalogue::{self, Entry};
-use snapshot::verify::{self, Checked, Expected, Outlook, Prediction, Report, Verdict};
+use snapshot::verify::{self, Checked, Expected, Next, Outlook, Prediction, Report, Verdict};
 
 use super::wal_verify::{start_in_words, start_json};
 use crate::context::Context;
@@ -97,9 +97,13 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, Failu
             Format::Json => objects.push(to_json(&report, args.wal_dir.as_deref())),
             Format::Table | Format::Fields | Format::Protobuf => rows.push(row(&name, &report)),
         }
-        let command = next(&report, args.wal_dir.as_deref());
-        let purpose = report.verdict.next.purpose;
-        outcome.after.push(Note::Prose(format!("next: '{}' {purpose}", shown(&command))));
+        let verdict = &report.verdict;
+        for (word, next) in std::iter::once(("next", &verdict.next))
+            .chain(verdict.of_cluster.iter().map(|next| ("where others of its cluster are lost", next)))
+        {
+            let command = command(next, &report, args.wal_dir.as_deref());
+            outcome.after.push(Note::Prose(format!("{word}: '{}' {}", shown(&command), next.purpose)));
+        }
     }
     if failed {
         outcome.code = exit::FAILED;
@@ -116,9 +120,8 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, Failu
     Ok(outcome)
 }
 
-/// The command to run next, as a shell takes it.
-fn next(report: &Report, wal_dir: Option<&Path>) -> String {
-    let next = &report.verdict.next;
+/// `next` as a shell takes it.
+fn command(next: &Next, report: &Report, wal_dir: Option<&Path>) -> String {
     let mut line = format!("etcd-rescue {} {}", next.command, quoted_path(&report.facts.path));
     if let Some(dir) = wal_dir.filter(|_| next.reads_log) {
         line += &format!(" --wal-dir {}", quoted_path(dir));
@@ -212,6 +215,8 @@ fn to_json(report: &Report, wal_dir: Option<&Path>) -> Value {
             }),
         })
         .collect();
+    let of_cluster: Vec<String> =
+        verdict.of_cluster.iter().map(|next| command(next, report, wal_dir)).collect();
     json!({
         "path": report.facts.path.display().to_string(),
         "what": report.facts.looked.what,
@@ -219,7 +224,8 @@ fn to_json(report: &Report, wal_dir: Option<&Path>) -> Value {
         "verdict": verdict.outlook,
         "release": verdict.release.patches,
         "reasons": verdict.reasons,
-        "next": next(report, wal_dir),
+        "next": command(&verdict.next, report, wal_dir),
+        "ofCluster": of_cluster,
         "checked": report.checked,
         "predictions": predictions,
         "findings": report.findings,

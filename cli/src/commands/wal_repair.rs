@@ -10,12 +10,13 @@ use snapshot::log_repair::{
     self, Added, Change, Held, Loss, LostKeys, Plan, Refusal, RepairOptions, RepairReport,
 };
 
+use super::writing::WriteArgs;
+
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell, Format};
-use crate::owner::Accounts;
 use crate::shown::shown;
 
 /// Plans the repair of a damaged log; with -o writes the mended copy
@@ -42,15 +43,8 @@ pub(crate) struct RepairArgs {
     /// Write although something is lost
     #[arg(long)]
     accept_loss: bool,
-    /// Do everything but write
-    #[arg(long)]
-    dry_run: bool,
-    /// Remove what earlier, killed runs left at the same place
-    #[arg(long)]
-    clean: bool,
-    /// Who owns the copy, by name or number
-    #[arg(long, value_name = "USER[:GROUP]")]
-    owner: Option<String>,
+    #[command(flatten)]
+    write: WriteArgs,
 }
 
 /// Plans, and repairs.
@@ -58,13 +52,12 @@ pub(crate) struct RepairArgs {
 /// # Errors
 /// When the log cannot be read or nothing can be made of it, or the copy cannot be written.
 pub(crate) fn run(args: RepairArgs, context: &Context) -> Result<Outcome, Failure> {
-    let owner = args.owner.map(|text| Accounts::of_system().resolve(&text)).transpose();
     let options = RepairOptions {
         output: args.output,
         accept_loss: args.accept_loss,
-        dry_run: args.dry_run,
-        clean: args.clean,
-        owner: owner.map_err(Failure::usage)?,
+        dry_run: args.write.dry_run,
+        clean: args.write.clean,
+        owner: args.write.owner()?,
     };
     let watch = context.watch.as_ref();
     let files = log_files::open(&args.input, &context.log_options(args.wal_dir.as_deref()), watch)?;
@@ -185,7 +178,7 @@ fn simple(report: &RepairReport) -> String {
 const LISTED_KEYS: usize = 20;
 
 /// The keys of entries, and how many entries name none.
-fn keys(lost: &LostKeys) -> String {
+pub(super) fn keys(lost: &LostKeys) -> String {
     let named: Vec<String> = lost.keys.iter().take(LISTED_KEYS).map(|key| text(key)).collect();
     let more = if lost.more || lost.keys.len() > LISTED_KEYS { ", and more" } else { "" };
     let keys = if named.is_empty() { "none".to_owned() } else { format!("{}{more}", named.join(", ")) };
@@ -388,7 +381,7 @@ fn to_json(report: &RepairReport, options: &RepairOptions) -> Value {
 }
 
 /// Keys that are no UTF-8 stand in hexadecimal.
-fn keys_json(lost: &LostKeys) -> Value {
+pub(super) fn keys_json(lost: &LostKeys) -> Value {
     let keys = lost.keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
     let others = lost.keys.iter().filter(|key| std::str::from_utf8(key).is_err());
     json!({
@@ -400,7 +393,8 @@ fn keys_json(lost: &LostKeys) -> Value {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         _ = write!(text, "{byte:02x}");
         text

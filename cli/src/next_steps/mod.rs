@@ -3,6 +3,7 @@
 mod advice;
 mod env;
 mod flags;
+pub(crate) mod grow;
 mod quota;
 mod static_pod;
 mod systemd;
@@ -94,16 +95,7 @@ impl Start {
     pub(crate) fn flags(&self, pki: &str) -> Vec<Flag> {
         let mut flags = self.flags.clone();
         if self.tls {
-            let mut push = |name, value| flags.push(Flag { name, value });
-            let file = |name: &str| Value::Text(format!("{pki}/{name}"));
-            push("peer-cert-file", file("peer.crt"));
-            push("peer-key-file", file("peer.key"));
-            push("peer-trusted-ca-file", file("ca.crt"));
-            push("peer-client-cert-auth", Value::On);
-            push("cert-file", file("server.crt"));
-            push("key-file", file("server.key"));
-            push("trusted-ca-file", file("ca.crt"));
-            push("client-cert-auth", Value::On);
+            flags.extend(tls_flags(pki));
         }
         flags
     }
@@ -131,6 +123,22 @@ impl Start {
             None => format!("# member {}", in_one_line(&self.name)),
         }
     }
+}
+
+/// The flags for TLS, with the files below `pki`.
+fn tls_flags(pki: &str) -> [Flag; 8] {
+    let file = |name, file: &str| Flag { name, value: Value::Text(format!("{pki}/{file}")) };
+    let on = |name| Flag { name, value: Value::On };
+    [
+        file("peer-cert-file", "peer.crt"),
+        file("peer-key-file", "peer.key"),
+        file("peer-trusted-ca-file", "ca.crt"),
+        on("peer-client-cert-auth"),
+        file("cert-file", "server.crt"),
+        file("key-file", "server.key"),
+        file("trusted-ca-file", "ca.crt"),
+        on("client-cert-auth"),
+    ]
 }
 
 /// How each member that this run restored is started.

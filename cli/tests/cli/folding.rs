@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use wal::raftpb::{Entry, HardState};
 
-use crate::run::{Ran, Room};
+use crate::run::{LogEnd, Ran, Room};
 
 const SEGMENT: &str = "data/member/wal/0000000000000000-0000000000000000.wal";
 
@@ -36,32 +36,14 @@ fn saved(room: &Room, flags: &str) -> Ran {
 /// Adds entries to the log, behind the last.
 fn append(room: &Room, requests: &[&[u8]], commit: u64) {
     let path = room.path().join(SEGMENT);
-    let bytes = fs::read(&path).unwrap();
-    let (mut metadata, mut last) = (Vec::new(), (0, 0));
-    let mut records = wal::read_segment(&bytes);
-    for record in records.by_ref() {
-        let record = record.unwrap();
-        match record.record_type {
-            wal::RecordType::Metadata => metadata = record.data.to_vec(),
-            wal::RecordType::Entry => {
-                let entry = wal::EntryRef::decode(record.data).unwrap();
-                last = (entry.index, entry.term);
-            }
-            _ => {}
-        }
-    }
-    let (crc, offset) = (records.crc(), records.offset());
-    let resume =
-        wal::Resume { seq: 0, first_index: 0, last_index: last.0, crc, metadata, state: None, offset };
-    let mut writer = wal::LogWriter::resume(resume).unwrap();
+    let mut end = LogEnd::of(path);
+    let last = end.last;
     for (index, data) in (last.0 + 1..).zip(requests) {
         let (term, data) = (Some(last.1), Some(data.to_vec()));
-        writer.push_entry(&Entry { entry_type: Some(0), term, index: Some(index), data });
+        end.writer.push_entry(&Entry { entry_type: Some(0), term, index: Some(index), data });
     }
-    writer.push_hard_state(HardState { term: Some(last.1), vote: None, commit: Some(commit) });
-    let mut more = Vec::new();
-    writer.flush(&mut more).unwrap();
-    fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&more, offset).unwrap();
+    end.writer.push_hard_state(HardState { term: Some(last.1), vote: None, commit: Some(commit) });
+    end.write();
 }
 
 #[test]

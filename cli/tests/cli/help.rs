@@ -14,6 +14,7 @@ fn short_help() {
 
     Commands:
       inspect         Says on one page what a path is, how its data stands, and what to run next
+      recover         Makes a new cluster of what is left of the members of one that died
       snapshot        Looks into, makes and restores snapshots
       wal             Reads and verifies the log
       snap            Looks into the .snap files beside a database
@@ -22,8 +23,13 @@ fn short_help() {
       lease           Lists leases and the keys that hang on them
       auth            Shows users and roles, and gets back in
       alarm           Lists and takes away the alarms that keep a cluster from taking writes
+      cluster         Changes who belongs to a cluster
+      member          Lists the members of a cluster and where they live, and changes that
+      v2              Lists the keys of the v2 API, and moves them to the v3 API
       verify          Checks everything there is of a member, a db, a snapshot or a log, and tells how a
                       start would go
+      compare         Ranks what is left of a cluster's members, and tells where they part and what is
+                      certain
       list-bucket     Lists the buckets of a db
       iterate-bucket  Prints the pairs of a bucket, from the last to the first
       hash            Prints the hash of all buckets that a server of 3.6 or 3.7 would answer
@@ -31,7 +37,11 @@ fn short_help() {
       scan-keys       Prints the revisions on all pages of a db, also on those that are not in use any
                       more
       defrag          Gives the free pages of a member's database back, as etcdutl defrag does
+      backup          Copies a member's directory under another identity, as etcdctl backup of 3.4 and
+                      etcdutl backup of 3.5 do
       compact         Writes a compacted and defragmented copy of a database, snapshot or data dir
+      migrate         Makes a member's database fit another minor version of etcd, as etcdutl migrate
+                      does
       completion      Prints completions for a shell
       man             Prints the manual page, or writes one for each command
       version         Prints the version
@@ -196,8 +206,11 @@ fn long_help_of_restore() {
           --dry-run[=<BOOL>]
               Do everything but write
 
+          --clean[=<BOOL>]
+              Remove what earlier, killed runs left at the same place
+
           --owner <USER[:GROUP]>
-              Who owns the result, by name or number
+              Who owns the output, by name or number
 
           --emit <FORM>
               What to print on stdout about starting the members
@@ -207,9 +220,6 @@ fn long_help_of_restore() {
               - env:        Environment files
               - systemd:    systemd units
               - static-pod: Static pods, as kubeadm has them
-
-          --clean[=<BOOL>]
-              Remove what earlier, killed runs left at the same place
 
       -h, --help
               Print help (see a summary with '-h')
@@ -352,6 +362,7 @@ fn long_help_of_restore() {
 #[case("snapshot save")]
 #[case("snapshot hash")]
 #[case("snapshot restore")]
+#[case("compare")]
 #[case("completion")]
 #[case("man")]
 #[case("version")]

@@ -1,10 +1,13 @@
 //! The real binary, as a user sees it.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+mod backup;
 mod bbolt_show;
 mod compact;
+mod compare;
 mod defrag;
 mod folding;
+mod force_new;
 mod formats;
 mod hash;
 mod hashkv;
@@ -12,6 +15,11 @@ mod help;
 mod inspect;
 mod kv;
 mod log;
+mod member_edit;
+mod member_list;
+mod member_plan;
+mod migrate;
+mod recover;
 mod restore;
 mod run;
 mod save;
@@ -20,6 +28,7 @@ mod status;
 mod streams;
 mod surgery;
 mod usage;
+mod v2;
 mod verify;
 mod views;
 mod wal_dump;

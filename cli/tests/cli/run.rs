@@ -1,5 +1,7 @@
 //! Runs the binary and keeps what came out.
 
+use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -40,16 +42,16 @@ impl Room {
     }
 
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
-        std::fs::write(self.path().join(name), bytes).expect("writing a file");
+        fs::write(self.path().join(name), bytes).expect("writing a file");
     }
 
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.path().join(name)).expect("reading a file")
+        fs::read(self.path().join(name)).expect("reading a file")
     }
 
     /// Names in the directory, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path()).expect("listing the room");
+        let entries = fs::read_dir(self.path()).expect("listing the room");
         let mut names: Vec<String> = entries
             .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
             .collect();
@@ -86,4 +88,44 @@ pub(crate) fn binary() -> PathBuf {
 
 fn real(path: &Path) -> String {
     path.canonicalize().expect("the room exists").display().to_string()
+}
+
+/// The end of a log's only segment, for whoever goes on with it.
+pub(crate) struct LogEnd {
+    pub(crate) writer: wal::LogWriter,
+    /// Index and term of the last entry.
+    pub(crate) last: (u64, u64),
+    path: PathBuf,
+    offset: u64,
+}
+
+impl LogEnd {
+    pub(crate) fn of(path: PathBuf) -> Self {
+        let bytes = fs::read(&path).unwrap();
+        let (mut metadata, mut last) = (Vec::new(), (0, 0));
+        let mut records = wal::read_segment(&bytes);
+        for record in records.by_ref() {
+            let record = record.unwrap();
+            match record.record_type {
+                wal::RecordType::Metadata => metadata = record.data.to_vec(),
+                wal::RecordType::Entry => {
+                    let entry = wal::EntryRef::decode(record.data).unwrap();
+                    last = (entry.index, entry.term);
+                }
+                _ => {}
+            }
+        }
+        let (crc, offset) = (records.crc(), records.offset());
+        let resume =
+            wal::Resume { seq: 0, first_index: 0, last_index: last.0, crc, metadata, state: None, offset };
+        Self { writer: wal::LogWriter::resume(resume).unwrap(), last, path, offset }
+    }
+
+    /// Puts what was pushed into the file.
+    pub(crate) fn write(mut self) {
+        let mut more = Vec::new();
+        self.writer.flush(&mut more).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&self.path).unwrap();
+        file.write_all_at(&more, self.offset).unwrap();
+    }
 }

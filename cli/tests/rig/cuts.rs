@@ -10,6 +10,7 @@ use std::time::Duration;
 use rstest::rstest;
 use testdata::fingerprint;
 use testdata::oracle::{Launch, Version};
+use wal::raftpb::EntryType;
 
 use super::jobs::*;
 use super::judge::{PARTIAL, Verdict, judge, materialise, outputs};
@@ -47,7 +48,14 @@ fn input(job: &Job) -> Vec<u8> {
         image
     };
     match job.input {
-        Input::Bare | Input::Member | Input::TornMember | Input::Behind | Input::BehindCompaction => source(),
+        Input::Bare
+        | Input::Member
+        | Input::NewerMember
+        | Input::TornMember
+        | Input::Behind
+        | Input::BehindCompaction
+        | Input::WithLearner
+        | Input::V2Keys => source(),
         Input::Locked => image(&testdata::snapshot("3.5.30", "s3-final")).to_vec(),
         Input::Hashed => hashed(source()),
         Input::Wrong => {
@@ -60,10 +68,13 @@ fn input(job: &Job) -> Vec<u8> {
     }
 }
 
-/// Makes a member in `in/node`.
-fn node(world: &World) {
+/// Makes a member in `in/node`, where that is asked for one of 3.5.
+fn node(world: &World, is_newer: bool) {
     let mut restore = world.command();
     restore.args(["snapshot", "restore", "in/source.db", "--skip-hash-check", "--data-dir", "in/node"]);
+    if is_newer {
+        restore.args(["--target-version", "3.5"]);
+    }
     assert!(restore.output().unwrap().status.success());
 }
 
@@ -77,6 +88,26 @@ fn tear(world: &World) {
 
 /// Adds to the log of the member in `in/node` what its db does not have: a leader's first entry, puts, and a compaction.
 fn run_ahead(world: &World, compacts: bool) {
+    // A put of a key, and a compaction at revision 2, which the db has.
+    let puts = (b'a'..=b'h').map(|key| vec![0x08, 0x07, 0x22, 0x06, 0x0a, 0x01, key, 0x12, 0x01, b'v']);
+    let compaction = compacts.then(|| vec![0x08, 0x07, 0x3a, 0x02, 0x08, 0x02]);
+    go_on(
+        world,
+        std::iter::once(Vec::new()).chain(puts).chain(compaction).map(|data| (EntryType::Normal, data)),
+    );
+}
+
+/// Adds to the log of the member in `in/node` that another one learns.
+fn add_learner(world: &World) {
+    let member = br#"{"id":119,"peerURLs":["http://localhost:2390"],"isLearner":true}"#;
+    // Number of the request, what is done, to whom, and the member.
+    let mut change = vec![0x08, 0x07, 0x10, 0x03, 0x18, 119, 0x22, u8::try_from(member.len()).unwrap()];
+    change.extend_from_slice(member);
+    go_on(world, [(EntryType::Normal, Vec::new()), (EntryType::ConfChange, change)]);
+}
+
+/// Adds committed entries to the log of the member in `in/node`.
+fn go_on(world: &World, entries: impl IntoIterator<Item = (EntryType, Vec<u8>)>) {
     let log = world.input("node/member/wal/0000000000000000-0000000000000000.wal");
     let bytes = fs::read(&log).unwrap();
     let (mut metadata, mut state, mut last_index) = (Vec::new(), None, 0);
@@ -93,13 +124,11 @@ fn run_ahead(world: &World, compacts: bool) {
     let (crc, offset) = (records.crc(), records.offset());
     let resume = wal::Resume { seq: 0, first_index: 0, last_index, crc, metadata, state, offset };
     let mut writer = wal::LogWriter::resume(resume).unwrap();
-    // A put of a key, and a compaction at revision 2, which the db has.
-    let puts = (b'a'..=b'h').map(|key| vec![0x08, 0x07, 0x22, 0x06, 0x0a, 0x01, key, 0x12, 0x01, b'v']);
-    let compaction = compacts.then(|| vec![0x08, 0x07, 0x3a, 0x02, 0x08, 0x02]);
     let mut index = last_index;
-    for data in std::iter::once(Vec::new()).chain(puts).chain(compaction) {
+    for (entry_type, data) in entries {
         index += 1;
-        let (entry_type, term, index, data) = (Some(0), Some(2), Some(index), Some(data));
+        let (entry_type, data) = (Some(i32::from(entry_type)), Some(data));
+        let (term, index) = (Some(2), Some(index));
         writer.push_entry(&wal::raftpb::Entry { entry_type, term, index, data });
     }
     writer.push_hard_state(wal::raftpb::HardState { term: Some(2), vote: None, commit: Some(index) });
@@ -115,7 +144,8 @@ pub(crate) fn member() -> &'static State {
     MEMBER.get_or_init(|| {
         let world = World::new();
         world.put("source.db", source());
-        world.line(ONE.line).says(0, &[]);
+        // For 3.5, whose databases keep a term: without one nobody can tell which version's they are.
+        world.line(&format!("{} --target-version 3.5", ONE.line)).says(0, &[]);
         let db = fs::OpenOptions::new().write(true).open(world.output("m1/member/snap/db")).unwrap();
         db.set_len(db.metadata().unwrap().len() + (1 << 20)).unwrap();
         on_disk(&world.output(""))
@@ -126,11 +156,17 @@ pub(crate) fn member() -> &'static State {
 pub(crate) fn world(job: &Job) -> World {
     let world = World::new();
     world.put("source.db", input(job));
-    if job.input.is_member() {
-        node(&world);
+    if job.input == Input::V2Keys {
+        testdata::unpack("v2/3.4.23.tar.zst", &world.input("unpacked"));
+        fs::rename(world.input("unpacked/data"), world.input("node")).unwrap();
+    } else if job.input.is_member() {
+        node(&world, job.input == Input::NewerMember);
     }
     if matches!(job.input, Input::Behind | Input::BehindCompaction) {
         run_ahead(&world, job.input == Input::BehindCompaction);
+    }
+    if job.input == Input::WithLearner {
+        add_learner(&world);
     }
     if job.input == Input::TornMember {
         tear(&world);
@@ -243,6 +279,8 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         FOLDED_ANEW,
         RESTORED_FOLDED,
         RESTORED_ANEW,
+        RECOVERED,
+        RECOVERED_INSIDE,
         ATTACH,
         MENDED,
         MENDED_INSIDE,
@@ -261,6 +299,9 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         DISARMED,
         DEFRAGMENTED,
         DEFRAGMENTED_KEPT,
+        MIGRATED,
+        MIGRATED_KEPT,
+        MIGRATED_COPY,
         EXPORTED,
         EXPORTED_HASHED,
         EXPORTED_LINES,
@@ -269,11 +310,22 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         HISTORY_CUT_MEMBER,
         HISTORY_CUT_INSIDE,
         KEYS_DELETED,
-        KEYS_PURGED
+        KEYS_PURGED,
+        FORCED,
+        FORCED_INSIDE,
+        FORCED_PAIR,
+        ADDED,
+        REMOVED,
+        PROMOTED,
+        READDRESSED,
+        V2_MIGRATED,
+        V2_MIGRATED_PAIR,
+        BACKED_UP_PAIR,
+        BACKED_UP_INSIDE
     )]
     job: Job,
 ) {
-    assert_eq!(JOBS.len(), 50, "a job of the table is not among the values above");
+    assert_eq!(JOBS.len(), 66, "a job of the table is not among the values above");
     let recorded = record(&job);
     let last = outputs(&job).len();
     let complete = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Complete; last]).count();

@@ -19,18 +19,33 @@ pub enum Input {
     Locked,
     /// The first, and in `in/node` the data dir of a member with it.
     Member,
-    /// The same, with a log that ends in a half-written record.
+    /// The same, restored for 3.5, whose databases keep a term.
+    NewerMember,
+    /// The same as before, with a log that ends in a half-written record.
     TornMember,
     /// The same, with writes in the log that the db does not have.
     Behind,
     /// The same, with a compaction among them.
     BehindCompaction,
+    /// The first, and in `in/node` the data dir of a member beside whom another one learns.
+    WithLearner,
+    /// The first, and in `in/node` the data dir of a member of 3.4 with keys of the v2 API.
+    V2Keys,
 }
 
 impl Input {
     /// Whether there is a data dir in `in/node`.
     pub fn is_member(self) -> bool {
-        matches!(self, Self::Member | Self::TornMember | Self::Behind | Self::BehindCompaction)
+        matches!(
+            self,
+            Self::Member
+                | Self::NewerMember
+                | Self::TornMember
+                | Self::Behind
+                | Self::BehindCompaction
+                | Self::WithLearner
+                | Self::V2Keys
+        )
     }
 }
 
@@ -167,6 +182,20 @@ pub const RESTORED_FOLDED: Job =
     Job { line: "snapshot restore in/node --data-dir out/m1", input: Input::Behind, ..ONE };
 /// The same where the db is written anew, to a file without a name.
 pub const RESTORED_ANEW: Job = Job { input: Input::BehindCompaction, ..RESTORED_FOLDED };
+/// A cluster of one made of what is left, the log given by itself.
+pub const RECOVERED: Job = Job {
+    line: "recover in/node --wal-dir in/node/member/wal -o out/all --initial-cluster default=http://localhost:2380",
+    input: Input::Behind,
+    made: &["all"],
+    boots: &[boot("all/default", None)],
+    ..ONE
+};
+/// A cluster of three in an empty directory, with a db written anew.
+pub const RECOVERED_INSIDE: Job = Job {
+    line: "recover in/node -o out/all --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380",
+    input: Input::BehindCompaction,
+    ..ALL_INSIDE
+};
 /// A snapshot given its hash.
 pub const ATTACH: Job = Job { line: "snapshot hash in/source.db --attach -o out/s.db", ..SAVE };
 
@@ -253,6 +282,19 @@ pub const DEFRAGMENTED: Job = Job { line: "defrag --data-dir out/m1", in_place: 
 pub const DEFRAGMENTED_KEPT: Job =
     Job { line: "defrag --data-dir out/m1 --keep-original --clean", ..DEFRAGMENTED };
 
+/// A db made one of 3.6 in place.
+pub const MIGRATED: Job =
+    Job { line: "migrate --data-dir out/m1 --target-version 3.6", in_place: true, ..ONE };
+/// The same, with a copy of the old one beside it.
+pub const MIGRATED_KEPT: Job =
+    Job { line: "migrate --data-dir out/m1 --target-version 3.6 --keep-original --clean", ..MIGRATED };
+/// A migrated copy of a member.
+pub const MIGRATED_COPY: Job = Job {
+    line: "migrate --data-dir in/node --target-version 3.6 -o out/m1",
+    input: Input::NewerMember,
+    ..ONE
+};
+
 /// Keys as a database of their own.
 pub const EXPORTED: Job =
     Job { line: "kv export in/source.db --prefix / --history --as db -o out/s.db", ..SAVE };
@@ -282,8 +324,67 @@ pub const KEYS_PURGED: Job = Job {
     ..HISTORY_CUT_MEMBER
 };
 
+/// A member made the only one, its log given by itself.
+pub const FORCED: Job = Job {
+    line: "cluster force-new in/node --wal-dir in/node/member/wal -o out/m1",
+    input: Input::WithLearner,
+    ..ONE
+};
+/// The same in an empty directory.
+pub const FORCED_INSIDE: Job = Job { mount_point: Some("m1"), ..FORCED };
+/// The same, data dir and log apart.
+pub const FORCED_PAIR: Job = Job {
+    line: "cluster force-new in/node -o out/a/m1 --output-wal-dir out/b/wal",
+    input: Input::WithLearner,
+    ..PAIR_APART
+};
+
+/// A member that gets a learner.
+pub const ADDED: Job = Job {
+    line: "member add in/node n9 --peer-urls http://10.0.0.9:2380 --learner --id 9 -o out/m1",
+    input: Input::Member,
+    ..ONE
+};
+/// A member that loses its learner, its log given by itself, data dir and log apart.
+pub const REMOVED: Job = Job {
+    line: "member remove in/node 77 --wal-dir in/node/member/wal -o out/a/m1 --output-wal-dir out/b/wal",
+    ..FORCED_PAIR
+};
+/// A member whose learner gets a vote.
+pub const PROMOTED: Job = Job { line: "member promote in/node 77 -o out/m1", ..FORCED };
+/// A member with another address.
+pub const READDRESSED: Job =
+    Job { line: "member update in/node 77 --peer-urls http://10.0.0.9:2380 -o out/m1", ..FORCED };
+
+/// Keys of the v2 API made keys of the v3 API, the member's log given by itself. A hidden key that is left out would be a finding.
+pub const V2_MIGRATED: Job = Job {
+    line: "v2 migrate in/node --hidden --wal-dir in/node/member/wal -o out/m1",
+    input: Input::V2Keys,
+    ..ONE
+};
+/// The same, data dir and log apart.
+pub const V2_MIGRATED_PAIR: Job = Job {
+    line: "v2 migrate in/node --hidden -o out/a/m1 --output-wal-dir out/b/wal",
+    input: Input::V2Keys,
+    ..PAIR_APART
+};
+
+/// A member under another identity, data dir and log apart.
+pub const BACKED_UP_PAIR: Job = Job {
+    line: "backup --data-dir in/node --wal-dir in/node/member/wal --backup-dir out/a/m1 --backup-wal-dir out/b/wal \
+           --node-id 1f --cluster-id 2f --clean",
+    input: Input::WithLearner,
+    ..PAIR_APART
+};
+/// The same in an empty directory, without the keys of the v3 API.
+pub const BACKED_UP_INSIDE: Job = Job {
+    line: "backup --data-dir in/node --backup-dir out/m1 --with-v3=false --node-id 1f --cluster-id 2f",
+    input: Input::Member,
+    ..INSIDE
+};
+
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 50] = [
+pub const JOBS: [(&str, Job); 66] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -307,6 +408,8 @@ pub const JOBS: [(&str, Job); 50] = [
     ("folded anew", FOLDED_ANEW),
     ("restored, folded", RESTORED_FOLDED),
     ("restored, anew", RESTORED_ANEW),
+    ("recovered", RECOVERED),
+    ("recovered inside", RECOVERED_INSIDE),
     ("attach", ATTACH),
     ("mended", MENDED),
     ("mended inside", MENDED_INSIDE),
@@ -325,6 +428,9 @@ pub const JOBS: [(&str, Job); 50] = [
     ("disarmed", DISARMED),
     ("defragmented", DEFRAGMENTED),
     ("defragmented, kept", DEFRAGMENTED_KEPT),
+    ("migrated", MIGRATED),
+    ("migrated, kept", MIGRATED_KEPT),
+    ("migrated copy", MIGRATED_COPY),
     ("exported", EXPORTED),
     ("exported, hashed", EXPORTED_HASHED),
     ("exported lines", EXPORTED_LINES),
@@ -334,4 +440,15 @@ pub const JOBS: [(&str, Job); 50] = [
     ("history cut, inside", HISTORY_CUT_INSIDE),
     ("keys deleted", KEYS_DELETED),
     ("keys purged", KEYS_PURGED),
+    ("forced", FORCED),
+    ("forced inside", FORCED_INSIDE),
+    ("forced pair", FORCED_PAIR),
+    ("added", ADDED),
+    ("removed", REMOVED),
+    ("promoted", PROMOTED),
+    ("readdressed", READDRESSED),
+    ("v2 migrated", V2_MIGRATED),
+    ("v2 migrated pair", V2_MIGRATED_PAIR),
+    ("backed up, pair", BACKED_UP_PAIR),
+    ("backed up, inside", BACKED_UP_INSIDE),
 ];

@@ -8,6 +8,7 @@
 
 mod cuts;
 mod faults;
+mod in_place;
 mod jobs;
 mod judge;
 mod model;

@@ -421,6 +421,20 @@ impl Fs {
         self.names(format!("rename {old} to {new}"), names)
     }
 
+    /// Lets two names change places, at once.
+    pub(crate) fn exchange(
+        &mut self,
+        (one, first): (Ino, &str),
+        (other, second): (Ino, &str),
+    ) -> Result<(), Refused> {
+        let (one_dir, one_name) = self.place(one, first)?;
+        let (other_dir, other_name) = self.place(other, second)?;
+        let one_ino = self.step(one_dir, &one_name, false, &mut 0)?;
+        let other_ino = self.step(other_dir, &other_name, false, &mut 0)?;
+        let names = vec![(one_dir, one_name, Some(other_ino)), (other_dir, other_name, Some(one_ino))];
+        self.names(format!("exchange {first} and {second}"), names)
+    }
+
     /// What is there now, below the directory `top`.
     pub(crate) fn now(&self, top: &str) -> Result<State, Refused> {
         let mut state = State::of(&self.nodes, &self.modes, self.find(ROOT, top, false)?);

@@ -408,7 +408,7 @@ fn what_is_not_understood_is_refused() {
         ("1 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_SHARED, 3, 0) = 0x7f", "cannot be followed"),
         ("1 clone(child_stack=NULL, flags=SIGCHLD) = 7", "a call that is not known here"),
         ("1 fallocate(3, FALLOC_FL_PUNCH_HOLE, 0, 1) = 0", "a call that is not known here"),
-        ("1 renameat2(AT_FDCWD, \"\\x61\", AT_FDCWD, \"\\x62\", RENAME_EXCHANGE) = 0", "not known here"),
+        ("1 renameat2(AT_FDCWD, \"\\x61\", AT_FDCWD, \"\\x62\", RENAME_WHITEOUT) = 0", "not known here"),
         ("1 write(3, \"\\x61\"..., 4) = 4", "recorded in part only"),
         ("1 openat(AT_FDCWD, \"\\x2f\\x61\", O_RDWR|O_CREAT, 0600) = 4", "outside the world"),
         ("1 <... write resumed>, 2) = 2", "resumed from nowhere"),

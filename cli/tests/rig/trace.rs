@@ -219,6 +219,12 @@ impl Replay {
             "renameat2" if matches!(arg(4), "0" | "RENAME_NOREPLACE") => {
                 self.renamed(arg(0), arg(1), arg(2), arg(3))
             }
+            "renameat2" if arg(4) == "RENAME_EXCHANGE" => {
+                let (old, new) = (text(arg(1))?, text(arg(3))?);
+                let from = self.start(arg(0), &old)?.ok_or("outside")?;
+                let to = self.start(arg(2), &new)?.ok_or("outside")?;
+                self.fs.exchange(from, to)
+            }
             "write" | "writev" => self.written(number(0)?, arg(1), None, result),
             "pwrite64" | "pwritev" | "pwritev2" => {
                 if call.name == "pwritev2" && !matches!(arg(4), "0" | "") {

@@ -11,9 +11,13 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testdata::oracle::{Client, Run, Server, Tools, free_ports};
+use snapshot::mvcc::KeyValue;
+use testdata::base64;
+use testdata::oracle::{Client, Kv, Run, Server, Tools, free_ports};
 
 /// Key range of `/oracle/`, which no fixture uses.
 const OURS: &str = "/oracle/";
@@ -306,7 +310,7 @@ pub(crate) fn assert_members(client: &Client, plan: &Plan, json: &Value) {
         if named {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(live, expected);
     let status = client.endpoint_status();
@@ -396,4 +400,47 @@ pub(crate) fn only_file(dir: &Path, suffix: &str) -> PathBuf {
         entries.map(|entry| entry.unwrap().path()).filter(|path| text(path).ends_with(suffix)).collect();
     assert_eq!(found.len(), 1, "{found:?}");
     found.into_iter().next().unwrap()
+}
+
+/// A record as a server tells of it.
+pub(crate) fn kv_of(kv: &KeyValue<'_>) -> Kv {
+    Kv {
+        key: kv.key.to_vec(),
+        value: kv.value.to_vec(),
+        create_revision: kv.create_revision,
+        mod_revision: kv.mod_revision,
+        version: kv.version,
+        lease: kv.lease,
+    }
+}
+
+/// `kv list -w json`, by the binary.
+pub(crate) fn listed(path: &Path, revision: i64) -> Vec<Kv> {
+    let answer = rescue(["kv", "list", text(path), "--rev", &revision.to_string(), "-w", "json"]).json();
+    let kvs = answer["kvs"].as_array().into_iter().flatten();
+    let number = |value: &Value| value.as_i64().unwrap_or(0);
+    let bytes = |value: &Value| base64::decode(value.as_str().unwrap_or_default());
+    kvs.map(|kv| Kv {
+        key: bytes(&kv["key"]),
+        value: bytes(&kv["value"]),
+        create_revision: number(&kv["create_revision"]),
+        mod_revision: number(&kv["mod_revision"]),
+        version: number(&kv["version"]),
+        lease: number(&kv["lease"]),
+    })
+    .collect()
+}
+
+/// The same revision, and the same hash of all keys at it.
+#[track_caller]
+pub(crate) fn wait_equal(one: &Client, other: &Client) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (this, that) = (one.hashkv(0), other.hashkv(0));
+        if this == that {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{this:?} and {that:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }

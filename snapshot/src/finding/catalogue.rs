@@ -1,6 +1,7 @@
 //! Every code there is, with what is behind it and what to do: the text of `verify --explain` and of `docs/findings.md`.
 
 mod bbolt;
+mod cluster;
 mod etcd;
 mod snap;
 mod wal;
@@ -60,7 +61,7 @@ const FAMILIES: [Family; 4] = [
         prefix: "ETCD",
         title: "what the db means",
         intro: "The structure of the file may be whole, and what stands in it no sense to etcd.",
-        sections: etcd::SECTIONS,
+        sections: &[etcd::SECTION, cluster::SECTION],
     },
     Family {
         prefix: "WAL",

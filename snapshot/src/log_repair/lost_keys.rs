@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use wal::repair::DroppedRun;
-use wal::{EntryRef, RecordType, Segments};
+use wal::{EntryRef, Log, RecordType, Segments};
 
 use crate::request;
 
@@ -50,6 +50,31 @@ impl LostKeys {
         lost
     }
 
+    /// Looks into the entries of `log` behind `index` that count.
+    #[must_use]
+    pub fn behind(index: u64, log: &Log, segments: &impl Segments) -> Self {
+        let mut lost = Self::default();
+        for at in 0..log.segments.len() {
+            let is_behind = |last: u64| last > index;
+            if !log.runs.iter().any(|run| run.segment == at && run.standing_last.is_some_and(is_behind)) {
+                continue;
+            }
+            let piece = segments.piece(at);
+            for item in wal::scan::scan(&piece.bytes) {
+                let wal::scan::Item::Record(found) = item else { continue };
+                let record = found.record;
+                if record.record_type != RecordType::Entry {
+                    continue;
+                }
+                let Ok(entry) = EntryRef::decode(record.data) else { continue };
+                if is_behind(entry.index) && !log.is_overwritten(at, record.offset, entry.index) {
+                    lost.count(&entry);
+                }
+            }
+        }
+        lost
+    }
+
     fn look_into(&mut self, bytes: &[u8]) {
         // The chain is not that of a whole segment: a checksum that does not hold says nothing here.
         for item in wal::scan::scan(bytes) {
@@ -61,26 +86,29 @@ impl LostKeys {
             let Some(record) = record.filter(|record| record.record_type == RecordType::Entry) else {
                 continue;
             };
-            let Ok(entry) = EntryRef::decode(record.data) else { continue };
-            self.entries = self.entries.saturating_add(1);
-            let before = (self.keys.len(), self.more);
-            let mut named = false;
-            if entry.entry_type == 0
-                && let request::Decoded::V3(request) | request::Decoded::V2(request) =
-                    request::decode(entry.data)
-            {
-                for range in request.keys() {
-                    named = true;
-                    self.add(range.key);
-                }
-                for path in request.paths() {
-                    named = true;
-                    self.add(path);
-                }
+            if let Ok(entry) = EntryRef::decode(record.data) {
+                self.count(&entry);
             }
-            if !named && before == (self.keys.len(), self.more) {
-                self.without_keys = self.without_keys.saturating_add(1);
+        }
+    }
+
+    fn count(&mut self, entry: &EntryRef<'_>) {
+        self.entries = self.entries.saturating_add(1);
+        let mut named = false;
+        if entry.entry_type == 0
+            && let request::Decoded::V3(request) | request::Decoded::V2(request) = request::decode(entry.data)
+        {
+            for range in request.keys() {
+                named = true;
+                self.add(range.key);
             }
+            for path in request.paths() {
+                named = true;
+                self.add(path);
+            }
+        }
+        if !named {
+            self.without_keys = self.without_keys.saturating_add(1);
         }
     }
 

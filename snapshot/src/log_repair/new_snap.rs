@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use bbolt::Watch;
-use prost::Message as _;
 use wal::raftpb::{ConfChangeType, ConfState, Snapshot, SnapshotMetadata};
-use wal::snappb;
 
 use super::{Member as Parts, RepairError};
 use crate::log_files::{LogFiles, progress};
@@ -89,16 +87,7 @@ pub(super) fn make(
         }
         _ => v2store::restored_store(&members, version),
     };
-    let snapshot = Snapshot {
-        data: Some(data),
-        metadata: Some(SnapshotMetadata {
-            conf_state: Some(conf_state.clone()),
-            index: Some(index),
-            term: Some(term),
-        }),
-    };
-    let data = snapshot.encode_to_vec();
-    let bytes = snappb::Snapshot { crc: Some(wal::crc::checksum(&data)), data: Some(data) }.encode_to_vec();
+    let bytes = wal::encode_snapshot(data, index, term, conf_state.clone());
     Ok(NewSnap { name: wal::snap_name(term, index), bytes: Some(bytes), conf_state, members_from })
 }
 

@@ -107,6 +107,12 @@ impl Release {
         self.minor <= 5
     }
 
+    /// Whether an update of a directory of the v2 API sets anew when that expires; 3.5 refuses it, and counts it as done.
+    #[must_use]
+    pub fn sets_time_of_v2_dirs(self) -> bool {
+        self.minor <= 4
+    }
+
     /// Whether a compaction leaves a tombstone at exactly its own revision, and a hash leaves it out. Earlier releases remove
     /// it.
     #[must_use]

@@ -16,7 +16,7 @@ use super::{Applied, StopReason, Why, conf_change, v2};
 use crate::membership::{Member, hex_id, parse_hex_id};
 use crate::mvcc::Release;
 use crate::request::{Decoded, Message, decode};
-use crate::schema::{CLUSTER_VERSION, CONF_STATE, DOWNGRADE};
+use crate::schema::{self, CLUSTER_VERSION, CONF_STATE, DOWNGRADE};
 use crate::v2store::V2Store;
 
 /// The value of a row of bucket `members_removed`.
@@ -30,6 +30,8 @@ pub struct Cluster {
     pub(super) members: BTreeMap<u64, Member>,
     pub(super) removed: BTreeSet<u64>,
     pub(super) most_learners: usize,
+    version: Option<String>,
+    downgrade_target: Option<String>,
     raft: Raft,
     local: Option<u64>,
     is_of_store: bool,
@@ -75,6 +77,12 @@ impl Cluster {
                 None => cluster.unreadable("members_removed", key, "its key is no member's id"),
             }
         }
+        cluster.version = small
+            .get(Name::Cluster, CLUSTER_VERSION)
+            .filter(|version| !version.is_empty())
+            .map(|version| String::from_utf8_lossy(version).into_owned());
+        cluster.downgrade_target =
+            small.get(Name::Cluster, DOWNGRADE).and_then(|row| schema::downgrade_target(row).ok()?);
         cluster.arrange();
         // A restore leaves the row of the cluster that was.
         let row = small.get(Name::Meta, CONF_STATE).map(serde_json::from_slice::<ConfState>);
@@ -91,9 +99,40 @@ impl Cluster {
     pub fn of_store(store: &V2Store) -> Self {
         let members = store.members.iter().map(|member| (member.id, member.clone())).collect();
         let removed = store.removed.iter().copied().collect();
-        let mut cluster = Self { members, removed, is_of_store: true, ..Self::default() };
+        let version = store.cluster_version.clone().filter(|version| !version.is_empty());
+        let mut cluster = Self { members, removed, version, is_of_store: true, ..Self::default() };
         cluster.arrange();
         cluster
+    }
+
+    /// The members, by their ids.
+    #[must_use]
+    pub const fn members(&self) -> &BTreeMap<u64, Member> {
+        &self.members
+    }
+
+    /// The ids of those that were members, and may not come back.
+    #[must_use]
+    pub const fn removed(&self) -> &BTreeSet<u64> {
+        &self.removed
+    }
+
+    /// The version the cluster agreed on, as written; `None` before it did.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// The target of a downgrade under way, as written.
+    #[must_use]
+    pub fn downgrade_target(&self) -> Option<&str> {
+        self.downgrade_target.as_deref()
+    }
+
+    /// Why the rows that were to say who the members are cannot be read; a server dies over it.
+    #[must_use]
+    pub fn unreadable_row(&self) -> Option<&str> {
+        self.unreadable.as_deref()
     }
 
     /// Takes names and client URLs from what another account says of the same members.
@@ -114,22 +153,50 @@ impl Cluster {
         Self { local: Some(id), ..self }
     }
 
-    /// Follows an entry that the db has: of what it does, only what it does to the members. One that no server applies does nothing.
+    /// Takes up what only the db keeps: a downgrade under way, and how many learners were let in at once.
+    #[must_use]
+    pub fn beside(mut self, rows: &Self) -> Self {
+        self.downgrade_target.clone_from(&rows.downgrade_target);
+        self.most_learners = self.most_learners.max(rows.most_learners);
+        self
+    }
+
+    /// Follows an entry that the db has: of what it does, only what it does to the members and to the cluster's version. One that no
+    /// server applies does nothing.
     pub fn follow(&mut self, entry: &EntryRef<'_>, release: Release) {
-        let followed = if entry.entry_type == EntryType::ConfChange as i32 {
-            conf_change::apply(self, None, entry.data, release)
-        } else {
-            match decode(entry.data) {
-                Decoded::V2(request) => v2::apply(self, None, request.message(), release),
-                Decoded::V3(request) => match request.message().message(ATTRIBUTES_SET) {
-                    Some(asked) => self.set_attributes(None, asked, release),
-                    None => return,
-                },
-                Decoded::Nothing | Decoded::Undecodable { .. } => return,
-            }
-        };
         // The db is behind the entry: a server applied it, and what it was refused for is no longer known.
-        drop(followed);
+        drop(self.carry_out(entry, release));
+    }
+
+    /// Does to the members, the cluster's version and a downgrade what an entry asks for; `None` for one that is about neither.
+    pub(crate) fn carry_out(
+        &mut self,
+        entry: &EntryRef<'_>,
+        release: Release,
+    ) -> Option<Result<Applied, StopReason>> {
+        if entry.entry_type == EntryType::ConfChange as i32 {
+            return Some(conf_change::apply(self, None, entry.data, release));
+        }
+        match decode(entry.data) {
+            Decoded::V2(request) => Some(v2::apply(self, None, request.message(), release)),
+            Decoded::V3(request) => {
+                let number = match request.kind() {
+                    super::V2 => V2_REQUEST,
+                    "cluster_version_set" => VERSION_SET,
+                    "cluster_member_attr_set" => ATTRIBUTES_SET,
+                    "downgrade_info_set" => DOWNGRADE_SET,
+                    _ => return None,
+                };
+                let asked = request.message().message(number)?;
+                Some(match number {
+                    V2_REQUEST => v2::apply(self, None, asked, release),
+                    VERSION_SET => self.set_version(None, asked.data(1)),
+                    ATTRIBUTES_SET => self.set_attributes(None, asked, release),
+                    _ => Ok(self.set_downgrade(None, asked)),
+                })
+            }
+            Decoded::Nothing | Decoded::Undecodable { .. } => None,
+        }
     }
 
     /// Who raft takes for voters and learners, from who belongs to the cluster; and how many learners there may be.
@@ -227,6 +294,35 @@ impl Cluster {
         Ok(changed_if(saved || cleaned))
     }
 
+    /// Sets the cluster's version.
+    ///
+    /// # Errors
+    /// When the text is no version, over which a server dies.
+    pub(super) fn set_version(
+        &mut self,
+        small: Option<&mut Small>,
+        version: &[u8],
+    ) -> Result<Applied, StopReason> {
+        let canonical = canonical_version(version).ok_or_else(|| {
+            StopReason::Dies(format!("it sets the cluster's version to {}", readable(version)))
+        })?;
+        self.version = Some(String::from_utf8_lossy(&canonical).into_owned());
+        let Some(small) = small else { return Ok(Applied::Changed) };
+        Ok(changed_if(small.put(Name::Cluster, CLUSTER_VERSION, canonical)))
+    }
+
+    /// Notes that a downgrade begins or ends.
+    pub(super) fn set_downgrade(&mut self, small: Option<&mut Small>, asked: Message<'_>) -> Applied {
+        let enabled = asked.number(1) != 0;
+        let target = if enabled { asked.data(2) } else { &[] };
+        self.downgrade_target = enabled.then(|| String::from_utf8_lossy(target).into_owned());
+        let Some(small) = small else { return Applied::Changed };
+        let mut row = b"{\"target-version\":".to_vec();
+        gojson::push_string(&mut row, target);
+        row.extend_from_slice(format!(",\"enabled\":{enabled}}}").as_bytes());
+        changed_if(small.put(Name::Cluster, DOWNGRADE, row))
+    }
+
     /// Carries out raft's part of a change of members.
     pub(super) fn change_raft(&mut self, change: RaftChange, id: u64) -> Result<(), StopReason> {
         let Raft { voters, learners } = &mut self.raft;
@@ -267,8 +363,14 @@ impl Cluster {
     }
 }
 
+/// In `etcdserverpb.InternalRaftRequest`: `v2`.
+pub(crate) const V2_REQUEST: i32 = 2;
+/// In `etcdserverpb.InternalRaftRequest`: `cluster_version_set`.
+pub(crate) const VERSION_SET: i32 = 1300;
 /// In `etcdserverpb.InternalRaftRequest`: `cluster_member_attr_set`.
-const ATTRIBUTES_SET: i32 = 1301;
+pub(crate) const ATTRIBUTES_SET: i32 = 1301;
+/// In `etcdserverpb.InternalRaftRequest`: `downgrade_info_set`.
+const DOWNGRADE_SET: i32 = 1302;
 
 /// What raft makes of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,16 +388,6 @@ pub(super) const fn changed_if(changed: bool) -> Applied {
     if changed { Applied::Changed } else { Applied::Nothing(Why::AlreadySo) }
 }
 
-/// Sets the cluster's version.
-///
-/// # Errors
-/// When the text is no version, over which a server dies.
-pub(super) fn set_version(small: &mut Small, version: &[u8]) -> Result<Applied, StopReason> {
-    let canonical = canonical_version(version)
-        .ok_or_else(|| StopReason::Dies(format!("it sets the cluster's version to {}", readable(version))))?;
-    Ok(changed_if(small.put(Name::Cluster, CLUSTER_VERSION, canonical)))
-}
-
 /// A version as a server writes what it read: three numbers without zeros before them, and what follows them as it stands.
 fn canonical_version(version: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(version).ok()?;
@@ -310,15 +402,6 @@ fn canonical_version(version: &[u8]) -> Option<Vec<u8>> {
         return None;
     };
     Some(format!("{major}.{minor}.{patch}{rest}").into_bytes())
-}
-
-/// Notes that a downgrade begins or ends.
-pub(super) fn set_downgrade(small: &mut Small, asked: Message<'_>) -> Applied {
-    let enabled = asked.number(1) != 0;
-    let mut row = b"{\"target-version\":".to_vec();
-    gojson::push_string(&mut row, if enabled { asked.data(2) } else { &[] });
-    row.extend_from_slice(format!(",\"enabled\":{enabled}}}").as_bytes());
-    changed_if(small.put(Name::Cluster, DOWNGRADE, row))
 }
 
 #[cfg(test)]

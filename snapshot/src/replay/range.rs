@@ -44,6 +44,28 @@ pub struct Range {
     pub left_out: Vec<LeftOut>,
 }
 
+/// Entries that one log has.
+#[derive(Debug, Clone)]
+pub struct Stretch<'a> {
+    /// The log's files.
+    pub files: &'a LogFiles,
+    /// What was read of them.
+    pub log: &'a Log,
+    /// The entries' indexes.
+    pub entries: RangeInclusive<u64>,
+}
+
+impl Stretch<'_> {
+    /// Length in bytes of what it has of `range`, and of what stands between that.
+    fn len_bytes(&self, range: &Range) -> u64 {
+        let first = (*self.entries.start()).max(range.after.saturating_add(1));
+        let last = (*self.entries.end()).min(range.last);
+        let runs = self.log.standing_runs().filter(|run| run.standing_last.is_some_and(|end| end >= first));
+        let runs = runs.filter(|run| run.first_index <= last);
+        runs.map(|run| run.last_offset.saturating_sub(run.first_offset)).fold(0, u64::saturating_add)
+    }
+}
+
 /// Why the last entry to apply is the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -54,6 +76,10 @@ pub enum Bound {
     Commit,
     /// The db has come further than the commit on disk.
     ConsistentIndex,
+    /// It is the last of all logs that were given.
+    EndOfLogs,
+    /// It is the last that is certain to be committed, by all logs that were given.
+    Certain,
     /// It was asked for.
     Asked,
 }
@@ -81,6 +107,8 @@ impl LeftOut {
 pub enum WhyLeftOut {
     /// Not known to be committed: no leader has told this member that they are.
     NotCommitted,
+    /// They may be committed, and only what is certain was asked for.
+    OnlyPossible,
     /// The user asked to stop before them.
     Asked,
     /// They stand behind a break, or where a server does not read.
@@ -90,6 +118,12 @@ pub enum WhyLeftOut {
 }
 
 impl Range {
+    /// How many entries are left out because of `why`.
+    #[must_use]
+    pub fn left_out_by(&self, why: WhyLeftOut) -> u64 {
+        self.left_out.iter().filter(|left| left.why == why).map(LeftOut::count).sum()
+    }
+
     /// Ends the range at the entry `last`; those behind it are left out because of `why`.
     pub fn end_at(&mut self, last: u64, why: WhyLeftOut) {
         let (first, until) = (last.saturating_add(1), self.last);
@@ -103,12 +137,16 @@ impl Range {
         }
     }
 
-    /// Length in bytes of what the log has of the entries in the range, and of what stands between them.
+    /// The indexes of the entries to apply.
     #[must_use]
-    pub fn len_bytes(&self, log: &Log) -> u64 {
-        let runs = log.standing_runs().filter(|run| run.standing_last.is_some_and(|last| last > self.after));
-        let runs = runs.filter(|run| run.first_index <= self.last);
-        runs.map(|run| run.last_offset.saturating_sub(run.first_offset)).fold(0, u64::saturating_add)
+    pub fn entries(&self) -> RangeInclusive<u64> {
+        self.after.saturating_add(1)..=self.last
+    }
+
+    /// Length in bytes of what the logs have of the entries in the range, and of what stands between them.
+    #[must_use]
+    pub fn len_bytes(&self, stretches: &[Stretch<'_>]) -> u64 {
+        stretches.iter().map(|stretch| stretch.len_bytes(self)).fold(0, u64::saturating_add)
     }
 }
 
@@ -118,6 +156,7 @@ impl WhyLeftOut {
     pub const fn words(self) -> &'static str {
         match self {
             Self::NotCommitted => "not known to be committed",
+            Self::OnlyPossible => "possibly committed, and only what is certain was asked for",
             Self::Asked => "stopped before them, as was asked",
             Self::BehindBreak => "behind a break of the log",
             Self::BehindUnknown => "an entry that no known server applies, and what follows it",
@@ -150,7 +189,7 @@ pub enum RangeError {
     #[error(
         "{path}: the log in {} is that of member {} in cluster {}, and of the members that it knows none is in the database ({}): they \
          belong to different clusters. Put the log that goes with the database beside it; --no-replay takes the database alone",
-        wal_dir.display(), hex_id(*member_id), hex_id(*cluster_id), ids(members)
+        wal_dir.display(), hex_id(*member_id), hex_id(*cluster_id), lone::ids(members)
     )]
     Foreign {
         /// What was given.
@@ -290,10 +329,6 @@ impl RangeError {
     }
 }
 
-fn ids(members: &[u64]) -> String {
-    members.iter().map(|id| hex_id(*id)).collect::<Vec<_>>().join(", ")
-}
-
 fn entries(count: u64) -> String {
     if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
@@ -305,6 +340,8 @@ pub const fn because(bound: Bound) -> &'static str {
         Bound::EndOfLog => "the last of the log that a server reads",
         Bound::Commit => "the last that is known to be committed",
         Bound::ConsistentIndex => "where the database stands",
+        Bound::EndOfLogs => "the last of the logs that were given",
+        Bound::Certain => "the last that is certain to be committed",
         Bound::Asked => "as was asked",
     }
 }
@@ -526,27 +563,47 @@ pub enum EachError<E> {
     Visit(E),
 }
 
-/// Shows `visit` the entries of `range`, in order.
+/// Shows `visit` these `entries`, which `stretches` have by ascending index, in order.
 ///
 /// # Errors
-/// [`EachError::Visit`] with what `visit` said; [`RangeError::Changed`] when the log is not the one that was read.
-pub fn each<S: Segments, E>(
-    range: &Range,
-    log: &Log,
-    segments: &S,
-    wal_dir: &Path,
+/// [`EachError::Visit`] with what `visit` said; [`RangeError::Changed`] when a log is not the one that was read.
+pub fn each<E>(
+    entries: RangeInclusive<u64>,
+    stretches: &[Stretch<'_>],
     mut visit: impl FnMut(&EntryRef<'_>) -> Result<(), E>,
 ) -> Result<(), EachError<E>> {
-    let mut next = range.after.saturating_add(1);
+    let (mut next, end) = entries.into_inner();
+    for stretch in stretches {
+        let last = (*stretch.entries.end()).min(end);
+        if *stretch.entries.start() <= next && next <= last {
+            of_stretch(stretch.files, stretch.log, next..=last, &mut visit)?;
+            next = last.saturating_add(1);
+        }
+    }
+    if next > end {
+        return Ok(());
+    }
+    let wal_dir = stretches.last().map_or_else(PathBuf::new, |stretch| stretch.files.wal_dir().to_owned());
+    Err(EachError::Range(RangeError::Changed { wal_dir, index: next }))
+}
+
+/// Shows `visit` the `entries` of one log.
+fn of_stretch<E>(
+    files: &LogFiles,
+    log: &Log,
+    entries: RangeInclusive<u64>,
+    visit: &mut impl FnMut(&EntryRef<'_>) -> Result<(), E>,
+) -> Result<(), EachError<E>> {
+    let (mut next, last) = entries.into_inner();
     for at in 0..log.segments.len() {
-        if next > range.last {
+        if next > last {
             break;
         }
         let is_needed = |run: &&wal::log::EntryRun| {
             run.segment == at && run.standing_last.is_some_and(|last| last >= next)
         };
         let Some(first) = log.standing_runs().find(is_needed) else { continue };
-        let piece = segments.piece(at);
+        let piece = files.piece(at);
         for item in scan(&piece.bytes) {
             let Item::Record(found) = item else { continue };
             let record = found.record;
@@ -561,14 +618,14 @@ pub fn each<S: Segments, E>(
                 break;
             }
             visit(&entry).map_err(EachError::Visit)?;
-            if entry.index >= range.last {
+            if entry.index >= last {
                 return Ok(());
             }
             next = next.saturating_add(1);
         }
     }
-    if next > range.last {
+    if next > last {
         return Ok(());
     }
-    Err(EachError::Range(RangeError::Changed { wal_dir: wal_dir.to_owned(), index: next }))
+    Err(EachError::Range(RangeError::Changed { wal_dir: files.wal_dir().to_owned(), index: next }))
 }

@@ -1,7 +1,7 @@
 //! Requests of the v2 store (FORMATS G.3): with two of them servers up to 3.5 publish what is in the db as well, a member's
 //! attributes and the cluster's version. All others are about keys of the v2 API, which are in no db.
 
-use super::cluster::{Cluster, set_version};
+use super::cluster::Cluster;
 use super::small::Small;
 use super::{Applied, StopReason, Why};
 use crate::membership::{Member, parse_hex_id};
@@ -16,7 +16,7 @@ const PREVIOUS_INDEX: i32 = 7;
 const PREVIOUS_EXISTS: i32 = 8;
 
 /// Where the cluster's version is.
-const VERSION_PATH: &[u8] = b"/0/version";
+pub(crate) const VERSION_PATH: &[u8] = b"/0/version";
 
 /// Carries out a request; without the small buckets, only to `cluster`.
 ///
@@ -46,15 +46,14 @@ pub(super) fn apply(
         attributes.merge_attributes(value).map_err(|error| StopReason::Dies(error.to_string()))?;
         return cluster.update_attributes(small, id, (attributes.name, attributes.client_urls), release);
     }
-    match (path == VERSION_PATH, small) {
-        (true, Some(small)) => set_version(small, value),
-        (true, None) => Ok(Applied::Changed),
-        (false, _) => Ok(Applied::Nothing(Why::V2UserKey)),
+    if path == VERSION_PATH {
+        return cluster.set_version(small, value);
     }
+    Ok(Applied::Nothing(Why::V2UserKey))
 }
 
 /// The member whose attributes lie at this path.
-fn member_of(path: &[u8]) -> Option<u64> {
+pub(crate) fn member_of(path: &[u8]) -> Option<u64> {
     let path = std::str::from_utf8(path).ok()?;
     let id = path.strip_prefix("/0/members/")?.strip_suffix("/attributes")?;
     let is_id = (1..=16).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -63,15 +63,7 @@ fn excerpt(text: &[u8], head: usize, tail: usize, out: &mut Vec<u8>) {
 fn utc(nanoseconds: i64) -> String {
     let (seconds, fraction) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days since 0000-03-01 in eras of 400 years, years that begin in March: leap days then come last.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + i64::from(month <= 2);
+    let (year, month, day) = crate::gotime::civil(days);
     let fraction = match fraction {
         0 => String::new(),
         fraction => format!(".{fraction:09}").trim_end_matches('0').to_owned(),

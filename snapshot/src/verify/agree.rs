@@ -12,6 +12,7 @@ use super::{Checked, count};
 use crate::alarm;
 use crate::facts::{DatabaseFacts, Deadly, Facts};
 use crate::finding::{Finding, Severity};
+use crate::force_new::traces::{Trace, traces};
 use crate::membership::Member;
 use crate::schema::{ALARM_CORRUPT, Alarm};
 use crate::target::{TargetVersion, minor_of};
@@ -48,6 +49,7 @@ pub(super) fn hold(facts: &Facts) -> Agreed {
     }
     agreed.term(database, &log.report.log);
     agreed.members(facts, database, &log.report.log);
+    agreed.findings.extend(traces(&log.report.log).iter().map(Trace::finding));
     if let Some(id) = removed(facts) {
         let message = format!(
             "the log is that of member {id:x}, which bucket members_removed of the db names: it was removed from its cluster"

@@ -4,6 +4,7 @@ use super::predict::{Expected, Prediction, predictions};
 use crate::boot::{Found, RELEASES, Release, Start};
 use crate::facts::{Facts, What};
 use crate::finding::Finding;
+use crate::force_new::Plan;
 use crate::structure::is_damaged;
 use crate::target::TargetVersion;
 
@@ -36,6 +37,8 @@ pub struct Verdict {
     pub predictions: Vec<Prediction>,
     /// The command to run next.
     pub next: Next,
+    /// Commands that are the way out where other members of its cluster are lost; empty where it has none, or nothing can be made of it.
+    pub of_cluster: Vec<Next>,
 }
 
 /// A command of `etcd-rescue` about the path that was verified.
@@ -83,7 +86,8 @@ pub fn verdict(facts: &Facts, structure: Option<&[Finding]>) -> Verdict {
     let damaged = structure.is_some_and(is_damaged);
     let next = next(facts, outlook, own, damaged);
     let structure_checked = structure.is_some() || facts.database.is_none();
-    Verdict { outlook, structure_checked, release, reasons, predictions, next }
+    let of_cluster = of_cluster(facts, outlook, damaged);
+    Verdict { outlook, structure_checked, release, reasons, predictions, next, of_cluster }
 }
 
 /// The release that wrote the data, as far as it is known: the newest patches of that minor version.
@@ -186,4 +190,33 @@ fn next(facts: &Facts, outlook: Outlook, own: Option<&Prediction>, damaged: bool
             _ => Next::of_db("wal dump", "", "shows what is in it"),
         },
     }
+}
+
+/// What leads out where the member is one of several voters and others are lost.
+fn of_cluster(facts: &Facts, outlook: Outlook, damaged: bool) -> Vec<Next> {
+    let is_one_of_several = facts.raft_members().is_some_and(|(voters, _)| voters.len() > 1);
+    let has_db = facts
+        .database
+        .as_ref()
+        .is_some_and(|database| database.as_ref().is_ok_and(|opened| opened.facts.is_ok()));
+    if damaged
+        || !is_one_of_several
+        || !has_db
+        || !matches!(facts.looked.what, What::DataDir | What::MemberDir)
+    {
+        return Vec::new();
+    }
+    let mut found = vec![Next::of(
+        "compare",
+        "",
+        "shows what of it is certain, and how to recover; with the directories of the other members behind it, all that they know",
+    )];
+    if matches!(outlook, Outlook::BootsAsIs | Outlook::BootsWithLoss) && Plan::of(facts).is_ok() {
+        found.push(Next::of(
+            "cluster force-new",
+            "-o forced",
+            "makes a cluster of one of it, where no other member is left",
+        ));
+    }
+    found
 }

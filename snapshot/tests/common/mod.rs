@@ -5,6 +5,8 @@
     reason = "each test binary uses its part, and fails where it cannot"
 )]
 
+pub(crate) mod space;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

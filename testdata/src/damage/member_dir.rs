@@ -95,7 +95,7 @@ fn push_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// CRC-32C of `bytes`, going on from `crc`.
-fn crc_32c(crc: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn crc_32c(crc: u32, bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!crc, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
     })

@@ -33,7 +33,7 @@ pub struct Kv {
     pub lease: i64,
 }
 
-/// A connection to one server. It lasts until the server ends; then a new one is needed.
+/// A connection to one server, made again with the next request once it broke.
 #[derive(Debug)]
 pub struct Gateway {
     client: Connection,
@@ -171,12 +171,29 @@ impl Gateway {
     /// When the revision was compacted or is not there yet.
     #[track_caller]
     pub fn hashkv(&mut self, revision: i64) -> Result<HashKv, Refusal> {
-        let answer = self.peer.call("GET", "/members/hashkv", &json!({ "revision": revision }), None)?;
-        Ok(HashKv {
+        self.attempt_hashkv(revision).unwrap_or_else(|e| panic!("hashkv at {revision}: {e}"))
+    }
+
+    /// As [`Self::hashkv`], of a server that may break off.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn attempt_hashkv(&mut self, revision: i64) -> std::io::Result<Result<HashKv, Refusal>> {
+        let answer = self.peer.try_call("GET", "/members/hashkv", &json!({ "revision": revision }), None)?;
+        Ok(answer.map(|answer| HashKv {
             hash: answer["hash"].as_u64().unwrap_or(0),
             revision: number(&answer["header"]["revision"]),
             compact_revision: number(&answer["compact_revision"]),
-        })
+        }))
+    }
+
+    /// How many members a server names to one that wants to join; it may have to apply its log first.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn attempt_members_for_joiners(&mut self) -> std::io::Result<Result<usize, Refusal>> {
+        let answer = self.peer.try_call("GET", "/members", &json!({}), None)?;
+        Ok(answer.map(|members| members.as_array().map_or(0, Vec::len)))
     }
 
     /// Compacts; with `physical` the records are gone from the backend when it returns.

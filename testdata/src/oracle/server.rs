@@ -1,6 +1,7 @@
 //! One real etcd process.
 
 use std::fs::{self, File, Permissions};
+use std::net::TcpStream;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,11 @@ use super::tools::{Run, Tools, Version};
 /// How long a server may take until it sees a leader, and how long to end after SIGTERM.
 const START_LIMIT: Duration = Duration::from_secs(40);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Elections within a moment, in place of seconds; a flag given later counts.
+const QUICK_ELECTIONS: [&str; 4] = ["--heartbeat-interval", "20", "--election-timeout", "200"];
+/// How long to wait between two looks at a server that starts.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What to start: a version, a scratch data dir, a name, and what else the command line needs.
 #[derive(Clone, Debug)]
@@ -103,6 +109,7 @@ impl Launch {
             .arg(&self.data_dir)
             .args(["--listen-client-urls", &self.client_url, "--advertise-client-urls", &self.client_url])
             .args(["--listen-peer-urls", &self.peer_url])
+            .args(QUICK_ELECTIONS)
             .args(&self.args)
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log.try_clone().expect("a log file"));
@@ -184,18 +191,26 @@ impl Server {
             if let Some(status) = self.exited() {
                 panic!("etcd {} ended with {status} instead of starting", self.launch.name);
             }
-            let why = match self.client.try_status() {
-                Ok(status) if status.leader != 0 => return status,
-                Ok(_) => "it sees no leader".to_owned(),
-                Err(why) => why,
+            // etcdctl that finds nobody there waits for a second before it tries again.
+            let why = match self.is_listening().then(|| self.client.try_status()) {
+                Some(Ok(status)) if status.leader != 0 => return status,
+                Some(Ok(_)) => "it sees no leader".to_owned(),
+                Some(Err(why)) => why,
+                None => "nobody listens for clients".to_owned(),
             };
             assert!(
                 Instant::now() < deadline,
                 "etcd {} is not ready after {START_LIMIT:?}: {why}",
                 self.launch.name
             );
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(LOOK);
         }
+    }
+
+    /// Whether somebody listens where clients are to reach it.
+    fn is_listening(&self) -> bool {
+        let address = self.launch.client_url.trim_start_matches("http://");
+        TcpStream::connect(address).is_ok()
     }
 
     /// How the process ended, if it has; also after it ended by itself.
@@ -233,6 +248,29 @@ impl Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Halts the process with SIGSTOP: to its peers and clients it is there and does not answer, like a member behind a network
+    /// that was cut.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            // As in `stop`, the pid is ours until it was waited for.
+            let _ = kill_process(Pid::from_child(child), signal);
+        }
+    }
+
+    /// Gives the next start of this server other flags than those it was launched with.
+    pub fn set_args<S: Into<String>>(&mut self, args: impl IntoIterator<Item = S>) {
+        self.launch.args = args.into_iter().map(Into::into).collect();
     }
 
     /// Starts the same command line again after [`Server::stop`] or [`Server::kill`], without waiting.

@@ -144,6 +144,10 @@ fn of_member(inspection: &Inspection) -> Verdict {
         }
         Outlook::NotAMember => sentences.push("nothing can be said of a start".to_owned()),
     }
+    let is_sound = proven.is_some();
+    next.extend(judged.of_cluster.iter().filter(|other| is_sound || other.flags.is_empty()).map(|other| {
+        format!("etcd-rescue {} {path}{wal_dir} {}", other.command, other.flags).trim_end().to_owned()
+    }));
     sentences.extend(others(&judged));
     peers(&mut sentences, facts);
     if !inspection.findings().is_empty() {
@@ -172,7 +176,8 @@ fn peers(sentences: &mut Vec<String>, facts: &Facts) {
     let Some((voters, _)) = facts.raft_members() else { return };
     if voters.len() > 1 {
         sentences.push(format!(
-            "it serves only together with its peers: {} of {} voters must run",
+            "it serves only together with its peers: {} of {} voters must run. Where they are lost, compare it with what is left of \
+             them; where they are to live at other addresses, 'etcd-rescue member plan' with all their directories says how",
             voters.len() / 2 + 1,
             voters.len()
         ));

@@ -6,7 +6,7 @@ const ANOTHER_COPY: &str = "Take another copy: the cluster's other members and o
      follower that is rebuilt from a healthy leader costs nothing.";
 
 /// See [`super::sections`].
-pub(super) const SECTIONS: &[Section] = &[Section {
+pub(super) const SECTION: Section = Section {
     title: "What the db means",
     intro: "",
     entries: &[
@@ -138,6 +138,47 @@ pub(super) const SECTIONS: &[Section] = &[Section {
                          cannot be known.",
         },
         Entry {
+            code: "ETCD-V2-HIDDEN",
+            title: "Hidden keys of the v2 API are not migrated",
+            cause: "A name in the path of these keys begins with an underscore. The v2 API leaves such keys \
+                    out when a directory is listed, and a migration takes what a listing gives.",
+            consequence: "They are in the v2 store further on, and not among the keys of the v3 API.",
+            remedy: "`v2 list -r` shows them; `v2 migrate --hidden` takes them along.",
+        },
+        Entry {
+            code: "ETCD-V2-UNCERTAIN",
+            title: "Requests of the v2 API are left out, since they may not be committed",
+            cause: "Requests stand at the end of the member's log, and its files do not say that the cluster had \
+                    committed them. The last one before a crash is often such an entry, on all members.",
+            consequence: "Their keys are not among those of the v3 API, though clients may have been told that they were \
+                          written. Servers that start on the copies commit them to the v2 store alone.",
+            remedy: "Start all members as they were, without clients, until they have a leader, stop them and migrate again: \
+                     the leader's first entry commits all before it.",
+        },
+        Entry {
+            code: "ETCD-BACKUP-V2-INDEX",
+            title: "Requests of the v2 API do another thing in a backup than they did",
+            cause: "The log behind the `.snap` from which the backup starts has requests that compare with an index of the v2 \
+                    store (`prevIndex`), or that create keys in order, whose names are made of it. The members that a backup \
+                    replaces count in that index.",
+            consequence: "When a server starts on the backup such a comparison fails, and its key keeps an older value; a key \
+                          created in order gets another name. The backups of etcdctl and etcdutl do the same. Keys of the v3 \
+                          API are not concerned.",
+            remedy: "Start the member once more with a small `--snapshot-count` until it has taken a snapshot behind them, \
+                     stop it and make the backup anew. `etcd-rescue v2 list` shows what the member has.",
+        },
+        Entry {
+            code: "ETCD-V2-AUTH",
+            title: "Users and roles of the v2 API are not migrated",
+            cause: "The v2 API has users and roles of its own. They lie in the v2 store, and are neither keys nor \
+                    users of the v3 API, whose passwords and permissions are kept in another way.",
+            consequence: "Nobody has to log in to the keys that a migration makes, until users of the v3 API are made. \
+                          etcd 3.6 refuses to start while the v2 store has such users.",
+            remedy: "Make users and roles anew with `etcdctl user add` and `etcdctl role add` before clients are let \
+                     in. What `snapshot restore` makes has none of those of v2; or remove them with \
+                     `ETCDCTL_API=2 etcdctl user remove` and `role remove` while a server of 3.4 or 3.5 runs with --enable-v2.",
+        },
+        Entry {
             code: "ETCD-REPLAY-DISAGREE",
             title: "Servers disagree about an entry",
             cause: "The log has entries that servers of the same version apply differently: \
@@ -180,14 +221,26 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         Entry {
             code: "ETCD-MEMBERS",
             title: "The db has other members than snapshot and log",
-            cause: "One of them was edited; or a restore by etcd 3.4 left the rows of the old \
-                        cluster.",
+            cause: "One of them was edited; a restore by etcd 3.4 left the rows of the old \
+                        cluster; or servers of 3.5.1 to 3.5.19 left a row as it was when a member \
+                        was given another address.",
             consequence: "Servers of 3.4 and 3.5 start with the members of snapshot and log, those \
                               of 3.6 and later with those of the db. Rows that 3.4 left come back to \
                               life with an upgrade.",
-            remedy: "Look at both: `snap dump DIR` and `iterate-bucket DIR members`. Remove a \
+            remedy: "Look at all: `member list DIR --sources`. Remove a \
                          member that should not be there with `etcdctl member remove` once the cluster \
                          runs, or restore from the db, which writes all of them anew.",
+        },
+        Entry {
+            code: "ETCD-MEMBERS-DIFFER",
+            title: "The members' directories disagree on who belongs to the cluster",
+            cause: "Addresses were edited in some of the directories and not in all; or they are of \
+                        different clusters, or two of them of one member.",
+            consequence: "A member looks for the others where its own files say they are: started \
+                              so, they may not find each other, or find the wrong one.",
+            remedy: "`member plan DIR...` with all directories and the `--initial-cluster` that is to \
+                         hold prints the command for each of them. Of two directories of one member \
+                         set one aside.",
         },
         Entry {
             code: "ETCD-REMOVED",
@@ -197,6 +250,25 @@ pub(super) const SECTIONS: &[Section] = &[Section {
                               so.",
             remedy: "Add the member anew, with an empty data dir. If the rest of the cluster is \
                          gone, restore from the db.",
+        },
+        Entry {
+            code: "ETCD-FORCED-NEW",
+            title: "Members were removed by force",
+            cause: "The log has removals of members that nobody asked for: `etcd --force-new-cluster` was started on this \
+                    directory, or on that of a member it learned from, or it went through `cluster force-new`.",
+            consequence: "Servers live with it. But the directories of the removed members tell another history from that entry on, under the \
+                              same cluster id: a server started on one of them does not know that it was removed.",
+            remedy: "Never start the removed members' directories again beside this cluster, and do not take data from both: \
+                         `compare` shows where they part.",
+        },
+        Entry {
+            code: "ETCD-TAIL-DROPPED",
+            title: "Entries that may be committed were dropped",
+            cause: "`cluster force-new` keeps the history up to the last entry that this member knows to be committed, as etcd does. \
+                        Its log has more.",
+            consequence: "Where the others had committed these entries, clients were told that their writes were done, and the new \
+                              cluster does not have them.",
+            remedy: "Look at the keys that are named. `recover` keeps such entries, and lists them.",
         },
         Entry {
             code: "ETCD-ALARM-RAISED",
@@ -228,5 +300,25 @@ pub(super) const SECTIONS: &[Section] = &[Section {
                               a version that it is not.",
             remedy: "Take another copy. `snapshot status` shows the storage version.",
         },
+        Entry {
+            code: "ETCD-CLUSTER-VERSION-AHEAD",
+            title: "The cluster has agreed on a later version than the one to start",
+            cause: "`migrate` was asked for an older version than the one that the cluster's members have agreed on. What it changes is the \
+                    storage of one member; the cluster's version stands in a row of its own, in the `.snap` files and in the log, and \
+                    etcdutl leaves it alone too.",
+            consequence: "A server of the older version ends at its start: `server version is lower than determined cluster version`.",
+            remedy: "Where the cluster can still be started as it is, start it and order `etcdctl downgrade enable`; its leader then lowers the \
+                     version. Where it cannot, `migrate --set-cluster-version` lowers it in the files of each member.",
+        },
+        Entry {
+            code: "ETCD-DOWNGRADE-BLOCKED",
+            title: "An entry of the log that an older version does not know",
+            cause: "Behind the last snapshot of the log stands a request that came with a later version than the one to migrate to, or \
+                    one of which nobody can say what it needs.",
+            consequence: "A server of the older version that applies it ends, or takes it for something else. `migrate` refuses, as etcdutl \
+                          does; with `--force` it goes on.",
+            remedy: "Start the version that wrote it and let it take a snapshot, which a server does every `--snapshot-count` entries, then \
+                     migrate. `wal dump` shows the entry.",
+        },
     ],
-}];
+};

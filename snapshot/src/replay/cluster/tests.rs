@@ -227,8 +227,10 @@ fn versions_as_a_server_writes_them() {
         ("", None),
     ] {
         let mut small = Small::default();
-        let set = set_version(&mut small, text.as_bytes());
+        let mut cluster = Cluster::default();
+        let set = cluster.set_version(Some(&mut small), text.as_bytes());
         assert_eq!(set.is_ok(), written.is_some(), "{text}");
+        assert_eq!(cluster.version(), written, "{text}");
         assert_eq!(small.get(Name::Cluster, CLUSTER_VERSION), written.map(str::as_bytes), "{text}");
     }
 }
@@ -236,12 +238,14 @@ fn versions_as_a_server_writes_them() {
 #[test]
 fn downgrades_begin_and_end() {
     let mut small = Small::default();
-    let set = |request: Asked, small: &mut Small| {
-        request.seen(&DOWNGRADE_INFO_SET, |asked| set_downgrade(small, asked))
+    let mut cluster = Cluster::default();
+    let mut set = |request: Asked, small: &mut Small| {
+        request.seen(&DOWNGRADE_INFO_SET, |asked| cluster.set_downgrade(Some(small), asked));
+        cluster.downgrade_target().map(str::to_owned)
     };
-    set(asked().number(1, 1).bytes(2, "3.5.0"), &mut small);
+    assert_eq!(set(asked().number(1, 1).bytes(2, "3.5.0"), &mut small).as_deref(), Some("3.5.0"));
     assert_eq!(small.get(Name::Cluster, DOWNGRADE).unwrap(), br#"{"target-version":"3.5.0","enabled":true}"#);
-    set(asked().bytes(2, "3.5.0"), &mut small);
+    assert_eq!(set(asked().bytes(2, "3.5.0"), &mut small), None);
     assert_eq!(small.get(Name::Cluster, DOWNGRADE).unwrap(), br#"{"target-version":"","enabled":false}"#);
 }
 
