@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # The full numbers, once per issue and by hand: what the gate runs as samples runs here whole.
-# Usage: scripts/soak.sh [--scale SIZE] [--dir DIR] [--only "crash judge log keyspace replay recover heap fuzz bench"]
+# Usage: scripts/soak.sh [--scale SIZE] [--dir DIR] [--only "crash judge log property keyspace replay recover heap fuzz bench"]
 #   --scale  size of the big file whose heap is measured (default 8GiB); --dir where it goes (default target/soak)
 # crash: the crash rig with all its kills at random moments (240) and at each call, faults at each call, and every size
 # step of a full disk. judge: every seeded case of the independent
-# judge. log: every row of the table of damage on every version's log, and 400 logs damaged at random for each installed server. keyspace: 3000 random histories
+# judge. log: every row of the table of damage on every version's log, and 400 logs damaged at random for each installed server.
+# property: the property tests of all libraries with twenty other seeds. keyspace: 3000 random histories
 # on the installed servers, read, compacted and restored. replay: 3000 more, of every kind of request, killed, folded and
 # booted. recover: 600 kills of three members under load, 200 for each version, recovered and held against the cluster itself. heap: status, save, restore, compact and defrag of a file of that size under a hard limit of 64 MiB and 32 bytes a distinct key.
 # fuzz: half an hour, shared among the targets. bench: scripts/bench-peers.sh at the size of the baseline.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-scale=8GiB dir=target/soak only='crash judge log keyspace replay recover heap fuzz bench'
+scale=8GiB dir=target/soak only='crash judge log property keyspace replay recover heap fuzz bench'
 while [ $# -gt 0 ]; do
     case $1 in
         --scale|--dir|--only)
@@ -43,6 +44,20 @@ log() {
     cargo test --locked -p etcd-rescue-snapshot --test boot_verdicts --test oracle_boot_claims -- --include-ignored --test-threads 2
     cargo test --locked -p etcd-rescue-testdata --test oracle_log_boots -- --include-ignored --test-threads 2
     cargo test --locked -p etcd-rescue --test log_damage -- --include-ignored
+}
+
+# A seed that finds something is told; PROPTEST_RNG_SEED=N has it again.
+property() {
+    local round
+    for round in $(seq 20); do
+        PROPTEST_RNG_SEED=$((RANDOM * 32768 + RANDOM)) property_once "$round"
+    done
+}
+
+property_once() { # ROUND
+    echo "property: round $1, PROPTEST_RNG_SEED=$PROPTEST_RNG_SEED"
+    export PROPTEST_RNG_SEED
+    cargo nextest run --locked --workspace -E 'not (binary(/^oracle_/) | package(etcd-rescue) | package(etcd-rescue-testdata))'
 }
 
 # ETCD_RESCUE_SEED=N does one history alone.
@@ -94,6 +109,7 @@ heap() {
 part crash crash
 part judge judge
 part log log
+part property property
 part keyspace keyspace
 part replay replay
 part recover recover

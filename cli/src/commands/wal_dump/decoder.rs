@@ -18,6 +18,8 @@ use crate::shown::shown;
 
 /// A program that says nothing for so long will not say anything.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long its last words on stderr are waited for, once it has ended.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
 /// How often a wait looks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(50);
 /// Longest answer, in bytes.
@@ -119,7 +121,11 @@ impl Decoder {
 
     /// What the program, which has ended, said on stderr.
     fn complaint(&mut self) -> String {
-        // Somebody it started may still hold its stderr.
+        // What it said last may still be on its way; and somebody it started may hold its stderr for ever.
+        let since = Instant::now();
+        while since.elapsed() < LAST_WORDS_WITHIN && self.stderr.as_ref().is_some_and(|said| !said.is_finished()) {
+            thread::sleep(LOOK);
+        }
         let said = self.stderr.take().filter(JoinHandle::is_finished).and_then(|said| said.join().ok());
         let said = said.unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
