@@ -44,18 +44,24 @@ step() { # NAME COMMAND...
     echo "== $name: $((SECONDS - started)) s"
 }
 
+# Tools that wait for others most of their time are compiled as fast as can be.
 tool() { # CRATE
-    command -v "$1" >/dev/null || cargo install --locked "$1"
+    command -v "$1" >/dev/null || CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --locked "$1"
 }
 
 tests() {
     cargo nextest run --locked --workspace --run-ignored all 2>&1 | tee "$log"
 }
 
-step oracles scripts/install-oracles.sh
+# One waits for the network, the other for the compiler.
+scripts/install-oracles.sh >"$log" 2>&1 &
+oracles=$!
 for crate in cargo-nextest cargo-deny cargo-fuzz; do
     step "$crate" tool "$crate"
 done
+installed() { wait "$oracles" || { local code=$?; cat "$log"; return "$code"; }; cat "$log"; }
+step oracles installed
 step format cargo fmt --all --check
 step dependencies cargo deny check bans licenses sources
 step lints cargo clippy --locked --workspace --all-targets -- -D warnings
