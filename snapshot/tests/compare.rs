@@ -107,8 +107,11 @@ proptest! {
             prop_assert_eq!(found, revision);
         }
         if in_all {
-            // As etcd's own hash: of what was compacted only that counts which is there at the revision compared at.
-            let seen = revision > compacted || is_live_at(data.compared_to.unwrap());
+            // As etcd's own hash: of what the compaction left only that counts which is there at the revision compared at, and all of
+            // it where nothing is there (FORMATS C.5, gotcha 20).
+            let upto = data.compared_to.unwrap();
+            let is_empty = member(&asks[..usize::try_from(upto - 1).unwrap()], 0).versions.is_empty();
+            let seen = revision > compacted || is_live_at(upto) || (is_empty && is_live_at(compacted));
             prop_assert_eq!(!data.agrees(), seen, "{:?}", data);
             if seen {
                 let first = data.first.as_ref().unwrap();

@@ -294,6 +294,10 @@ impl Joiner<'_> {
             let named = self.files.first().map_or(1, |file| file.index.max(1));
             return Some((named <= before).then_some((named, before)));
         };
+        // Nobody overwrites what is committed: it is an older part of the log, or a copy of one, in the wrong place.
+        if run.first <= self.out.states.commit {
+            return None;
+        }
         if before > last {
             return self
                 .covered

@@ -55,7 +55,7 @@ fn common_metadata(files: &[File]) -> Option<Vec<u8>> {
     counts.into_iter().find(|(_, count)| *count == most).map(|(metadata, _)| metadata.clone())
 }
 
-/// Takes out segments that hold what another begins with.
+/// Takes out segments that hold nothing but what another holds too: its beginning, or what damage left of it.
 fn without_copies(
     files: Vec<File>,
     copies: &mut Vec<(File, String)>,
@@ -64,36 +64,41 @@ fn without_copies(
 ) -> Vec<File> {
     let mut kept: Vec<File> = Vec::new();
     for file in files {
-        let rival = kept.iter().position(|other| {
-            file.head.is_some() && file.head == other.head && is_beginning(&file, other, segments, edits)
+        let rival = kept.iter().enumerate().find_map(|(at, other)| {
+            if holds(&file, other, segments, edits) {
+                return Some((at, true));
+            }
+            holds(other, &file, segments, edits).then_some((at, false))
         });
-        let Some(at) = rival else {
+        let Some((other, file_has_more)) = rival.and_then(|(at, more)| Some((kept.get_mut(at)?, more)))
+        else {
             kept.push(file);
             continue;
         };
-        let Some(other) = kept.get_mut(at) else { continue };
-        let file_is_longer = records_end(&file) > records_end(other);
-        let dropped = if file_is_longer { std::mem::replace(other, file) } else { file };
+        let dropped = if file_has_more { std::mem::replace(other, file) } else { file };
         let name = other.name.clone();
         copies.push((dropped, name));
     }
     kept
 }
 
-fn records_end(file: &File) -> u64 {
-    file.spans.last().map_or(0, |span| span.to)
-}
-
-/// The records of one are those the other begins with.
-fn is_beginning(a: &File, b: &File, segments: &impl Segments, edits: &[Edit]) -> bool {
-    let (Some(first), Some(second)) = (a.spans.first(), b.spans.first()) else { return false };
-    if a.spans.len() > 1 || b.spans.len() > 1 || first.from != 0 || second.from != 0 {
+/// Whether all that can be read of `part` stands in the same places of `whole`, which is one chain from its head on and goes
+/// further, or as far.
+fn holds(whole: &File, part: &File, segments: &impl Segments, edits: &[Edit]) -> bool {
+    let ([all], [first, ..]) = (whole.spans.as_slice(), part.spans.as_slice()) else { return false };
+    let same_head = part.head.is_none() || part.head == whole.head;
+    // A head alone is that of any segment that begins there.
+    let says_something = first.from == 0 && first.records > 1 || part.runs().next().is_some();
+    if whole.head.is_none() || !same_head || all.from != 0 || !says_something {
         return false;
     }
-    let Ok(len) = usize::try_from(first.to.min(second.to)) else { return false };
-    let a = edited(segments.piece(a.segment), edits, a.segment);
-    let b = edited(segments.piece(b.segment), edits, b.segment);
-    a.get(..len).is_some_and(|a| Some(a) == b.get(..len))
+    let (whole, bytes) = (whole.segment, part.segment);
+    let whole = edited(segments.piece(whole), edits, whole);
+    let bytes = edited(segments.piece(bytes), edits, bytes);
+    part.spans.iter().all(|span| {
+        let (Ok(from), Ok(to)) = (usize::try_from(span.from), usize::try_from(span.to)) else { return false };
+        span.to <= all.to && whole.get(from..to).is_some_and(|there| bytes.get(from..to) == Some(there))
+    })
 }
 
 /// The order in which each segment's head states the CRC with which the one before it ends, where the order of names

@@ -123,7 +123,9 @@ impl Decoder {
     fn complaint(&mut self) -> String {
         // What it said last may still be on its way; and somebody it started may hold its stderr for ever.
         let since = Instant::now();
-        while since.elapsed() < LAST_WORDS_WITHIN && self.stderr.as_ref().is_some_and(|said| !said.is_finished()) {
+        while since.elapsed() < LAST_WORDS_WITHIN
+            && self.stderr.as_ref().is_some_and(|said| !said.is_finished())
+        {
             thread::sleep(LOOK);
         }
         let said = self.stderr.take().filter(JoinHandle::is_finished).and_then(|said| said.join().ok());
