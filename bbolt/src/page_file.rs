@@ -4,6 +4,7 @@
 //! meta to follow. A page is there when its bytes are in the file, whatever a high-water mark says.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use crate::db::{OpenError, read_meta, search_meta1};
 use crate::fault::{Fault, FaultKind, Span};
@@ -57,6 +58,7 @@ pub enum PageFileError {
 pub struct PageFile<S> {
     source: S,
     page_size: u32,
+    first_page: u64,
     metas: [Result<Meta, MetaFault>; 2],
     is_guessed: bool,
 }
@@ -68,6 +70,31 @@ impl<S: Source> PageFile<S> {
     /// # Errors
     /// When there is no room for a meta, the file is of a big-endian machine, or no page size makes sense.
     pub fn new(source: S, page_size: Option<u32>) -> Result<Self, PageFileError> {
+        Self::with_sizes(source, page_size, guess_page_size)
+    }
+
+    /// As [`Self::new`] for a file whose head may have been cut off: its first page is the one for which most pages say where they
+    /// are, and not page 0. Pages in front of it are not within the file.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn search(source: S, page_size: Option<u32>) -> Result<Self, PageFileError> {
+        let mut pages = Self::with_sizes(source, page_size, guess)?;
+        pages.first_page = probe(&pages.source, pages.page_size).first_page;
+        if pages.first_page != 0 {
+            pages.metas = [0u64, 1].map(|slot| match slot.checked_sub(pages.first_page) {
+                Some(index) => pages.meta_at(index),
+                None => Err(MetaFault::Missing),
+            });
+        }
+        Ok(pages)
+    }
+
+    fn with_sizes(
+        source: S,
+        page_size: Option<u32>,
+        guess: fn(&S) -> Option<u32>,
+    ) -> Result<Self, PageFileError> {
         let len_bytes = source.len_bytes();
         if len_bytes < META_PAGE_BYTES {
             return Err(PageFileError::TooSmall { len_bytes });
@@ -82,19 +109,27 @@ impl<S: Source> PageFile<S> {
                 (None, fault1) if *fault0 == MetaFault::BigEndian || fault1 == MetaFault::BigEndian => {
                     return Err(PageFileError::BigEndian);
                 }
-                (None, meta1) => match guess_page_size(&source) {
+                (None, meta1) => match guess(&source) {
                     Some(page_size) => (page_size, true),
                     None => return Err(PageFileError::NoPages { meta0: fault0.clone(), meta1 }),
                 },
             },
         };
-        let meta1 = read_meta(&source, u64::from(page_size));
-        // A meta with another page size does not speak of these pages.
-        let of_these_pages = |meta: Result<Meta, MetaFault>| match meta {
-            Ok(meta) if meta.page_size != page_size => Err(MetaFault::PageSize { found: meta.page_size }),
+        let metas = [Err(MetaFault::Missing), Err(MetaFault::Missing)];
+        let mut pages = Self { source, page_size, first_page: 0, metas, is_guessed };
+        pages.metas = [pages.meta_at(0), pages.meta_at(1)];
+        Ok(pages)
+    }
+
+    /// The meta on the page with this index.
+    fn meta_at(&self, index: u64) -> Result<Meta, MetaFault> {
+        match read_meta(&self.source, index.saturating_mul(u64::from(self.page_size))) {
+            // A meta with another page size does not speak of these pages.
+            Ok(meta) if meta.page_size != self.page_size => {
+                Err(MetaFault::PageSize { found: meta.page_size })
+            }
             other => other,
-        };
-        Ok(Self { source, page_size, metas: [of_these_pages(meta0), of_these_pages(meta1)], is_guessed })
+        }
     }
 
     /// Length of a page in bytes.
@@ -143,10 +178,23 @@ impl<S: Source> PageFile<S> {
         self.metas.get(self.active_slot()?)?.as_ref().ok()
     }
 
+    /// The number of the page at the start of the file: 0, unless the file was searched and its head is cut off.
+    #[must_use]
+    pub fn first_page(&self) -> u64 {
+        self.first_page
+    }
+
+    /// Which page of the file page `id` is, from 0; `None` when its place is not within the file.
+    #[must_use]
+    pub fn index_of(&self, id: PageId) -> Option<u64> {
+        id.0.checked_sub(self.first_page).filter(|index| *index < self.page_count())
+    }
+
     /// Where page `id` starts in the file, in bytes (saturating: such a page is never within the file).
     #[must_use]
     pub fn offset_of(&self, id: PageId) -> u64 {
-        id.0.saturating_mul(u64::from(self.page_size))
+        let index = id.0.checked_sub(self.first_page).unwrap_or(u64::MAX);
+        index.saturating_mul(u64::from(self.page_size))
     }
 
     /// The header of page `id`, as it stands there.
@@ -178,7 +226,8 @@ impl<S: Source> PageFile<S> {
         if overflow == 0 {
             return Ok(first);
         }
-        if id.0.saturating_add(u64::from(overflow)) >= self.page_count() {
+        let index = id.0.saturating_sub(self.first_page);
+        if index.saturating_add(u64::from(overflow)) >= self.page_count() {
             return Err(self.truncated(id, overflow));
         }
         self.bytes(id, (u64::from(overflow) + 1) * u64::from(self.page_size))
@@ -204,7 +253,7 @@ impl<S: Source> PageFile<S> {
     }
 
     fn require(&self, id: PageId) -> Result<(), Fault> {
-        if id.0 < self.page_count() { Ok(()) } else { Err(self.truncated(id, 0)) }
+        if self.index_of(id).is_some() { Ok(()) } else { Err(self.truncated(id, 0)) }
     }
 
     fn bytes(&self, id: PageId, len: u64) -> Result<Cow<'_, [u8]>, Fault> {
@@ -232,29 +281,61 @@ pub fn is_page_size(page_size: u32) -> bool {
     page_size.is_power_of_two() && (SMALLEST_PAGE_BYTES..=LARGEST_PAGE_BYTES).contains(&page_size)
 }
 
-/// The page size for which most pages say where they are; `None` when there is none for which enough do. For any but the right
-/// size only chance puts a head where its id says.
+/// The page size for which most pages say where they are, and that in a file which begins with page 0; `None` when there is none
+/// for which enough do. For any but the right size only chance puts a head where its id says.
 fn guess_page_size<S: Source>(source: &S) -> Option<u32> {
-    let sizes = (0..).map(|doubling| SMALLEST_PAGE_BYTES << doubling);
-    let scored = sizes.take_while(|size| *size <= LARGEST_PAGE_BYTES).map(|size| (heads(source, size), size));
-    let (heads, size) = scored.max_by_key(|(heads, size)| (*heads, u32::MAX - size))?;
-    (heads >= ENOUGH_HEADS).then_some(size)
+    let best = page_sizes().map(|page_size| (probe(source, page_size).heads_from_0, page_size));
+    let (heads, page_size) = best.max_by_key(|(heads, page_size)| (*heads, u32::MAX - page_size))?;
+    (heads >= ENOUGH_HEADS).then_some(page_size)
 }
 
-/// How many of the pages looked at, at this page size, say where they are. Page 0 would at any size.
-fn heads<S: Source>(source: &S, page_size: u32) -> u32 {
+/// As [`guess_page_size`], in a file that may begin with any page.
+fn guess<S: Source>(source: &S) -> Option<u32> {
+    let best = page_sizes().map(|page_size| (probe(source, page_size).heads, page_size));
+    let (heads, page_size) = best.max_by_key(|(heads, page_size)| (*heads, u32::MAX - page_size))?;
+    (heads >= ENOUGH_HEADS).then_some(page_size)
+}
+
+fn page_sizes() -> impl Iterator<Item = u32> {
+    (0..).map(|doubling| SMALLEST_PAGE_BYTES << doubling).take_while(|size| *size <= LARGEST_PAGE_BYTES)
+}
+
+/// What the heads looked at say of a file's layout.
+struct Probed {
+    /// How many say where they are in a file that begins with page 0.
+    heads_from_0: u32,
+    /// How many do in a file that begins with `first_page`, which is the one for which most do.
+    heads: u32,
+    /// 0 also where too few heads agree on anything else.
+    first_page: u64,
+}
+
+/// Looks at the heads of pages of this size, evenly over the file and at most [`MOST_PROBES`]. The page at the start would say
+/// where it is at any size.
+fn probe<S: Source>(source: &S, page_size: u32) -> Probed {
     let pages = source.len_bytes() / u64::from(page_size);
     let step = (pages / MOST_PROBES).max(1);
-    let says_where = |id: u64| {
-        let header = source.bytes(id * u64::from(page_size), HEADER_BYTES as u64).ok();
-        header.and_then(|bytes| PageHeader::parse(&bytes)).is_some_and(|header| {
-            header.id == id
-                && [FLAG_BRANCH, FLAG_LEAF, FLAG_META, FLAG_FREELIST].contains(&header.flags)
-                && id.saturating_add(u64::from(header.overflow)) < pages
-        })
-    };
-    let stepped = (0..MOST_PROBES).map(|probe| 1 + probe * step).take_while(|id| *id < pages);
-    u32::try_from(stepped.filter(|id| says_where(*id)).count()).unwrap_or(u32::MAX)
+    let mut votes: HashMap<u64, u32> = HashMap::new();
+    for probe in 0..MOST_PROBES {
+        // Not always the same distance: pages with overflow may lie at such distances too.
+        let index = 1 + probe * step + probe.wrapping_mul(0x9E37_79B9) % step;
+        if index >= pages {
+            break;
+        }
+        let header = source.bytes(index * u64::from(page_size), HEADER_BYTES as u64).ok();
+        let Some(header) = header.and_then(|bytes| PageHeader::parse(&bytes)) else { continue };
+        let may_be = [FLAG_BRANCH, FLAG_LEAF, FLAG_META, FLAG_FREELIST].contains(&header.flags)
+            && index.saturating_add(u64::from(header.overflow)) < pages;
+        if let Some(first_page) = header.id.checked_sub(index).filter(|_| may_be) {
+            *votes.entry(first_page).or_default() += 1;
+        }
+    }
+    let heads_from_0 = votes.get(&0).copied().unwrap_or_default();
+    let best = votes.into_iter().max_by_key(|(first_page, heads)| (*heads, u64::MAX - first_page));
+    match best.filter(|(_, heads)| *heads >= ENOUGH_HEADS) {
+        Some((first_page, heads)) => Probed { heads_from_0, heads, first_page },
+        None => Probed { heads_from_0, heads: heads_from_0, first_page: 0 },
+    }
 }
 
 #[cfg(test)]
