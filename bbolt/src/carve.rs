@@ -17,7 +17,13 @@
 //! is handed out is together no longer than the file, and so is the work, whatever the file holds. Memory is
 //! 32 bytes and a `T` a leaf, and one byte a page.
 
+mod displaced;
 mod leaf;
+mod pass;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use crate::page_file::PageFile;
 use crate::page_use::PageUse;
@@ -25,7 +31,13 @@ use crate::source::Source;
 use crate::survey::Interrupted;
 use crate::watch::Watch;
 
+use displaced::Taken;
+use pass::{Part, Pass};
+
 pub use leaf::{Element, Elements, Leaf};
+
+/// How much of the file is read at once and worked on by one core, in bytes.
+const WINDOW_BYTES: u64 = 2 << 20;
 
 /// What speaks for a run being where it belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,10 +153,122 @@ pub struct Carved<T> {
 /// # Errors
 /// [`Interrupted`]. A page that cannot be read is no error but a [`PageKind`].
 pub fn carve<S: Source, T: Send>(
-    _pages: &PageFile<S>,
-    _reached: Option<&PageUse>,
-    _judge: &(dyn Fn(&Leaf<'_>) -> T + Sync),
-    _watch: &dyn Watch,
+    pages: &PageFile<S>,
+    reached: Option<&PageUse>,
+    judge: &(dyn Fn(&Leaf<'_>) -> T + Sync),
+    watch: &dyn Watch,
 ) -> Result<Carved<T>, Interrupted> {
-    Err(Interrupted)
+    let pass = Pass { pages, reached, judge };
+    let (page_size, page_count) = (pass.page_size(), pass.page_count());
+    let window_pages = (WINDOW_BYTES / page_size).max(1);
+    let windows: Vec<Range<u64>> = (0..page_count.div_ceil(window_pages))
+        .map(|window| window * window_pages..page_count.min((window + 1) * window_pages))
+        .collect();
+    let of_window = |window: &Range<u64>| {
+        if watch.interrupted() {
+            return Err(Interrupted);
+        }
+        let part = pass.window(window.clone());
+        watch.advance(pass.len_of(window.start, window.end - window.start));
+        Ok(part)
+    };
+    let parts = windows.par_iter().map(of_window).collect::<Result<Vec<_>, _>>()?;
+    let mut carved = joined(parts);
+    let groups = displaced::groups(&carved.kinds);
+    let of_group = |group: &Vec<u64>| {
+        if watch.interrupted() { Err(Interrupted) } else { Ok(pass.displaced(&carved.kinds, group)) }
+    };
+    let taken = groups.par_iter().map(of_group).collect::<Result<Vec<_>, _>>()?;
+    carved.add(taken);
+    carved.count(pages.source().len_bytes() % page_size);
+    Ok(carved)
+}
+
+/// What the windows come to, side by side: what stands in front of a window's first head may belong to the run before.
+fn joined<T>(parts: Vec<Part<T>>) -> Carved<T> {
+    let mut kinds: Vec<PageKind> = Vec::with_capacity(parts.iter().map(|part| part.kinds.len()).sum());
+    let mut runs = Vec::with_capacity(parts.iter().map(|part| part.runs.len()).sum());
+    let mut end = 0u64;
+    for mut part in parts {
+        let first = kinds.len() as u64;
+        let of_run = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX);
+        for kind in part.kinds.iter_mut().take(of_run) {
+            if matches!(kind, PageKind::Zero | PageKind::Unknown | PageKind::Displaced) {
+                *kind = PageKind::Overflow;
+            }
+        }
+        kinds.append(&mut part.kinds);
+        runs.append(&mut part.runs);
+        end = end.max(part.end);
+    }
+    Carved { runs, kinds, histogram: Histogram::default(), trailing_bytes: 0 }
+}
+
+impl<T> Carved<T> {
+    /// What page `index` is.
+    #[must_use]
+    pub fn kind(&self, index: u64) -> Option<PageKind> {
+        self.kinds.get(usize::try_from(index).ok()?).copied()
+    }
+
+    /// The leaf whose head is page `index`.
+    #[must_use]
+    pub fn run(&self, index: u64) -> Option<&(Run, T)> {
+        let at = self.runs.binary_search_by_key(&index, |(run, _)| run.index).ok()?;
+        self.runs.get(at)
+    }
+
+    /// Puts the displaced leaves between the others; candidates that came to nothing are unknown.
+    fn add(&mut self, groups: Vec<Vec<Taken<T>>>) {
+        for kind in self.kinds.iter_mut().filter(|kind| **kind == PageKind::Displaced) {
+            *kind = PageKind::Unknown;
+        }
+        let before = self.runs.len();
+        for Taken { run, judged } in groups.into_iter().flatten() {
+            let Some(judged) = judged else { continue };
+            let pages = usize::try_from(run.index).ok().zip(usize::try_from(run.pages).ok());
+            let kinds = pages.and_then(|(index, pages)| self.kinds.get_mut(index..index + pages));
+            for (number, kind) in kinds.unwrap_or_default().iter_mut().enumerate() {
+                *kind = if number == 0 { PageKind::Displaced } else { PageKind::Overflow };
+            }
+            self.runs.push((run, judged));
+        }
+        if self.runs.len() > before {
+            self.runs.sort_unstable_by_key(|(run, _)| run.index);
+        }
+    }
+
+    /// Counts the pages. `rest_bytes` is the length of the part of a page at the end of the file.
+    fn count(&mut self, rest_bytes: u64) {
+        if rest_bytes > 0 && matches!(self.kinds.last(), Some(PageKind::Zero | PageKind::Unknown)) {
+            self.kinds.pop();
+            self.trailing_bytes = rest_bytes;
+        }
+        for kind in &self.kinds {
+            *self.histogram.of_mut(*kind) += 1;
+        }
+    }
+}
+
+impl Histogram {
+    /// How many pages are of this kind.
+    #[must_use]
+    pub fn of(&self, kind: PageKind) -> u64 {
+        let mut histogram = *self;
+        *histogram.of_mut(kind)
+    }
+
+    fn of_mut(&mut self, kind: PageKind) -> &mut u64 {
+        match kind {
+            PageKind::Unreadable => &mut self.unreadable,
+            PageKind::Zero => &mut self.zero,
+            PageKind::Unknown => &mut self.unknown,
+            PageKind::Meta => &mut self.meta,
+            PageKind::Freelist => &mut self.freelist,
+            PageKind::Branch => &mut self.branch,
+            PageKind::Leaf => &mut self.leaf,
+            PageKind::Displaced => &mut self.displaced,
+            PageKind::Overflow => &mut self.overflow,
+        }
+    }
 }

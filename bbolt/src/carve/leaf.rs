@@ -149,26 +149,24 @@ impl<'a> Leaf<'a> {
         (HEADER_BYTES + usize::from(self.run.count) * ELEMENT_BYTES) as u64
     }
 
-    /// Goes through all elements once: whether one is at fault, and where the last one that is not ends, in bytes from the head.
-    pub(super) fn judge(&self) -> Judged {
+    /// The same bytes as another run.
+    pub(super) fn with_run(self, run: Run) -> Self {
+        Self { run, ..self }
+    }
+
+    /// Goes through all elements once.
+    pub(super) fn look(&self) -> Look {
         let mut elements = self.elements();
-        let mut judged = Judged { end: 0, elements: 0, is_flawed: false };
-        while elements.next().is_some() {
-            judged.elements += 1;
-        }
-        judged.end = elements.end;
-        judged.is_flawed = elements.is_flawed;
-        judged
+        while elements.next().is_some() {}
+        Look { end: elements.end, is_flawed: elements.is_flawed }
     }
 }
 
 /// What a look at all elements comes to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Judged {
+pub(super) struct Look {
     /// Where the last element ends, counted from the head, whether the run does or not, in bytes.
     pub(super) end: u64,
-    /// How many elements are there at least in part.
-    pub(super) elements: u16,
     /// Whether an element is at fault.
     pub(super) is_flawed: bool,
 }
