@@ -82,7 +82,8 @@ fn varint(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// The message of a record that a server wrote; `None` for anything else.
-fn parsed(mut message: &[u8]) -> Option<Kv> {
+#[must_use]
+pub fn message_of(mut message: &[u8]) -> Option<Kv> {
     let mut kv = Kv { key: vec![], value: vec![], create_revision: 0, mod_revision: 0, version: 0, lease: 0 };
     let number = |message: &mut &[u8]| {
         let mut number = 0u64;
@@ -127,7 +128,7 @@ impl KeySpace {
     ) -> Option<Self> {
         let mut records = BTreeMap::new();
         for pair in pairs {
-            let kv = parsed(&pair.1)?;
+            let kv = message_of(&pair.1)?;
             records.insert(revision_of(&pair.0)?, Record { pair, kv });
         }
         let mut space = Self { records, compact_revision: finished.unwrap_or(-1), newer_rule };

@@ -21,6 +21,7 @@ pub mod damage;
 mod fingerprint;
 mod fixture;
 pub mod key_space;
+pub mod laboratory;
 pub mod oracle;
 pub mod plain_log;
 

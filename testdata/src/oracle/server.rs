@@ -59,6 +59,12 @@ impl Launch {
         self
     }
 
+    /// Where peers will reach it.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        &self.peer_url
+    }
+
     /// Listens for peers at `url`: needed when other members know this one by that URL.
     #[must_use]
     pub fn peer_url(mut self, url: impl Into<String>) -> Self {
