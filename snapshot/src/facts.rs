@@ -7,9 +7,10 @@ mod database;
 mod pending;
 mod what;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bbolt::Watch;
 use rayon::prelude::*;
@@ -20,6 +21,7 @@ use wal::{Payload, read_segment};
 use crate::log_files::{self, LogFiles, LogFilesError, LogOptions};
 use crate::log_verify::{self, LogReport};
 use crate::lone::Config;
+use crate::members;
 use crate::membership::Member;
 use crate::opened::{self, InputOptions, OpenError, Opened};
 use crate::request::{self, Decoded};
@@ -71,6 +73,8 @@ pub struct Facts {
     pub newest_snap: Option<NewestSnap>,
     /// Files beside the database, where there is no log that has them.
     snaps: Vec<SnapFile>,
+    /// The members as a server sees them that starts on these files; empty where nobody can say. Asked for once: it reads the log.
+    current: OnceLock<BTreeMap<u64, Member>>,
 }
 
 /// A database that could be opened.
@@ -104,6 +108,8 @@ pub struct KnownMember {
     pub in_database: Option<Member>,
     /// Its entry in the v2 store of the newest `.snap`.
     pub in_snap: Option<Member>,
+    /// What a server that starts on the files knows of it, by the account that its release goes by.
+    pub current: Option<Member>,
     /// Whether raft's configuration has it; `None` where that is not known.
     pub in_raft: Option<bool>,
     /// Whether it is a learner there.
@@ -111,10 +117,14 @@ pub struct KnownMember {
 }
 
 impl KnownMember {
-    /// What is known of it: its row in the database, and where that is silent the v2 store. Before 3.6 the store is what counts,
-    /// and 3.5.1 leaves name and client URLs out of the row.
+    /// What is known of it: as a server sees it that starts on the files, else its row in the database, and where that is silent the
+    /// v2 store. 3.5.1 leaves name and client URLs out of the row, and 3.5.1 to 3.5.19 leave a row as it was when an address
+    /// changes.
     #[must_use]
     pub fn best(&self) -> Option<Member> {
+        if self.current.is_some() {
+            return self.current.clone();
+        }
         let (row, stored) = (self.in_database.as_ref(), self.in_snap.as_ref());
         let mut member = row.or(stored)?.clone();
         if let Some(stored) = stored {
@@ -194,11 +204,16 @@ impl Facts {
         let mut ids: BTreeSet<u64> = voters.union(&learners).copied().collect();
         ids.extend(rows.iter().chain(stored).map(|member| member.id));
         let of = |members: &[Member], id: u64| members.iter().find(|member| member.id == id).cloned();
+        let current = self.current.get_or_init(|| {
+            let known = members::named_at(self, members::applied_at_start(self));
+            known.map(|membership| membership.members).unwrap_or_default()
+        });
         ids.into_iter()
             .map(|id| KnownMember {
                 id,
                 in_database: of(rows, id),
                 in_snap: of(stored, id),
+                current: current.get(&id).cloned(),
                 in_raft: raft_known.then(|| voters.contains(&id) || learners.contains(&id)),
                 learns: learners.contains(&id),
             })
@@ -268,7 +283,8 @@ pub fn gather(path: &Path, options: &FactsOptions, watch: &dyn Watch) -> Result<
             }
         },
     };
-    Ok(Facts { path: path.to_owned(), looked, database, log, newest_snap, snaps })
+    let current = OnceLock::new();
+    Ok(Facts { path: path.to_owned(), looked, database, log, newest_snap, snaps, current })
 }
 
 fn database(path: &Path, options: &InputOptions, watch: &dyn Watch) -> Result<Database, OpenError> {

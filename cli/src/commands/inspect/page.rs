@@ -179,7 +179,8 @@ fn counted(members: &[KnownMember]) -> String {
 }
 
 fn member_in_words(member: &KnownMember, own: Option<u64>) -> String {
-    let known: Option<&Member> = member.in_database.as_ref().or(member.in_snap.as_ref());
+    let known = member.best();
+    let known = known.as_ref();
     let name =
         known.map(|known| known.name.as_str()).filter(|name| !name.is_empty()).unwrap_or("(no name yet)");
     let urls = |urls: &[String]| if urls.is_empty() { "none".to_owned() } else { urls.join(",") };
