@@ -70,6 +70,7 @@ pub mod replicate;
 pub mod request;
 pub mod reseat;
 pub mod restore;
+pub mod salvage;
 pub mod save;
 pub mod schema;
 pub mod seen;
