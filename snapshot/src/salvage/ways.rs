@@ -1,0 +1,71 @@
+//! The ways out, and what those need who prepare one: the room of the small buckets and that of the log.
+
+use std::collections::BTreeMap;
+
+use bbolt::FileSource;
+
+use super::report::{BucketReport, LogReport, WayKind};
+use crate::finding::Finding;
+
+/// The buckets beside `key` as a way has them: what goes into the output.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Small {
+    /// Every bucket that is to exist, by name; those that a server expects are there, if only empty (FORMATS B.1).
+    pub(crate) buckets: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// The same for people, by name.
+    pub(crate) reports: Vec<BucketReport>,
+    /// What is worth a complaint.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Which records a base has that a log is to be applied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// None: the store as a server makes it.
+    Empty,
+    /// Those of a candidate tree, which must be sound.
+    Tree(usize),
+    /// Every whole record that belongs to the history, up to this main revision.
+    Survivors {
+        /// The last main revision.
+        upto: i64,
+    },
+}
+
+/// What came of a log on a base, verified against the survivors.
+#[derive(Debug)]
+pub(crate) struct LogWay {
+    /// [`WayKind::TreeAndLog`], [`WayKind::SurvivorsAndLog`] or [`WayKind::LogAlone`].
+    pub(crate) kind: WayKind,
+    /// The candidate tree that it begins with.
+    pub(crate) tree: Option<usize>,
+    /// A sound database without a name, with all that the log says in it, small buckets included.
+    pub(crate) db: FileSource,
+    /// The last main revision of the base: what is above was made by the log.
+    pub(crate) base_revision: i64,
+    /// The last main revision in [`Self::db`].
+    pub(crate) last_revision: i64,
+    /// The last entry that was applied.
+    pub(crate) last_index: u64,
+    /// Entries that were applied.
+    pub(crate) entries: u64,
+    /// The small buckets, for people.
+    pub(crate) small: Vec<BucketReport>,
+    /// What is to be known of it, one sentence each.
+    pub(crate) notes: Vec<String>,
+    /// What is worth a complaint if this way is taken.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// All that the log's room says.
+#[derive(Debug, Default)]
+pub(crate) struct FromLogs {
+    /// The ways that were verified, in no order.
+    pub(crate) ways: Vec<LogWay>,
+    /// One for each log.
+    pub(crate) reports: Vec<LogReport>,
+    /// What is wrong with the logs, and bases that were refused.
+    pub(crate) findings: Vec<Finding>,
+    /// The last main revision that a log is known to have made, whether a way leads there or not; 0 for none.
+    pub(crate) last_revision: i64,
+}
