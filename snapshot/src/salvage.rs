@@ -17,8 +17,17 @@
 //! for each record where a compaction has to be repeated. Work is bounded by the length of the files, since every page belongs to
 //! one run at most.
 
+mod classify;
+mod evidence;
+#[allow(dead_code, reason = "the rooms that use it are being built")]
+mod ground;
+mod inputs;
 pub mod report;
+#[allow(dead_code, reason = "the rooms that use it are being built")]
+mod rules;
 pub mod sweep;
+#[allow(dead_code, reason = "the rooms that use it are being built")]
+mod trees;
 #[allow(dead_code, reason = "the rooms that use it are being built")]
 mod ways;
 
@@ -35,6 +44,8 @@ use crate::opened::{InputOptions, OpenError};
 use crate::save::SaveError;
 use crate::stage::{Owner, StageError};
 
+pub use classify::{Class, Point};
+pub use evidence::{Evidence, gather, gather_bytes};
 pub use report::Report;
 pub use sweep::{Copy, Group, State, Trust};
 

@@ -1,0 +1,281 @@
+//! Which bucket a leaf is of, by its keys alone (FORMATS A.12, B.1).
+
+use bbolt::carve::{Element, Leaf};
+use bbolt::fault::readable;
+use bbolt::page::HEADER_BYTES;
+use bbolt::{Node, PageId};
+use prost::Message;
+use serde::Serialize;
+
+use crate::mvcc::Revision;
+use crate::schema::{
+    ALARM, AUTH, AUTH_ENABLED, AUTH_REVISION, AUTH_ROLES, AUTH_USERS, Alarm, CLUSTER, CLUSTER_VERSION,
+    CONF_STATE, CONSISTENT_INDEX, DOWNGRADE, FINISHED_COMPACT, KEY, LEASE, LeaseRow, MEMBERS,
+    MEMBERS_REMOVED, META, RoleRow, SCHEDULED_COMPACT, STORAGE_VERSION, TERM, UserRow,
+};
+
+/// What a leaf holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Class {
+    /// Records of keys.
+    Key,
+    /// The names of buckets, some of the buckets in them: a generation of the root bucket, or a part of one.
+    Root,
+    /// Rows of bucket `meta`.
+    Meta,
+    /// Rows of bucket `lease`.
+    Lease,
+    /// Rows of bucket `alarm`.
+    Alarm,
+    /// Rows of bucket `auth`.
+    Auth,
+    /// Rows of bucket `authUsers`.
+    AuthUsers,
+    /// Rows of bucket `authRoles`.
+    AuthRoles,
+    /// Rows of bucket `members`.
+    Members,
+    /// Rows of bucket `members_removed`.
+    MembersRemoved,
+    /// Rows of bucket `cluster`.
+    Cluster,
+    /// Rows of none of etcd's buckets.
+    Other,
+}
+
+/// A revision without the mark of a tombstone: what orders records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Point {
+    /// The main revision.
+    pub main: i64,
+    /// The place within it.
+    pub sub: i64,
+}
+
+impl Point {
+    /// The revision that `key` is of, and whether of a tombstone.
+    #[inline]
+    #[must_use]
+    pub fn parse(key: &[u8]) -> Option<(Self, bool)> {
+        let revision = Revision::parse(key).filter(|revision| revision.main > 0)?;
+        Some((Self { main: revision.main, sub: revision.sub }, revision.tombstone))
+    }
+
+    /// As [`Self::parse`], for a key that is cut or longer than a revision: as far as it is there.
+    #[must_use]
+    pub fn of_bound(key: &[u8]) -> Self {
+        let number = |from: usize| {
+            let mut word = [0; 8];
+            let there = key.get(from..).unwrap_or_default();
+            let len = there.len().min(8);
+            if let (Some(to), Some(from)) = (word.get_mut(..len), there.get(..len)) {
+                to.copy_from_slice(from);
+            }
+            // What is larger than any revision stays so.
+            i64::try_from(u64::from_be_bytes(word)).unwrap_or(i64::MAX)
+        };
+        Self { main: number(0), sub: number(9) }
+    }
+}
+
+/// What was seen of a leaf while it was in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) class: Class,
+    /// The first and last revision: of a leaf of records, and of those that stand in a root bucket's leaf. `None`: no records.
+    pub(crate) span: Option<(Point, Point)>,
+}
+
+/// Buckets of etcd. A name that is none of these may still be a bucket's, and then that is not etcd's.
+const NAMES: [&[u8]; 11] =
+    [ALARM, AUTH, AUTH_ROLES, AUTH_USERS, CLUSTER, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META, b"test"];
+
+/// Whether `name` is one of etcd's buckets.
+#[must_use]
+pub(crate) fn is_bucket_name(name: &[u8]) -> bool {
+    NAMES.contains(&name)
+}
+
+/// What the pairs of a leaf, given one by one, look like.
+#[derive(Default)]
+struct Votes {
+    pairs: u32,
+    revisions: u32,
+    first: Option<Point>,
+    last: Point,
+    of_class: [u32; 11],
+}
+
+const CLASSES: [Class; 11] = [
+    Class::Root,
+    Class::Meta,
+    Class::Lease,
+    Class::Alarm,
+    Class::Auth,
+    Class::AuthUsers,
+    Class::AuthRoles,
+    Class::Members,
+    Class::MembersRemoved,
+    Class::Cluster,
+    Class::Other,
+];
+
+impl Votes {
+    fn add(&mut self, key: &[u8], value: &[u8], is_bucket: bool) {
+        self.pairs += 1;
+        if !is_bucket && let Some((point, _)) = Point::parse(key) {
+            self.revisions += 1;
+            self.first.get_or_insert(point);
+            self.last = point;
+            return;
+        }
+        let class = of_pair(key, value, is_bucket);
+        for (known, votes) in CLASSES.iter().zip(&mut self.of_class) {
+            *votes += u32::from(*known == class);
+        }
+    }
+
+    fn class(&self) -> Class {
+        if self.revisions * 2 > self.pairs {
+            return Class::Key;
+        }
+        let mut best = (0, Class::Other);
+        for (class, votes) in CLASSES.iter().zip(self.of_class) {
+            if votes > best.0 {
+                best = (votes, *class);
+            }
+        }
+        if best.0 * 2 > self.pairs { best.1 } else { Class::Other }
+    }
+
+    fn span(&self) -> Option<(Point, Point)> {
+        self.first.map(|first| (first, self.last))
+    }
+}
+
+/// Of which bucket a pair is that is no record of a key.
+fn of_pair(key: &[u8], value: &[u8], is_bucket: bool) -> Class {
+    if is_bucket {
+        return if is_bucket_name(key) { Class::Root } else { Class::Other };
+    }
+    const META_ROWS: [&[u8]; 6] =
+        [CONSISTENT_INDEX, TERM, CONF_STATE, STORAGE_VERSION, SCHEDULED_COMPACT, FINISHED_COMPACT];
+    if META_ROWS.contains(&key) {
+        return Class::Meta;
+    }
+    if key == CLUSTER_VERSION || key == DOWNGRADE {
+        return Class::Cluster;
+    }
+    if key == AUTH_ENABLED || key == AUTH_REVISION {
+        return Class::Auth;
+    }
+    if let Ok(id) = <[u8; 8]>::try_from(key)
+        && LeaseRow::decode(value).is_ok_and(|row| row.id == i64::from_be_bytes(id))
+    {
+        return Class::Lease;
+    }
+    let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    if (1..=16).contains(&key.len()) && key.iter().all(is_hex) {
+        if value == b"removed" {
+            return Class::MembersRemoved;
+        }
+        if value.first() == Some(&b'{') && value.last() == Some(&b'}') {
+            return Class::Members;
+        }
+    }
+    if value.is_empty()
+        && !key.is_empty()
+        && Alarm::parse(key).is_some_and(|alarm| (1..=2).contains(&alarm.kind))
+    {
+        return Class::Alarm;
+    }
+    // A bcrypt hash, or none at all, is what tells a user from a role.
+    if let Ok(user) = UserRow::decode(value)
+        && user.name == key
+        && (user.password.is_empty() || user.password.starts_with(b"$2"))
+        && (!user.password.is_empty() || user.options.is_some() || !user.roles.is_empty())
+    {
+        return Class::AuthUsers;
+    }
+    if RoleRow::decode(value).is_ok_and(|role| role.name == key) {
+        return Class::AuthRoles;
+    }
+    Class::Other
+}
+
+/// What a carved leaf holds. Its root is not asked for, so a leaf counts by itself.
+pub(crate) fn judge(leaf: &Leaf<'_>) -> Judged {
+    let mut votes = Votes::default();
+    for element in leaf.elements().filter(Element::has_key) {
+        votes.add(element.key, element.value, element.is_bucket);
+    }
+    let class = votes.class();
+    let span = match class {
+        Class::Key => votes.span(),
+        Class::Root => inline_records(leaf).and_then(|(node, _)| {
+            let mut votes = Votes::default();
+            (0..node.count()).for_each(|at| votes.add(node.key(at), node.value(at), node.is_bucket(at)));
+            votes.span()
+        }),
+        _ => None,
+    };
+    Judged { class, span }
+}
+
+/// What a tree's leaf holds.
+pub(crate) fn class_of(node: &Node<'_>) -> Class {
+    let mut votes = Votes::default();
+    for at in 0..node.count() {
+        votes.add(node.key(at), node.value(at), node.is_bucket(at));
+    }
+    votes.class()
+}
+
+/// Length of a bucket's header in front of its inline page, in bytes (FORMATS A.5).
+const BUCKET_HEADER_BYTES: usize = 16;
+
+/// The records that stand in a root bucket's leaf, when bucket `key` is so small that it does, and where in the file the page
+/// begins that they are on.
+pub(crate) fn inline_records<'l>(leaf: &'l Leaf<'_>) -> Option<(Node<'l>, u64)> {
+    let element = leaf.elements().find(|element| element.key == KEY && element.is_bucket)?;
+    inline_page(&element)
+}
+
+/// The inline page of a bucket that stands in `element`, and where in the file it begins.
+pub(crate) fn inline_page<'l>(element: &Element<'l>) -> Option<(Node<'l>, u64)> {
+    let root = element.value.get(..8)?;
+    let page = element.value.get(BUCKET_HEADER_BYTES..).filter(|page| page.len() >= HEADER_BYTES)?;
+    if !element.is_whole() || root.iter().any(|byte| *byte != 0) {
+        return None;
+    }
+    let offset = element.value_offset().saturating_add(BUCKET_HEADER_BYTES as u64);
+    let node = Node::parse(page.into(), PageId(0), offset).ok()?;
+    node.check_order().ok()?;
+    Some((node, offset))
+}
+
+/// How messages name the key of a record, as far as it can be read.
+pub(crate) fn readable_key(record: &[u8]) -> Option<String> {
+    key_of_torn(record).map(readable)
+}
+
+/// The user's key in what is there of a record: it comes first, so that it is whole in most of those that are not.
+pub(crate) fn key_of_torn(record: &[u8]) -> Option<&[u8]> {
+    let rest = record.strip_prefix(&[0x0a])?;
+    let (mut len, mut shift, mut at) = (0usize, 0, 0);
+    loop {
+        let byte = *rest.get(at)?;
+        at += 1;
+        len |= usize::from(byte & 0x7f).checked_shl(shift)?;
+        if byte < 0x80 {
+            break;
+        }
+        shift += 7;
+        // No key of a request that etcd takes is that long.
+        if shift > 28 {
+            return None;
+        }
+    }
+    rest.get(at..at.checked_add(len)?).filter(|key| !key.is_empty())
+}

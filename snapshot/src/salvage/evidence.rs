@@ -1,0 +1,526 @@
+//! The survey: every page of every input looked at, every tree followed, the leaves of records sorted.
+
+use std::path::PathBuf;
+
+use bbolt::carve::{self, Cut, PageKind, Place, Run, carve};
+use bbolt::holes::Holes;
+use bbolt::meta::Meta;
+use bbolt::page_file::{PageFile, PageFileError};
+use bbolt::reach::{Content, Start};
+use bbolt::{Source, Watch};
+use rayon::prelude::*;
+
+use super::classify::{Class, Judged, Point, judge};
+use super::inputs::{Bytes, Input, Inputs, LogInput, Pages, ensure_unchanged};
+use super::report::{ByteRange, Histogram, InputKind, InputReport, MOST_LISTED, MetaReport, Origin};
+use super::trees::{Candidate, Gap, Generation, MOST_ORPHANS, MOST_TREES, follow};
+use super::{SalvageError, SalvageOptions};
+use crate::schema::KEY;
+
+/// One database file, looked at page by page.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    /// What the user gave.
+    pub(crate) path: PathBuf,
+    /// The file itself.
+    pub(crate) file: PathBuf,
+    /// What it is.
+    pub(crate) kind: InputKind,
+    /// Its pages.
+    pub(crate) pages: Pages,
+    /// Every leaf in it, by ascending index.
+    pub(crate) runs: Vec<Run>,
+    /// What each of [`Self::runs`] holds.
+    pub(crate) classes: Vec<Class>,
+    /// What was seen of it, for the report.
+    pub(crate) report: InputReport,
+}
+
+impl SourceFile {
+    /// The leaves of one class.
+    pub(crate) fn leaves_of(&self, class: Class) -> impl Iterator<Item = &Run> {
+        self.runs.iter().zip(&self.classes).filter(move |(_, of)| **of == class).map(|(run, _)| run)
+    }
+}
+
+/// A leaf of records, or a root bucket's leaf in which the records stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyLeaf {
+    /// Its first revision.
+    pub(crate) first: Place64,
+    /// Its last revision.
+    pub(crate) last: Place64,
+    /// The candidate trees that reach it, bit *i* for tree *i*.
+    pub(crate) trees: u64,
+    /// Which of the source's runs it is.
+    pub(crate) run: u32,
+    /// Which of the sources it is in.
+    pub(crate) source: u16,
+    /// Whether it is a root bucket's leaf.
+    pub(crate) is_inline: bool,
+}
+
+const _: () = assert!(size_of::<KeyLeaf>() <= 48);
+
+/// A [`Point`] in 12 bytes: what is beyond the 32nd bit of a place within a revision is cut off, which keeps the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(packed(4))]
+pub(crate) struct Place64 {
+    main: i64,
+    sub: u32,
+}
+
+impl From<Point> for Place64 {
+    fn from(point: Point) -> Self {
+        Self { main: point.main, sub: u32::try_from(point.sub).unwrap_or(u32::MAX) }
+    }
+}
+
+impl Place64 {
+    /// The main revision.
+    pub(crate) fn main(self) -> i64 {
+        self.main
+    }
+}
+
+/// All that was found in the inputs.
+#[derive(Debug)]
+pub struct Evidence {
+    pub(crate) options: SalvageOptions,
+    pub(crate) sources: Vec<SourceFile>,
+    pub(crate) logs: Vec<LogInput>,
+    /// Inputs in which not even the pages could be told apart.
+    pub(crate) unknown: Vec<InputReport>,
+    /// The trees, the one to be believed first before all others.
+    pub(crate) trees: Vec<Candidate>,
+    /// Every leaf of the root bucket.
+    pub(crate) generations: Vec<Generation>,
+    /// The leaves of records, by their first revision.
+    pub(crate) leaves: Vec<KeyLeaf>,
+    /// Whether the file of the first tree shows no sign of damage, so that what is newer than that tree is what transactions left
+    /// behind that had not come to their end when the file was copied.
+    pub(crate) is_intact: bool,
+}
+
+/// Surveys the inputs at `paths`: database files, snapshots, member dirs and data dirs of one member, in any order.
+///
+/// # Errors
+/// When an input cannot be opened, a running server holds its lock, nothing of etcd is found, or the user asked to stop.
+pub fn gather(
+    paths: &[PathBuf],
+    options: &SalvageOptions,
+    watch: &dyn Watch,
+) -> Result<Evidence, SalvageError> {
+    survey(Inputs::open(paths, options, watch)?, options, watch)
+}
+
+/// As [`gather`], of files in memory.
+///
+/// # Errors
+/// As [`gather`].
+pub fn gather_bytes(
+    files: Vec<Vec<u8>>,
+    options: &SalvageOptions,
+    watch: &dyn Watch,
+) -> Result<Evidence, SalvageError> {
+    survey(Inputs::of_memory(files), options, watch)
+}
+
+/// What is gathered of one file before the trees of all are ranked.
+struct Found {
+    source: SourceFile,
+    judged: Vec<Judged>,
+    trees: Vec<Candidate>,
+    generations: Vec<Generation>,
+}
+
+fn survey(inputs: Inputs, options: &SalvageOptions, watch: &dyn Watch) -> Result<Evidence, SalvageError> {
+    let Inputs { files, logs } = inputs;
+    let paths: Vec<String> = files.iter().map(|input| input.path.display().to_string()).collect();
+    let mut unknown = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
+    for input in files {
+        let number = found.len();
+        let Input { path, file, kind, bytes, notes } = input;
+        let report = blank_report(&path, &file, kind, &bytes, notes);
+        match PageFile::search(bytes, options.page_size) {
+            Ok(pages) => {
+                let source =
+                    SourceFile { path, file, kind, pages, runs: Vec::new(), classes: Vec::new(), report };
+                found.push(look_at(source, number, watch)?);
+            }
+            Err(error) => unknown.push(unknown_report(report, &error)),
+        }
+    }
+    let mut evidence = Evidence {
+        options: options.clone(),
+        sources: Vec::new(),
+        logs,
+        unknown,
+        trees: Vec::new(),
+        generations: Vec::new(),
+        leaves: Vec::new(),
+        is_intact: false,
+    };
+    let has_some = |found: &Found| found.source.classes.iter().any(|class| *class != Class::Other);
+    if !found.iter().any(has_some) && evidence.logs.is_empty() {
+        return Err(SalvageError::Nothing { paths: paths.join(", ") });
+    }
+    let mut trees = Vec::new();
+    for found in &mut found {
+        trees.append(&mut found.trees);
+        evidence.generations.append(&mut found.generations);
+    }
+    evidence.rank(&found, trees);
+    evidence.mark(found);
+    Ok(evidence)
+}
+
+/// Looks at every page of one file and follows its trees.
+fn look_at(mut source: SourceFile, number: usize, watch: &dyn Watch) -> Result<Found, SalvageError> {
+    let pages = &source.pages;
+    watch.begin("looking at every page", pages.source().len_bytes());
+    let mut trees = Vec::new();
+    let mut newest_use = None;
+    let active = pages.active_slot();
+    for slot in active.into_iter().chain(active.map(|slot| 1 - slot)) {
+        let Some(Ok(meta)) = pages.metas().get(slot) else { continue };
+        let is_newest = active == Some(slot);
+        let origin = if is_newest { Origin::NewestMeta } else { Origin::OtherMeta };
+        let (candidate, tree) = follow(pages, number, origin, Start::Page(meta.root), watch)?;
+        if is_newest {
+            newest_use = Some(tree.used);
+        }
+        // Two metas may name the same root.
+        if resolves(&candidate) && !trees.iter().any(|tree: &Candidate| tree.start == candidate.start) {
+            trees.push(candidate);
+        }
+    }
+    let carved = carve(pages, newest_use.as_ref(), &judge, watch).map_err(|_| SalvageError::Interrupted)?;
+    drop(newest_use);
+    let mut generations = Vec::new();
+    for (run, judged) in &carved.runs {
+        if judged.class == Class::Root {
+            generations.extend(Generation::of(pages, number, run));
+        }
+    }
+    follow_orphans(pages, number, &generations, &mut trees, watch)?;
+    complete(&mut source.report, &source.pages, &carved);
+    let (runs, judged): (Vec<Run>, Vec<Judged>) = carved.runs.into_iter().unzip();
+    source.classes = judged.iter().map(|judged| judged.class).collect();
+    source.runs = runs;
+    Ok(Found { source, judged, trees, generations })
+}
+
+/// Whether a tree's root leads to anything.
+fn resolves(candidate: &Candidate) -> bool {
+    !candidate.buckets.is_empty()
+}
+
+/// Follows the newest of the roots that no valid meta names, where the metas do not tell all.
+fn follow_orphans(
+    pages: &Pages,
+    number: usize,
+    generations: &[Generation],
+    trees: &mut Vec<Candidate>,
+    watch: &dyn Watch,
+) -> Result<(), SalvageError> {
+    let is_enough = trees.first().is_some_and(|tree| tree.origin == Origin::NewestMeta && tree.is_sound);
+    let known = trees.iter().map(|tree| tree.revision).max().unwrap_or_default();
+    let index_of = |tree: &Candidate| match tree.start {
+        Start::Page(id) => pages.index_of(id),
+        Start::Index(index) => Some(index),
+    };
+    let taken: Vec<u64> = trees.iter().filter_map(index_of).collect();
+    let mut orphans: Vec<&Generation> = generations
+        .iter()
+        .filter(|generation| !taken.contains(&generation.run.index))
+        .filter(|generation| !is_enough || generation.revision > known)
+        .collect();
+    orphans.sort_by_key(|orphan| {
+        let place = orphan.run.place != Place::Displaced;
+        std::cmp::Reverse((orphan.revision, orphan.facts.consistent_index, place, orphan.run.index))
+    });
+    for orphan in orphans.into_iter().take(MOST_ORPHANS) {
+        let (candidate, _) =
+            follow(pages, number, Origin::OrphanRoot, Start::Index(orphan.run.index), watch)?;
+        if resolves(&candidate) {
+            trees.push(candidate);
+        }
+    }
+    Ok(())
+}
+
+impl Evidence {
+    /// Puts the trees in the order in which they are believed, and says whether the first of them stands in an intact file.
+    fn rank(&mut self, found: &[Found], trees: Vec<Candidate>) {
+        // Of a tree whose end is lost, its index tells how far it went at least.
+        let reached: Vec<(Option<u64>, i64)> =
+            trees.iter().map(|tree| (tree.facts.consistent_index, tree.revision)).collect();
+        let went_to = |tree: &Candidate| {
+            let not_later =
+                |(index, _): &&(Option<u64>, i64)| index.is_some() && *index <= tree.facts.consistent_index;
+            let known = reached.iter().filter(not_later).map(|(_, revision)| *revision).max();
+            if tree.is_open_ended() { known.unwrap_or_default().max(tree.revision) } else { tree.revision }
+        };
+        let mut keyed: Vec<(i64, Candidate)> = Vec::new();
+        for tree in trees {
+            let mut revision = went_to(&tree);
+            let newest = |of: &&Candidate| of.source == tree.source && of.origin == Origin::NewestMeta;
+            let newest = keyed.iter().map(|(_, of)| of).find(newest);
+            if tree.origin == Origin::OrphanRoot
+                && let Some(newest) = newest.filter(|newest| {
+                    found.get(tree.source).is_some_and(|found| found.is_intact(newest))
+                        && !is_rolled_back(newest, &tree)
+                })
+            {
+                // A transaction that had not come to its end.
+                revision = revision.min(newest.revision);
+            }
+            keyed.push((revision, tree));
+        }
+        let rank = |origin| match origin {
+            Origin::NewestMeta => 0,
+            Origin::OtherMeta => 1,
+            Origin::OrphanRoot => 2,
+        };
+        keyed.sort_by_key(|(revision, tree)| {
+            let index = tree.facts.consistent_index;
+            // What has its end stands before what is only said to reach as far.
+            (std::cmp::Reverse(*revision), rank(tree.origin), std::cmp::Reverse(index), tree.source)
+        });
+        keyed.truncate(MOST_TREES);
+        self.trees = keyed.into_iter().map(|(_, tree)| tree).collect();
+        self.is_intact = self.trees.first().is_some_and(|first| {
+            first.origin == Origin::NewestMeta
+                && found.get(first.source).is_some_and(|found| found.is_intact(first))
+        });
+    }
+
+    /// Sorts the leaves of records, and marks which trees reach them.
+    fn mark(&mut self, found: Vec<Found>) {
+        let mut leaves: Vec<KeyLeaf> = Vec::new();
+        for (number, found) in found.into_iter().enumerate() {
+            let Found { source, judged, .. } = found;
+            let first = leaves.len();
+            for (at, judged) in judged.iter().enumerate() {
+                let Some((from, to)) = judged.span else { continue };
+                leaves.push(KeyLeaf {
+                    first: from.into(),
+                    last: to.into(),
+                    trees: 0,
+                    // There are fewer leaves than pages, and fewer sources than fit.
+                    run: u32::try_from(at).unwrap_or(u32::MAX),
+                    source: u16::try_from(number).unwrap_or(u16::MAX),
+                    is_inline: judged.class == Class::Root,
+                });
+            }
+            let mut of_source = leaves.split_off(first);
+            for (bit, tree) in self.trees.iter_mut().enumerate().filter(|(_, tree)| tree.source == number) {
+                mark_tree(tree, 1 << bit, &source, &mut of_source);
+            }
+            leaves.append(&mut of_source);
+            self.sources.push(source);
+        }
+        for leaf in &leaves {
+            if let Some(source) =
+                self.sources.get_mut(usize::from(leaf.source)).filter(|_| leaf.trees == 0 && !leaf.is_inline)
+            {
+                source.report.histogram.unreached_key_leaves += 1;
+            }
+        }
+        leaves.par_sort_unstable_by_key(|leaf| (leaf.first, leaf.source, leaf.run));
+        self.leaves = leaves;
+    }
+
+    /// Length of a leaf of records in bytes.
+    pub(crate) fn len_of(&self, leaf: &KeyLeaf) -> u64 {
+        let source = self.sources.get(usize::from(leaf.source));
+        let run = source.and_then(|source| Some((source, source.runs.get(usize::try_from(leaf.run).ok()?)?)));
+        run.map_or(0, |(source, run)| u64::from(source.pages.page_size()) * u64::from(run.pages))
+    }
+
+    /// Length of all leaves of records in bytes: what a sweep reads.
+    pub(crate) fn leaf_bytes(&self) -> u64 {
+        self.leaves.iter().map(|leaf| self.len_of(leaf)).sum()
+    }
+
+    /// Makes sure that nobody wrote to a file since it was opened.
+    pub(crate) fn ensure_unchanged(&self) -> Result<(), SalvageError> {
+        for source in &self.sources {
+            let changed =
+                |error| SalvageError::Changed { path: source.path.display().to_string(), source: error };
+            ensure_unchanged(source.pages.source().inner()).map_err(changed)?;
+        }
+        for log in &self.logs {
+            log.files.ensure_unchanged()?;
+        }
+        Ok(())
+    }
+
+    /// All inputs as the report has them.
+    pub(crate) fn input_reports(&self) -> Vec<InputReport> {
+        self.sources.iter().map(|source| source.report.clone()).chain(self.unknown.iter().cloned()).collect()
+    }
+}
+
+impl Found {
+    /// Whether nothing in the file speaks of damage, `newest` being the tree of its newest meta.
+    fn is_intact(&self, newest: &Candidate) -> bool {
+        let report = &self.source.report;
+        newest.is_sound
+            && self.source.pages.metas().iter().all(Result::is_ok)
+            && self.source.pages.first_page() == 0
+            && report.bad_ranges.is_empty()
+            && report.histogram.unreadable == 0
+    }
+}
+
+/// Whether a meta's tree is not the one before `orphan`, but one of long before: when most of what that reaches is new to it.
+fn is_rolled_back(newest: &Candidate, orphan: &Candidate) -> bool {
+    let new = orphan.leaves.saturating_sub(newest.leaves);
+    orphan.revision > newest.revision && orphan.leaves >= 4 && new * 2 > orphan.leaves
+}
+
+/// Sets `bit` for the leaves that `tree` reaches. What it reaches and was not carved is a gap.
+fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, leaves: &mut [KeyLeaf]) {
+    let Some(key) = tree.buckets.iter_mut().find(|bucket| bucket.name == KEY) else { return };
+    let pages = &source.pages;
+    let run_of = |leaf: &KeyLeaf| usize::try_from(leaf.run).ok().and_then(|at| source.runs.get(at));
+    // Leaves are in the order of their runs, and those in the order of their places.
+    let index_of = |leaf: &KeyLeaf| run_of(leaf).map_or(u64::MAX, |run| run.index);
+    if let Content::Inline { offset, .. } = key.content {
+        let index = offset / u64::from(pages.page_size());
+        let at = leaves.partition_point(|leaf| index_of(leaf) <= index);
+        match at.checked_sub(1).and_then(|at| leaves.get_mut(at)).filter(|leaf| leaf.is_inline) {
+            Some(leaf) => leaf.trees |= bit,
+            None if key.nodes(pages).all(|node| node.count() == 0) => {}
+            None => tree.gaps.push(lost_leaf(tree.root_page, Point::default(), None)),
+        }
+        return;
+    }
+    let mut lost = Vec::new();
+    for id in std::mem::take(&mut key.leaves) {
+        let index = pages.index_of(id).unwrap_or(u64::MAX);
+        match leaves.binary_search_by_key(&index, index_of) {
+            Ok(at) => {
+                if let Some(leaf) = leaves.get_mut(at) {
+                    leaf.trees |= bit;
+                }
+            }
+            Err(_) => {
+                let Ok(node) = pages.node(id) else { continue };
+                let span = node.count().checked_sub(1).map(|last| (node.key(0), node.key(last)));
+                if let Some((first, last)) = span {
+                    let mut to = Point::of_bound(last);
+                    to.sub = to.sub.saturating_add(1);
+                    lost.push(lost_leaf(id.0, Point::of_bound(first), Some(to)));
+                }
+            }
+        }
+    }
+    if !lost.is_empty() {
+        tree.is_sound = false;
+        tree.gaps.append(&mut lost);
+        tree.gaps.sort_by_key(|gap| gap.from);
+    }
+}
+
+fn lost_leaf(page: u64, from: Point, to: Option<Point>) -> Gap {
+    let fault = format!("page {page}: its place is taken by a newer page");
+    Gap { from, to, page, fault }
+}
+
+fn blank_report(
+    path: &std::path::Path,
+    file: &std::path::Path,
+    kind: InputKind,
+    bytes: &Holes<Bytes>,
+    notes: Vec<String>,
+) -> InputReport {
+    let len_bytes = bytes.len_bytes();
+    let ranges = || {
+        bytes.bad().iter().map(|range| (range.start, range.end.min(len_bytes))).filter(|(from, to)| from < to)
+    };
+    InputReport {
+        path: path.to_owned(),
+        file: file.to_owned(),
+        kind,
+        len_bytes,
+        has_trailer: false,
+        page_size: 0,
+        is_page_size_guessed: false,
+        first_page: 0,
+        pages: 0,
+        bad_ranges: ranges().take(MOST_LISTED).map(|(from, to)| ByteRange { from, to }).collect(),
+        bad_bytes: ranges().map(|(from, to)| to - from).sum(),
+        metas: Vec::new(),
+        histogram: Histogram::default(),
+        notes,
+    }
+}
+
+fn unknown_report(mut report: InputReport, error: &PageFileError) -> InputReport {
+    report.notes.push(format!("nothing can be read of it: {error}"));
+    report
+}
+
+/// Adds to the report of a file what its pages are.
+fn complete(report: &mut InputReport, pages: &Pages, carved: &carve::Carved<Judged>) {
+    let page_size = u64::from(pages.page_size());
+    report.page_size = pages.page_size();
+    report.is_page_size_guessed = pages.is_page_size_guessed();
+    report.first_page = pages.first_page();
+    report.pages = report.len_bytes.div_ceil(page_size);
+    report.has_trailer = carved.trailing_bytes == crate::integrity::TRAILER_BYTES;
+    if report.has_trailer {
+        report.pages = report.len_bytes / page_size;
+    }
+    let of_meta = |(slot, meta): (u8, &Result<Meta, _>)| match meta {
+        Ok(meta) => MetaReport {
+            slot,
+            transaction: Some(meta.txid),
+            root_page: Some(meta.root.0),
+            high_water_mark: Some(meta.high_water_mark),
+            fault: None,
+        },
+        Err(fault) => MetaReport {
+            slot,
+            transaction: None,
+            root_page: None,
+            high_water_mark: None,
+            fault: Some(bbolt::MetaFault::to_string(fault)),
+        },
+    };
+    report.metas = (0..).zip(pages.metas()).map(of_meta).collect();
+    let seen = &carved.histogram;
+    let histogram = &mut report.histogram;
+    histogram.meta = seen.meta;
+    histogram.branches = seen.branch;
+    histogram.freelists = seen.freelist;
+    histogram.overflow = seen.overflow;
+    histogram.blank = seen.zero;
+    histogram.unreadable = seen.unreadable;
+    histogram.unknown = seen.unknown;
+    let mut leaves = 0;
+    for (run, judged) in &carved.runs {
+        leaves += 1;
+        match judged.class {
+            Class::Key => histogram.key_leaves += 1,
+            Class::Root => histogram.root_leaves += 1,
+            Class::Other => histogram.other_leaves += 1,
+            _ => histogram.small_leaves += 1,
+        }
+        histogram.displaced += u64::from(run.place == Place::Displaced);
+        histogram.cut += u64::from(run.cut.is_some());
+        if run.cut == Some(Cut::Unreadable) && !report.notes.iter().any(|note| note.contains("disk refuses"))
+        {
+            report
+                .notes
+                .push("the disk refuses parts of it; records that lie there in part are torn".to_owned());
+        }
+    }
+    // Pages that begin as leaves do and turned out to hold nothing.
+    histogram.unknown += (seen.leaf + seen.displaced).saturating_sub(leaves);
+    debug_assert!(carved.kinds.iter().all(|kind| *kind != PageKind::Overflow) || seen.overflow > 0);
+}

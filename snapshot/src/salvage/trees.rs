@@ -1,0 +1,257 @@
+//! The trees that can still be followed: from both metas, and from roots that no valid meta names.
+
+use bbolt::carve::{Element, Leaf, Run};
+use bbolt::page::{MAX_DEPTH, NodeKind};
+use bbolt::reach::{Content, Hole, Reached, Start, Tree, reach};
+use bbolt::{Node, PageId, Unmetered, Watch};
+
+use super::SalvageError;
+use super::classify::{Class, Point, class_of, inline_page};
+use super::inputs::Pages;
+use super::report::Origin;
+use crate::mvcc::Revision;
+use crate::schema::{CONSISTENT_INDEX, FINISHED_COMPACT, KEY, META, SCHEDULED_COMPACT, TERM};
+
+/// Most trees of one salvage: a bit each in what is kept of a leaf.
+pub(crate) const MOST_TREES: usize = 64;
+/// Most trees from roots that no valid meta names, of one file.
+pub(crate) const MOST_ORPHANS: usize = 4;
+
+/// What a generation says of itself in its bucket `meta`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Index of the last entry in it; `None` when that row is not there.
+    pub(crate) consistent_index: Option<u64>,
+    /// That entry's term.
+    pub(crate) term: Option<u64>,
+    /// The compaction that was ordered last.
+    pub(crate) scheduled: Option<i64>,
+    /// The compaction that was finished last.
+    pub(crate) finished: Option<i64>,
+}
+
+impl Facts {
+    /// Takes a row of bucket `meta`.
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
+        let number = || value.try_into().ok().map(u64::from_be_bytes);
+        let revision = || Revision::parse(value).map(|revision| revision.main);
+        match key {
+            CONSISTENT_INDEX => self.consistent_index = number(),
+            TERM => self.term = number(),
+            SCHEDULED_COMPACT => self.scheduled = revision(),
+            FINISHED_COMPACT => self.finished = revision(),
+            _ => {}
+        }
+    }
+
+    fn of(node: &Node<'_>) -> Self {
+        let mut facts = Self::default();
+        (0..node.count()).for_each(|at| facts.add(node.key(at), node.value(at)));
+        facts
+    }
+
+    /// The last compaction it knows of, finished or not: a server goes on with one that is not.
+    pub(crate) fn compaction(&self) -> Option<i64> {
+        self.scheduled.max(self.finished)
+    }
+}
+
+/// A part of a tree's key space that cannot be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// The first revision that may stand in it.
+    pub(crate) from: Point,
+    /// The first that may not; `None`: none.
+    pub(crate) to: Option<Point>,
+    /// The page that is to blame.
+    pub(crate) page: u64,
+    /// What is wrong with it.
+    pub(crate) fault: String,
+}
+
+impl Gap {
+    fn of(hole: &Hole) -> Self {
+        let from = if hole.from.is_empty() { Point::default() } else { Point::of_bound(&hole.from) };
+        Self {
+            from,
+            to: hole.to.as_deref().map(Point::of_bound),
+            page: hole.fault.page.0,
+            fault: hole.fault.to_string(),
+        }
+    }
+
+    pub(crate) fn contains(&self, point: Point) -> bool {
+        self.from <= point && self.to.is_none_or(|to| point < to)
+    }
+}
+
+/// A tree that could be followed.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    /// Which of the sources it is in.
+    pub(crate) source: usize,
+    /// How its root was found.
+    pub(crate) origin: Origin,
+    /// Where its root is.
+    pub(crate) start: Start,
+    /// The page that its root says it is.
+    pub(crate) root_page: u64,
+    /// Its top-level buckets, by name. The leaves of bucket `key` are taken out once they are marked.
+    pub(crate) buckets: Vec<Reached>,
+    /// Names that are missing from its root bucket.
+    pub(crate) root_holes: Vec<Hole>,
+    /// What its bucket `meta` says.
+    pub(crate) facts: Facts,
+    /// Revision of the last record it reaches; 0 for none.
+    pub(crate) revision: i64,
+    /// Parts of bucket `key` that it does not reach, ascending.
+    pub(crate) gaps: Vec<Gap>,
+    /// Leaves of bucket `key` that it reaches.
+    pub(crate) leaves: u64,
+    /// Whether all of it could be followed, every bucket.
+    pub(crate) is_sound: bool,
+}
+
+impl Candidate {
+    /// Its bucket `name`.
+    pub(crate) fn bucket(&self, name: &[u8]) -> Option<&Reached> {
+        self.buckets.iter().find(|bucket| bucket.name == name)
+    }
+
+    /// Whether what stands at its end may be missing, so that its last revision is a lower bound.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        self.gaps.last().is_some_and(|gap| gap.to.is_none())
+    }
+
+    /// Whether all of its key space could be followed.
+    pub(crate) fn has_all_keys(&self) -> bool {
+        self.gaps.is_empty()
+    }
+}
+
+/// Whether a leaf can be of a bucket: what a walk asks. A root bucket that is linked inside `key` cannot (FORMATS A.11).
+fn may_be(bucket: &[u8], node: &Node<'_>) -> bool {
+    let Some(last) = node.count().checked_sub(1) else { return true };
+    match bucket {
+        KEY => [0, last].iter().all(|at| !node.is_bucket(*at) && Point::parse(node.key(*at)).is_some()),
+        [] => class_of(node) == Class::Root,
+        _ => !matches!(class_of(node), Class::Key | Class::Root),
+    }
+}
+
+/// Follows the tree that begins at `start`.
+pub(crate) fn follow(
+    pages: &Pages,
+    source: usize,
+    origin: Origin,
+    start: Start,
+    watch: &dyn Watch,
+) -> Result<(Candidate, Tree), SalvageError> {
+    let mut tree = reach(pages, start, &may_be, &Unmetered(watch)).map_err(|_| SalvageError::Interrupted)?;
+    let root_page = match start {
+        Start::Page(id) => id.0,
+        Start::Index(index) => index.saturating_add(pages.first_page()),
+    };
+    let is_sound = tree.is_whole();
+    let buckets = std::mem::take(&mut tree.buckets);
+    let mut candidate = Candidate {
+        source,
+        origin,
+        start,
+        root_page,
+        root_holes: std::mem::take(&mut tree.holes),
+        facts: Facts::default(),
+        revision: 0,
+        gaps: Vec::new(),
+        leaves: 0,
+        is_sound,
+        buckets,
+    };
+    if let Some(meta) = candidate.bucket(META) {
+        let mut facts = Facts::default();
+        for node in meta.nodes(pages) {
+            (0..node.count()).for_each(|at| facts.add(node.key(at), node.value(at)));
+        }
+        candidate.facts = facts;
+    }
+    let Some(key) = candidate.bucket(KEY) else {
+        let fault = match candidate.root_holes.first() {
+            Some(hole) => hole.fault.to_string(),
+            None => "its root bucket has no bucket key".to_owned(),
+        };
+        candidate.gaps = vec![Gap { from: Point::default(), to: None, page: root_page, fault }];
+        candidate.is_sound = false;
+        return Ok((candidate, tree));
+    };
+    let gaps = key.holes.iter().map(Gap::of).collect();
+    let last = match key.content {
+        Content::Inline { .. } => key.nodes(pages).last().and_then(|node| last_revision(&node)),
+        Content::Tree(_) | Content::Unknown => {
+            let nodes = key.leaves.iter().rev().filter_map(|id| pages.node(*id).ok());
+            nodes.filter_map(|node| last_revision(&node)).next()
+        }
+    };
+    candidate.leaves = key.leaves.len() as u64;
+    candidate.gaps = gaps;
+    candidate.revision = last.map_or(0, |point| point.main);
+    Ok((candidate, tree))
+}
+
+fn last_revision(node: &Node<'_>) -> Option<Point> {
+    (0..node.count()).rev().find_map(|at| Point::parse(node.key(at))).map(|(point, _)| point)
+}
+
+/// A leaf of the root bucket: what a generation of the whole database left behind.
+#[derive(Debug, Clone)]
+pub(crate) struct Generation {
+    /// Which of the sources it is in.
+    pub(crate) source: usize,
+    /// The leaf.
+    pub(crate) run: Run,
+    /// What its bucket `meta` says, where that stands in it or can be found.
+    pub(crate) facts: Facts,
+    /// The last revision below the right edge of its bucket `key`, as far as that can be followed; 0 for none.
+    pub(crate) revision: i64,
+}
+
+impl Generation {
+    /// What the root bucket's leaf `run` says.
+    pub(crate) fn of(pages: &Pages, source: usize, run: &Run) -> Option<Self> {
+        let leaf = Leaf::open(pages, run)?;
+        let element = |name: &[u8]| leaf.elements().find(|element| element.key == name && element.is_bucket);
+        let facts = element(META).and_then(|meta| small_bucket(pages, &meta)).unwrap_or_default();
+        let revision = element(KEY).and_then(|key| right_edge(pages, &key)).map_or(0, |point| point.main);
+        Some(Self { source, run: *run, facts, revision })
+    }
+}
+
+/// The facts in a bucket that is inline or has one leaf.
+fn small_bucket(pages: &Pages, element: &Element<'_>) -> Option<Facts> {
+    if let Some((node, _)) = inline_page(element) {
+        return Some(Facts::of(&node));
+    }
+    let node = pages.node(root_of(element)?).ok().filter(|node| node.kind() == NodeKind::Leaf)?;
+    Some(Facts::of(&node))
+}
+
+/// The root page of a bucket that is not inline.
+fn root_of(element: &Element<'_>) -> Option<PageId> {
+    let root = u64::from_le_bytes(element.value.get(..8)?.try_into().ok()?);
+    (root != 0).then_some(PageId(root))
+}
+
+/// The last revision of a bucket `key`.
+fn right_edge(pages: &Pages, element: &Element<'_>) -> Option<Point> {
+    if let Some((node, _)) = inline_page(element) {
+        return last_revision(&node);
+    }
+    let mut page = root_of(element)?;
+    for _ in 0..MAX_DEPTH {
+        let node = pages.node(page).ok()?;
+        if node.kind() == NodeKind::Leaf {
+            return last_revision(&node);
+        }
+        page = node.child(node.count().checked_sub(1)?);
+    }
+    None
+}
