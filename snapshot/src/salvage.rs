@@ -17,19 +17,21 @@
 //! for each record where a compaction has to be repeated. Work is bounded by the length of the files, since every page belongs to
 //! one run at most.
 
+mod account;
 mod classify;
 mod evidence;
-#[allow(dead_code, reason = "the rooms that use it are being built")]
 mod ground;
 mod inputs;
+mod joined;
+mod log;
+mod plan;
 pub mod report;
-#[allow(dead_code, reason = "the rooms that use it are being built")]
 mod rules;
+mod small;
 pub mod sweep;
-#[allow(dead_code, reason = "the rooms that use it are being built")]
 mod trees;
-#[allow(dead_code, reason = "the rooms that use it are being built")]
 mod ways;
+mod write;
 
 use std::io;
 use std::ops::Range;
@@ -46,8 +48,10 @@ use crate::stage::{Owner, StageError};
 
 pub use classify::{Class, Point};
 pub use evidence::{Evidence, gather, gather_bytes};
+pub use plan::Plan;
 pub use report::Report;
 pub use sweep::{Copy, Group, State, Trust};
+pub use write::write;
 
 /// How inputs are read, and by which rules.
 #[derive(Debug, Clone, Default)]

@@ -221,8 +221,7 @@ impl Ground<'_> {
             return Err(error.into());
         }
         build.end_bucket()?;
-        let behind =
-            small.buckets.range::<[u8], _>((Bound::Excluded(KEY), Bound::Unbounded));
+        let behind = small.buckets.range::<[u8], _>((Bound::Excluded(KEY), Bound::Unbounded));
         pairs += put_buckets(&mut build, behind)?;
         let buckets = small.buckets.keys().filter(|name| name.as_slice() != KEY).count() as u64 + 1;
         Ok(Outcome { built: build.finish()?, pairs, buckets })

@@ -512,7 +512,7 @@ impl<'e> Merge<'e> {
             }
             at_one.clear();
             at_one.push(slot);
-            while let Some(Reverse((other, slot))) =
+            while let Some(Reverse((_, slot))) =
                 self.heads.peek().copied().filter(|Reverse((other, _))| *other == point)
             {
                 self.heads.pop();

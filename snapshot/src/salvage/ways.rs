@@ -6,6 +6,8 @@ use bbolt::FileSource;
 
 use super::report::{BucketReport, LogReport, WayKind};
 use crate::finding::Finding;
+use crate::mvcc::Revision;
+use crate::schema::{FINISHED_COMPACT, KEY, META, SCHEDULED_COMPACT};
 
 /// The buckets beside `key` as a way has them: what goes into the output.
 #[derive(Debug, Clone, Default)]
@@ -14,8 +16,27 @@ pub(crate) struct Small {
     pub(crate) buckets: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
     /// The same for people, by name.
     pub(crate) reports: Vec<BucketReport>,
+    /// Rows and buckets that are lost or were made anew.
+    pub(crate) lost: u64,
     /// What is worth a complaint.
     pub(crate) findings: Vec<Finding>,
+}
+
+impl Small {
+    /// Rows in all of them.
+    pub(crate) fn rows(&self) -> u64 {
+        let others = self.buckets.iter().filter(|(name, _)| name.as_slice() != KEY);
+        others.map(|(_, rows)| rows.len() as u64).sum()
+    }
+
+    /// The compaction that bucket `meta` has.
+    pub(crate) fn compact_revision(&self) -> Option<i64> {
+        let meta = self.buckets.get(META)?;
+        let row = |name| {
+            meta.get(name).and_then(|row: &Vec<u8>| Revision::parse(row)).map(|revision| revision.main)
+        };
+        row(SCHEDULED_COMPACT).max(row(FINISHED_COMPACT))
+    }
 }
 
 /// Which records a base has that a log is to be applied to.
