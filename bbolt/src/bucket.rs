@@ -21,6 +21,48 @@ pub enum Root<'d> {
     Inline(Node<'d>),
 }
 
+impl<'d> Root<'d> {
+    /// Where the bucket starts that element `index` of the leaf `node` describes, and its sequence.
+    ///
+    /// # Errors
+    /// When the value is shorter than a bucket, or its inline page is no sound leaf.
+    pub(crate) fn from_element(node: &Node<'d>, index: u16) -> Result<(Self, u64), Fault> {
+        let name = || readable(node.key(index));
+        let range = node.value_range(index);
+        let value_offset = node.offset().saturating_add(range.start as u64);
+        let value = node.value_cow(index);
+        let too_short = |needed: usize| {
+            let kind =
+                FaultKind::BucketTooShort { bucket: name(), len: value.len() as u64, needed: needed as u64 };
+            node.element_fault(index, kind)
+        };
+        let mut words = value.chunks_exact(8).take(2).map(|chunk| {
+            let mut word = [0; 8];
+            word.copy_from_slice(chunk);
+            u64::from_le_bytes(word)
+        });
+        let (Some(root), Some(sequence)) = (words.next(), words.next()) else {
+            return Err(too_short(BUCKET_HEADER_BYTES));
+        };
+        if root != 0 {
+            return Ok((Self::Page(PageId(root)), sequence));
+        }
+        let page: Cow<'d, [u8]> = match &value {
+            Cow::Borrowed(all) => Cow::Borrowed(all.get(BUCKET_HEADER_BYTES..).unwrap_or_default()),
+            Cow::Owned(all) => Cow::Owned(all.get(BUCKET_HEADER_BYTES..).unwrap_or_default().to_vec()),
+        };
+        let Some(header) = PageHeader::parse(&page) else {
+            return Err(too_short(BUCKET_HEADER_BYTES + HEADER_BYTES));
+        };
+        if header.flags != FLAG_LEAF {
+            let kind = FaultKind::InlineNotALeaf { bucket: name(), flags: header.flags };
+            return Err(node.element_fault(index, kind));
+        }
+        let inline = Node::parse(page, node.id(), value_offset + BUCKET_HEADER_BYTES as u64)?;
+        Ok((Self::Inline(inline), sequence))
+    }
+}
+
 /// One bucket of an open database.
 #[derive(Debug)]
 pub struct Bucket<'d, S> {
@@ -45,39 +87,8 @@ impl<'d, S: Source> Bucket<'d, S> {
     /// # Errors
     /// When the value is shorter than a bucket, or its inline page is no sound leaf.
     pub fn from_element(db: &'d Db<S>, node: &Node<'d>, index: u16) -> Result<Self, Fault> {
-        let name = || readable(node.key(index));
-        let range = node.value_range(index);
-        let value_offset = node.offset().saturating_add(range.start as u64);
-        let value = node.value_cow(index);
-        let too_short = |needed: usize| {
-            let kind =
-                FaultKind::BucketTooShort { bucket: name(), len: value.len() as u64, needed: needed as u64 };
-            node.element_fault(index, kind)
-        };
-        let mut words = value.chunks_exact(8).take(2).map(|chunk| {
-            let mut word = [0; 8];
-            word.copy_from_slice(chunk);
-            u64::from_le_bytes(word)
-        });
-        let (Some(root), Some(sequence)) = (words.next(), words.next()) else {
-            return Err(too_short(BUCKET_HEADER_BYTES));
-        };
-        if root != 0 {
-            return Ok(Self::at_page(db, PageId(root), sequence));
-        }
-        let page: Cow<'d, [u8]> = match &value {
-            Cow::Borrowed(all) => Cow::Borrowed(all.get(BUCKET_HEADER_BYTES..).unwrap_or_default()),
-            Cow::Owned(all) => Cow::Owned(all.get(BUCKET_HEADER_BYTES..).unwrap_or_default().to_vec()),
-        };
-        let Some(header) = PageHeader::parse(&page) else {
-            return Err(too_short(BUCKET_HEADER_BYTES + HEADER_BYTES));
-        };
-        if header.flags != FLAG_LEAF {
-            let kind = FaultKind::InlineNotALeaf { bucket: name(), flags: header.flags };
-            return Err(node.element_fault(index, kind));
-        }
-        let inline = Node::parse(page, node.id(), value_offset + BUCKET_HEADER_BYTES as u64)?;
-        Ok(Self { db, root: Root::Inline(inline), sequence })
+        let (root, sequence) = Root::from_element(node, index)?;
+        Ok(Self { db, root, sequence })
     }
 
     /// The database this bucket belongs to.

@@ -190,6 +190,12 @@ impl<S: Source> PageFile<S> {
         id.0.checked_sub(self.first_page).filter(|index| *index < self.page_count())
     }
 
+    /// What page `index` of the file, from 0, should call itself.
+    #[must_use]
+    pub fn id_at(&self, index: u64) -> PageId {
+        PageId(index.saturating_add(self.first_page))
+    }
+
     /// Where page `id` starts in the file, in bytes (saturating: such a page is never within the file).
     #[must_use]
     pub fn offset_of(&self, id: PageId) -> u64 {

@@ -5,7 +5,13 @@
 //! a [`Hole`] and goes on beside it: an interval of keys of which this tree says nothing. All that is not in a hole is known to be
 //! what the tree holds, and what it does not.
 //!
-//! Work and memory are bounded by the file: a page is followed once, and one that is refused is looked at a few times at most.
+//! Work and memory are bounded by the file: a page is followed once, and one that is refused is looked into a few times at most.
+//! All cores walk, level by level, and which of two references to a page counts does not depend on them: the higher one, else the one
+//! with the smaller keys, unless the page is out of the bounds that it sets.
+
+mod walk;
+
+use walk::Walk;
 
 use crate::fault::Fault;
 use crate::page::{Node, PageId};
@@ -31,8 +37,10 @@ pub struct Hole {
     pub from: Vec<u8>,
     /// The first key behind the hole; `None` where there is no upper bound.
     pub to: Option<Vec<u8>>,
-    /// What is wrong, and with which page.
-    pub fault: Fault,
+    /// The page that should have told.
+    pub page: PageId,
+    /// What is wrong with it; `None` when it is a sound page that the caller refused.
+    pub fault: Option<Fault>,
 }
 
 impl Hole {
@@ -122,10 +130,20 @@ impl Tree {
 /// # Errors
 /// [`Interrupted`]. Damage is no error but a [`Hole`].
 pub fn reach<S: Source>(
-    _pages: &PageFile<S>,
-    _start: Start,
-    _judge: &(dyn Fn(&[u8], &Node<'_>) -> bool + Sync),
-    _watch: &dyn Watch,
+    pages: &PageFile<S>,
+    start: Start,
+    judge: &(dyn Fn(&[u8], &Node<'_>) -> bool + Sync),
+    watch: &dyn Watch,
 ) -> Result<Tree, Interrupted> {
-    Err(Interrupted)
+    let mut walk = Walk::new(pages, judge, watch);
+    let (leaves, holes) = walk.tree(&[], start)?;
+    let mut buckets: Vec<Reached> = Vec::new();
+    for leaf in leaves {
+        // Read and found sound a moment ago, whatever it calls itself.
+        let Ok(node) = walk.node(leaf) else { continue };
+        for index in (0..node.count()).filter(|index| node.is_bucket(*index)) {
+            buckets.push(walk.bucket(&node, index)?);
+        }
+    }
+    Ok(Tree { buckets, holes, used: walk.into_used() })
 }
