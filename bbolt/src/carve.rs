@@ -7,8 +7,8 @@
 //! # Whose page is it?
 //! 1. What a tree reaches in a sound place ([`reach`](mod@crate::reach)) keeps all the overflow that it declares.
 //! 2. Any other page that says of itself that it is where it is, and could be one, is the head of a run. The run ends where it says,
-//!    at the end of the file, at a page that cannot be read, or at the next such head, whichever comes first: overflow that was
-//!    written over always has a head in its first page written over.
+//!    at the end of the file, or at the next such head, whichever comes first: of overflow that was written over, the first page that
+//!    was is always such a head. Of pages within it that cannot be read, nothing is handed out.
 //! 3. Outside of those, a leaf that says it were elsewhere (swapped, duplicated, shifted) counts if all of it is sound. It is not
 //!    looked for inside the runs of 1 and 2, since a value may hold the image of a database, nor does it ever cut one.
 //!
@@ -51,15 +51,15 @@ pub enum Place {
     Displaced,
 }
 
-/// Why a run is shorter than its elements want.
+/// Why not all elements of a run are whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cut {
-    /// The file ends.
+    /// The file ends within it.
     EndOfFile,
-    /// The next page cannot be read.
-    Unreadable,
     /// The next page is the head of another run: it was written over.
     WrittenOver,
+    /// It is as long as it should be, and some of it cannot be read.
+    Unreadable,
 }
 
 /// A leaf page and the overflow that is still its own.
@@ -77,7 +77,7 @@ pub struct Run {
     pub count: u16,
     /// Whether it is where it belongs.
     pub place: Place,
-    /// Why it ends before its elements do; `None` when all of them are there.
+    /// Why some of its elements are not whole; `None` when all are.
     pub cut: Option<Cut>,
     /// True when some elements cannot be, or keys do not ascend: what is left of such a page may be a mixture of two writes.
     pub is_flawed: bool,
@@ -229,7 +229,11 @@ impl<T> Carved<T> {
             let pages = usize::try_from(run.index).ok().zip(usize::try_from(run.pages).ok());
             let kinds = pages.and_then(|(index, pages)| self.kinds.get_mut(index..index + pages));
             for (number, kind) in kinds.unwrap_or_default().iter_mut().enumerate() {
-                *kind = if number == 0 { PageKind::Displaced } else { PageKind::Overflow };
+                match (number, &kind) {
+                    (0, _) => *kind = PageKind::Displaced,
+                    (_, PageKind::Unreadable) => {}
+                    _ => *kind = PageKind::Overflow,
+                }
             }
             self.runs.push((run, judged));
         }

@@ -1,7 +1,7 @@
 //! Leaves that say they were elsewhere, in what no run of a head in its place has taken.
 
 use super::pass::Pass;
-use super::{Cut, PageKind, Place, Run};
+use super::{Cut, Leaf, PageKind, Place, Run};
 use crate::page::{ELEMENT_BYTES, HEADER_BYTES, PageHeader};
 use crate::source::Source;
 
@@ -25,7 +25,7 @@ pub(super) fn groups(kinds: &[PageKind]) -> Vec<Vec<u64>> {
                     is_open = true;
                 }
             },
-            PageKind::Zero | PageKind::Unknown => {}
+            PageKind::Zero | PageKind::Unknown | PageKind::Unreadable => {}
             _ => is_open = false,
         }
     }
@@ -55,7 +55,7 @@ impl<S: Source, T> Pass<'_, S, T> {
         let declared = header.overflow.saturating_add(1);
         let (id, count, place) = (header.id, header.count, Place::Displaced);
         let run = Run { index, id, pages, declared, count, place, cut, is_flawed: false };
-        let leaf = self.leaf(self.bytes(index, self.len_of(index, u64::from(pages))).ok()?, run);
+        let leaf = Leaf::read(self.pages, run).looked_at();
         let is_leaf = !leaf.run().is_flawed && leaf.elements().next().is_some_and(|first| first.is_whole());
         Some(Taken { run: *leaf.run(), judged: is_leaf.then(|| (self.judge)(&leaf)) })
     }
@@ -81,8 +81,7 @@ impl<S: Source, T> Pass<'_, S, T> {
             let kind = usize::try_from(next).ok().and_then(|next| kinds.get(next));
             let cut = match kind {
                 None => Cut::EndOfFile,
-                Some(PageKind::Unreadable) => Cut::Unreadable,
-                Some(PageKind::Zero | PageKind::Unknown) => continue,
+                Some(PageKind::Zero | PageKind::Unknown | PageKind::Unreadable) => continue,
                 Some(PageKind::Displaced) => {
                     let page = self.bytes(next, self.len_of(next, 1).min(HEADER_BYTES as u64)).ok();
                     let found = page.and_then(|page| PageHeader::parse(&page));
@@ -95,9 +94,7 @@ impl<S: Source, T> Pass<'_, S, T> {
             };
             return (pages, Some(cut));
         }
-        let pages = header.overflow.saturating_add(1);
-        let is_cut = self.len_of(index, u64::from(pages)) < u64::from(pages) * self.page_size();
-        (pages, is_cut.then_some(Cut::EndOfFile))
+        self.all_of_it(index, header.overflow)
     }
 }
 

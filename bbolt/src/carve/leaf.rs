@@ -1,14 +1,15 @@
 //! A carved leaf: its elements, as far as they are there.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use super::Run;
+use super::{Cut, Run};
 use crate::page::{ELEMENT_BYTES, FLAG_BUCKET, HEADER_BYTES};
 use crate::page_file::PageFile;
 use crate::source::Source;
 
 /// Longest key that bbolt takes, in bytes.
-const MOST_KEY_BYTES: u64 = 32_768;
+const MOST_KEY_BYTES: u32 = 32_768;
 
 /// A leaf with what is there of its elements.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct Leaf<'a> {
     offset: u64,
     /// Bytes that the run would have, were it not cut.
     declared_bytes: u64,
+    /// Bytes of the run, counted from its head, that could not be read: ascending, apart from each other, whole pages.
+    bad: Vec<Range<u64>>,
 }
 
 /// One element of a carved leaf.
@@ -60,18 +63,47 @@ impl Element<'_> {
 }
 
 impl<'a> Leaf<'a> {
-    /// The leaf of a run that [`carve`](super::carve()) found in the same file; `None` when it cannot be read any more.
+    /// The leaf of a run that [`carve`](super::carve()) found in the same file; `None` when its head cannot be read any more.
     #[must_use]
     pub fn open<S: Source>(pages: &'a PageFile<S>, run: &Run) -> Option<Self> {
-        let page_size = u64::from(pages.page_size());
-        let offset = run.index.checked_mul(page_size)?;
-        let len = (u64::from(run.pages) * page_size).min(pages.source().len_bytes().checked_sub(offset)?);
-        Some(Self::new(pages.source().bytes(offset, len).ok()?, offset, *run, page_size))
+        let leaf = Self::read(pages, *run);
+        let is_lost = leaf.bytes.is_empty() || leaf.bad.first().is_some_and(|bad| bad.start == 0);
+        (!is_lost).then_some(leaf)
     }
 
-    /// `bytes`, which stand at `offset` of the file, as what `run` says they are.
-    pub(super) fn new(bytes: Cow<'a, [u8]>, offset: u64, run: Run, page_size: u64) -> Self {
-        Self { bytes, run, offset, declared_bytes: u64::from(run.declared) * page_size }
+    /// `bytes`, all of a run and read without fault.
+    pub(super) fn new<S: Source>(pages: &PageFile<S>, bytes: Cow<'a, [u8]>, run: Run) -> Self {
+        let page_size = u64::from(pages.page_size());
+        let (offset, declared_bytes) =
+            (run.index.saturating_mul(page_size), u64::from(run.declared) * page_size);
+        Self { bytes, run, offset, declared_bytes, bad: Vec::new() }
+    }
+
+    /// The bytes of a run, with zeros where they cannot be read.
+    pub(super) fn read<S: Source>(pages: &'a PageFile<S>, run: Run) -> Self {
+        let page_size = u64::from(pages.page_size());
+        let mut leaf = Self::new(pages, Cow::Borrowed(&[]), run);
+        let there = pages.source().len_bytes().saturating_sub(leaf.offset);
+        let len = (u64::from(run.pages) * page_size).min(there);
+        if let Ok(bytes) = pages.source().bytes(leaf.offset, len) {
+            return Self { bytes, ..leaf };
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
+        for page in 0..u64::from(run.pages) {
+            let start = page * page_size;
+            let page_len = page_size.min(len.saturating_sub(start));
+            match pages.source().bytes(leaf.offset.saturating_add(start), page_len) {
+                Ok(page) => bytes.extend_from_slice(&page),
+                Err(_) => {
+                    bytes.resize(bytes.len() + usize::try_from(page_len).unwrap_or_default(), 0);
+                    match leaf.bad.last_mut().filter(|bad| bad.end == start) {
+                        Some(bad) => bad.end = start + page_len,
+                        None => leaf.bad.push(start..start + page_len),
+                    }
+                }
+            }
+        }
+        Self { bytes: Cow::Owned(bytes), ..leaf }
     }
 
     /// The run it is.
@@ -86,7 +118,7 @@ impl<'a> Leaf<'a> {
         self.offset
     }
 
-    /// The bytes of its run.
+    /// The bytes of its run; zeros where they cannot be read.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -98,7 +130,8 @@ impl<'a> Leaf<'a> {
     /// a flawed one those that agree with their neighbours: they share no bytes, and keys ascend.
     #[must_use]
     pub fn elements(&self) -> Elements<'_> {
-        Elements { leaf: self, next: 0, end: self.table_end(), last: &[], is_flawed: false }
+        let look = Look { end: self.table_end(), is_flawed: false, is_torn: false };
+        Elements { leaf: self, next: 0, last: &[], look }
     }
 
     /// Element `index`, if [`Self::elements`] has it.
@@ -107,11 +140,13 @@ impl<'a> Leaf<'a> {
         if self.run.is_flawed {
             return self.elements().find(|element| element.index >= index).filter(|e| e.index == index);
         }
-        self.range(index).and_then(|range| self.part(index, &range))
+        let element = self.part(index, &self.entry(index)?);
+        (!element.key.is_empty()).then_some(element)
     }
 
     /// Where element `index` says that it lies, whatever that is worth; `None` when there is none or it is cut off.
-    fn range(&self, index: u16) -> Option<Range> {
+    #[inline]
+    fn entry(&self, index: u16) -> Option<Entry> {
         if index >= self.run.count {
             return None;
         }
@@ -123,70 +158,81 @@ impl<'a> Leaf<'a> {
         };
         let (flags, key_bytes, value_bytes) = (word(0), word(8), word(12));
         let start = at as u64 + u64::from(word(4));
-        Some(Range { start, key_bytes, value_bytes, is_bucket: flags & FLAG_BUCKET != 0 })
+        Some(Entry { start, key_bytes, value_bytes, is_bucket: flags & FLAG_BUCKET != 0 })
     }
 
-    /// What is there of an element; `None` when that is nothing.
-    fn part(&self, index: u16, range: &Range) -> Option<Element<'_>> {
-        let there = |from: u64, to: u64| {
-            let len = self.bytes.len() as u64;
-            let (from, to) = (usize::try_from(from.min(len)), usize::try_from(to.min(len)));
-            self.bytes.get(from.unwrap_or_default()..to.unwrap_or_default()).unwrap_or_default()
-        };
-        let key = there(range.start, range.key_end());
-        (!key.is_empty()).then(|| Element {
+    /// What is there of an element, which may be nothing.
+    #[inline]
+    fn part(&self, index: u16, entry: &Entry) -> Element<'_> {
+        Element {
             index,
-            offset: self.offset.saturating_add(range.start),
-            key,
-            value: there(range.key_end(), range.end()),
-            key_bytes: range.key_bytes,
-            value_bytes: range.value_bytes,
-            is_bucket: range.is_bucket,
-        })
+            offset: self.offset.saturating_add(entry.start),
+            key: self.there(entry.start, entry.key_end()),
+            value: self.there(entry.key_end(), entry.end()),
+            key_bytes: entry.key_bytes,
+            value_bytes: entry.value_bytes,
+            is_bucket: entry.is_bucket,
+        }
+    }
+
+    /// The bytes from `from` on, up to `to` or the first that is not there.
+    #[inline]
+    fn there(&self, from: u64, to: u64) -> &[u8] {
+        let bad = self.bad.iter().find(|bad| bad.end > from);
+        let end = bad.map_or(u64::MAX, |bad| bad.start.max(from)).min(to).min(self.bytes.len() as u64);
+        match (usize::try_from(from), usize::try_from(end)) {
+            (Ok(from), Ok(end)) => self.bytes.get(from..end).unwrap_or_default(),
+            _ => &[],
+        }
     }
 
     fn table_end(&self) -> u64 {
         (HEADER_BYTES + usize::from(self.run.count) * ELEMENT_BYTES) as u64
     }
 
-    /// The same bytes as another run.
-    pub(super) fn with_run(self, run: Run) -> Self {
-        Self { run, ..self }
-    }
-
-    /// Goes through all elements once.
-    pub(super) fn look(&self) -> Look {
+    /// The leaf with what a look at all its elements says of the run: flaws, and whether the cut, if there is one, cost anything.
+    pub(super) fn looked_at(mut self) -> Self {
         let mut elements = self.elements();
         while elements.next().is_some() {}
-        Look { end: elements.end, is_flawed: elements.is_flawed }
+        let Look { is_flawed, is_torn, .. } = elements.look;
+        let unreadable = (!self.bad.is_empty()).then_some(Cut::Unreadable);
+        self.run.is_flawed = is_flawed;
+        self.run.cut = self.run.cut.or(unreadable).filter(|_| is_flawed || is_torn);
+        self
     }
 }
 
-/// What a look at all elements comes to.
+/// What a look at the elements comes to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    /// Where the last element ends, counted from the head, whether the run does or not, in bytes.
-    pub(super) end: u64,
+struct Look {
+    /// Where the last element ends that has bytes of its own, counted from the head, in bytes.
+    end: u64,
     /// Whether an element is at fault.
-    pub(super) is_flawed: bool,
+    is_flawed: bool,
+    /// Whether an element that is not at fault is not whole.
+    is_torn: bool,
 }
 
 /// Where an element says that it lies, counted from the head in bytes.
 #[derive(Debug, Clone, Copy)]
-struct Range {
+struct Entry {
     start: u64,
     key_bytes: u32,
     value_bytes: u32,
     is_bucket: bool,
 }
 
-impl Range {
+impl Entry {
     fn key_end(&self) -> u64 {
         self.start + u64::from(self.key_bytes)
     }
 
     fn end(&self) -> u64 {
         self.key_end() + u64::from(self.value_bytes)
+    }
+
+    fn has_possible_key(&self) -> bool {
+        (1..=MOST_KEY_BYTES).contains(&self.key_bytes)
     }
 }
 
@@ -195,38 +241,30 @@ impl Range {
 pub struct Elements<'l> {
     leaf: &'l Leaf<'l>,
     next: u16,
-    /// Where the last element ends that was looked at and has bytes of its own.
-    end: u64,
     /// The last whole key that was handed out.
     last: &'l [u8],
-    is_flawed: bool,
+    look: Look,
 }
 
 impl<'l> Elements<'l> {
-    /// The element, unless it is at fault. What it has in common with its neighbour behind it is held against it only where the
-    /// neighbour cannot be the one to blame.
-    fn sound(&mut self, index: u16, range: &Range) -> Option<Element<'l>> {
-        let (leaf, len) = (self.leaf, self.leaf.bytes.len() as u64);
-        let (key_bytes, end) = (u64::from(range.key_bytes), range.end());
-        if key_bytes == 0 || key_bytes > MOST_KEY_BYTES || range.start < self.end || end > leaf.declared_bytes
-        {
+    /// What is there of the element, unless that is at fault. What it has in common with its neighbour behind it is held against it
+    /// only where the neighbour cannot be the one to blame.
+    #[inline]
+    fn sound(&mut self, index: u16, entry: &Entry) -> Option<Element<'l>> {
+        let (leaf, end) = (self.leaf, entry.end());
+        if !entry.has_possible_key() || entry.start < self.look.end || end > leaf.declared_bytes {
             return None;
         }
-        let behind = leaf.range(index + 1).filter(|behind| behind.start >= range.start);
+        let behind = leaf.entry(index + 1).filter(|behind| behind.start >= entry.start);
         if behind.is_some_and(|behind| behind.start < end) {
             return None;
         }
-        // Also when its key is wrong: no byte is compared with the key before it twice.
-        self.end = end;
-        let Some(element) = leaf.part(index, range) else {
-            // Behind the cut; nothing speaks against it.
-            return Some(Element { key: &[], value: &[], ..Element::absent(index) });
-        };
+        // Also when its key is wrong: so no byte is compared with the key before it twice.
+        self.look.end = end;
+        let element = leaf.part(index, entry);
         if element.has_key() {
-            let key_behind =
-                behind.filter(|b| b.key_end() <= len && u64::from(b.key_bytes) <= MOST_KEY_BYTES);
-            let key_behind = key_behind.and_then(|behind| leaf.part(index + 1, &behind));
-            if self.last >= element.key || key_behind.is_some_and(|behind| element.key >= behind.key) {
+            let behind = behind.filter(Entry::has_possible_key).map(|behind| leaf.part(index + 1, &behind));
+            if self.last >= element.key || behind.is_some_and(|b| b.has_key() && element.key >= b.key) {
                 return None;
             }
             self.last = element.key;
@@ -235,26 +273,23 @@ impl<'l> Elements<'l> {
     }
 }
 
-impl Element<'_> {
-    fn absent(index: u16) -> Self {
-        let (key, value): (&[u8], &[u8]) = (&[], &[]);
-        Self { index, offset: 0, key, value, key_bytes: 0, value_bytes: 0, is_bucket: false }
-    }
-}
-
 impl<'l> Iterator for Elements<'l> {
     type Item = Element<'l>;
 
     fn next(&mut self) -> Option<Element<'l>> {
-        while let Some(range) = self.leaf.range(self.next) {
+        while let Some(entry) = self.leaf.entry(self.next) {
             let index = self.next;
             self.next += 1;
-            match self.sound(index, &range) {
-                Some(element) if element.key.is_empty() => {}
-                Some(element) => return Some(element),
-                None => self.is_flawed = true,
+            let Some(element) = self.sound(index, &entry) else {
+                self.look.is_flawed = true;
+                continue;
+            };
+            self.look.is_torn |= !element.is_whole();
+            if !element.key.is_empty() {
+                return Some(element);
             }
         }
+        self.look.is_torn |= self.next < self.leaf.run.count;
         None
     }
 }

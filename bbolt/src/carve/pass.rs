@@ -36,6 +36,7 @@ pub(super) struct Pass<'p, S, T> {
 /// Pages next to each other, read in one piece or, where that fails, one by one.
 struct Window<'s> {
     first: u64,
+    end: u64,
     page_size: usize,
     whole: Option<Cow<'s, [u8]>>,
     pieces: Vec<Option<Cow<'s, [u8]>>>,
@@ -54,10 +55,16 @@ impl Window<'_> {
         }
     }
 
-    /// Some of its pages in one piece, if it has them in one.
-    fn run(&self, index: u64, len: usize) -> Option<&[u8]> {
-        let at = usize::try_from(index.checked_sub(self.first)?).ok()?.checked_mul(self.page_size)?;
-        self.whole.as_deref()?.get(at..at.checked_add(len)?)
+    /// `len` bytes from page `index` on in one piece, if they were read so.
+    fn run(&self, index: u64, len: u64) -> Option<&[u8]> {
+        let len = usize::try_from(len).ok()?;
+        match &self.whole {
+            Some(bytes) => {
+                let at = usize::try_from(index.checked_sub(self.first)?).ok()?.checked_mul(self.page_size)?;
+                bytes.get(at..at.checked_add(len)?)
+            }
+            None => self.page(index).filter(|page| page.len() == len),
+        }
     }
 }
 
@@ -88,7 +95,7 @@ impl<S: Source, T> Pass<'_, S, T> {
         let whole = self.bytes(range.start, self.len_of(range.start, range.end - range.start)).ok();
         let one_by_one = if whole.is_some() { 0..0 } else { range.clone() };
         let pieces = one_by_one.map(|index| self.bytes(index, self.len_of(index, 1)).ok()).collect();
-        Window { first: range.start, page_size, whole, pieces }
+        Window { first: range.start, end: range.end, page_size, whole, pieces }
     }
 
     /// The header of page `index`, if that is a head in its place. `bytes` begin with the page's first.
@@ -119,8 +126,10 @@ impl<S: Source, T> Pass<'_, S, T> {
                 },
             };
             part.kinds.push(kind);
-            let inside = usize::try_from(next.min(range.end) - range.start).unwrap_or_default();
-            part.kinds.resize(inside, PageKind::Overflow);
+            part.kinds.extend((index + 1..next.min(range.end)).map(|index| match window.page(index) {
+                Some(_) => PageKind::Overflow,
+                None => PageKind::Unreadable,
+            }));
             index = next;
         }
         part
@@ -134,33 +143,12 @@ impl<S: Source, T> Pass<'_, S, T> {
         header: &PageHeader,
         runs: &mut Vec<(Run, T)>,
     ) -> (PageKind, u32) {
-        let (mut pages, mut cut) = self.extent(window, index, header.overflow);
+        let (pages, cut) = self.extent(window, index, header.overflow);
         let kind = match header.flags {
             FLAG_LEAF => PageKind::Leaf,
             FLAG_BRANCH => return (PageKind::Branch, pages),
             FLAG_META => return (PageKind::Meta, pages),
             _ => return (PageKind::Freelist, pages),
-        };
-        let len = self.len_of(index, u64::from(pages));
-        let inside = usize::try_from(len).ok().and_then(|len| window.run(index, len));
-        let bytes = match inside.or_else(|| window.page(index).filter(|page| page.len() as u64 == len)) {
-            Some(bytes) => {
-                self.pages.source().will_read((index + u64::from(pages)) * self.page_size(), AHEAD_BYTES);
-                Cow::Borrowed(bytes)
-            }
-            None => match self.bytes(index, len) {
-                Ok(bytes) => bytes,
-                Err(_) => {
-                    // A page behind the window, the start of which could be read.
-                    let is_readable = |at: &u64| self.bytes(*at, self.len_of(*at, 1)).is_ok();
-                    let more = (index + 1..index + u64::from(pages)).take_while(is_readable).count();
-                    (pages, cut) = (u32::try_from(more + 1).unwrap_or(pages), Some(Cut::Unreadable));
-                    match self.bytes(index, self.len_of(index, u64::from(pages))) {
-                        Ok(bytes) => bytes,
-                        Err(_) => return (kind, pages),
-                    }
-                }
-            },
         };
         let place = match self.reached {
             Some(reached) if reached.is_head(PageId(index)) => Place::Reached,
@@ -168,24 +156,21 @@ impl<S: Source, T> Pass<'_, S, T> {
         };
         let (id, count, declared) = (header.id, header.count, header.overflow.saturating_add(1));
         let run = Run { index, id, pages, declared, count, place, cut, is_flawed: false };
-        let leaf = self.leaf(bytes, run);
+        let leaf = match window.run(index, self.len_of(index, u64::from(pages))) {
+            Some(bytes) => {
+                let next = (index + u64::from(pages)).saturating_mul(self.page_size());
+                self.pages.source().will_read(next, AHEAD_BYTES);
+                Leaf::new(self.pages, Cow::Borrowed(bytes), run)
+            }
+            None => Leaf::read(self.pages, run),
+        };
+        let leaf = leaf.looked_at();
         runs.push((*leaf.run(), (self.judge)(&leaf)));
         (kind, pages)
     }
 
-    /// The leaf that `run` is, with what a look at its elements says of it.
-    pub(super) fn leaf<'b>(&self, bytes: Cow<'b, [u8]>, mut run: Run) -> Leaf<'b> {
-        let offset = run.index.saturating_mul(self.page_size());
-        let len = bytes.len() as u64;
-        let leaf = Leaf::new(bytes, offset, run, self.page_size());
-        let looked = leaf.look();
-        run.is_flawed = looked.is_flawed;
-        // Pages that no element needs are no loss.
-        run.cut = run.cut.filter(|_| looked.is_flawed || looked.end > len);
-        leaf.with_run(run)
-    }
-
-    /// How many pages behind page `index` are its own, itself included, of the `overflow` further ones that it declares.
+    /// How many pages from page `index` on are its own, when it declares `overflow` further ones, and why not all of them are. Pages
+    /// that cannot be read are no end: what is behind them is as likely its own as if it could be.
     fn extent(&self, window: &Window<'_>, index: u64, overflow: u32) -> (u32, Option<Cut>) {
         let end = index.saturating_add(u64::from(overflow));
         for (next, pages) in (index + 1..=end).zip(1..) {
@@ -194,25 +179,24 @@ impl<S: Source, T> Pass<'_, S, T> {
             }
             let ahead;
             let page = match window.page(next) {
-                Some(page) => Some(page),
-                None if self.is_in(window, next) => None,
-                None => {
+                None if next >= window.end => {
                     ahead = self.bytes(next, self.len_of(next, 1).min(HEADER_BYTES as u64)).ok();
                     ahead.as_deref()
                 }
+                page => page,
             };
-            let Some(page) = page else { return (pages, Some(Cut::Unreadable)) };
-            if self.head(next, page).is_some() {
+            if page.is_some_and(|page| self.head(next, page).is_some()) {
                 return (pages, Some(Cut::WrittenOver));
             }
         }
-        let is_cut =
-            self.len_of(index, u64::from(overflow) + 1) < (u64::from(overflow) + 1) * self.page_size();
-        (overflow.saturating_add(1), is_cut.then_some(Cut::EndOfFile))
+        self.all_of_it(index, overflow)
     }
 
-    fn is_in(&self, window: &Window<'_>, index: u64) -> bool {
-        index - window.first < window.pieces.len() as u64
+    /// A run as long as its head declares, unless the file ends within its last page.
+    pub(super) fn all_of_it(&self, index: u64, overflow: u32) -> (u32, Option<Cut>) {
+        let pages = overflow.saturating_add(1);
+        let declared_bytes = u64::from(pages) * self.page_size();
+        (pages, (self.len_of(index, u64::from(pages)) < declared_bytes).then_some(Cut::EndOfFile))
     }
 
     /// What a page is that is no head in its place.
