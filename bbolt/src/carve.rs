@@ -79,7 +79,7 @@ pub struct Run {
     pub place: Place,
     /// Why some of its elements are not whole; `None` when all are.
     pub cut: Option<Cut>,
-    /// True when some elements cannot be, or keys do not ascend: what is left of such a page may be a mixture of two writes.
+    /// True when some elements cannot be, or keys do not ascend: such a page is damaged, or a mixture of two writes.
     pub is_flawed: bool,
 }
 

@@ -91,7 +91,7 @@ impl PageUse {
     }
 
     /// Marks page `id` and its `overflow`; false when one of them was in use already.
-    pub(crate) fn claim(&self, id: PageId, overflow: u32) -> bool {
+    pub fn claim(&self, id: PageId, overflow: u32) -> bool {
         let is_head_alone = self.claim_head(id);
         self.claim_overflow(id, overflow).is_none() && is_head_alone
     }

@@ -126,8 +126,9 @@ impl<'a> Leaf<'a> {
 
     /// The elements of which at least a byte is there, by ascending number.
     ///
-    /// All of a sound leaf that is not cut, and all of them whole. Of a cut one those in front of the cut, and the one across it. Of
-    /// a flawed one those that agree with their neighbours: they share no bytes, and keys ascend.
+    /// All of a sound leaf that is not cut, and all of them whole. Of a cut one those in front of the cut, and the one across it. Of a
+    /// flawed one those that lie within it and share no bytes; their keys need not ascend, and one may be there twice: which of
+    /// them is damaged only those can tell who know what the keys and values mean.
     #[must_use]
     pub fn elements(&self) -> Elements<'_> {
         let look = Look { end: self.table_end(), is_flawed: false, is_torn: false };
@@ -230,10 +231,6 @@ impl Entry {
     fn end(&self) -> u64 {
         self.key_end() + u64::from(self.value_bytes)
     }
-
-    fn has_possible_key(&self) -> bool {
-        (1..=MOST_KEY_BYTES).contains(&self.key_bytes)
-    }
 }
 
 /// The elements of a leaf, see [`Leaf::elements`].
@@ -241,32 +238,29 @@ impl Entry {
 pub struct Elements<'l> {
     leaf: &'l Leaf<'l>,
     next: u16,
-    /// The last whole key that was handed out.
+    /// The last whole key.
     last: &'l [u8],
     look: Look,
 }
 
 impl<'l> Elements<'l> {
-    /// What is there of the element, unless that is at fault. What it has in common with its neighbour behind it is held against it
-    /// only where the neighbour cannot be the one to blame.
+    /// What is there of the element, unless it cannot be. Where two elements share bytes, the one is held to be at fault that
+    /// reaches into the other.
     #[inline]
-    fn sound(&mut self, index: u16, entry: &Entry) -> Option<Element<'l>> {
+    fn possible(&mut self, index: u16, entry: &Entry) -> Option<Element<'l>> {
         let (leaf, end) = (self.leaf, entry.end());
-        if !entry.has_possible_key() || entry.start < self.look.end || end > leaf.declared_bytes {
+        let is_key = (1..=MOST_KEY_BYTES).contains(&entry.key_bytes);
+        if !is_key || entry.start < self.look.end || end > leaf.declared_bytes {
             return None;
         }
         let behind = leaf.entry(index + 1).filter(|behind| behind.start >= entry.start);
         if behind.is_some_and(|behind| behind.start < end) {
             return None;
         }
-        // Also when its key is wrong: so no byte is compared with the key before it twice.
         self.look.end = end;
         let element = leaf.part(index, entry);
         if element.has_key() {
-            let behind = behind.filter(Entry::has_possible_key).map(|behind| leaf.part(index + 1, &behind));
-            if self.last >= element.key || behind.is_some_and(|b| b.has_key() && element.key >= b.key) {
-                return None;
-            }
+            self.look.is_flawed |= self.last >= element.key;
             self.last = element.key;
         }
         Some(element)
@@ -280,7 +274,7 @@ impl<'l> Iterator for Elements<'l> {
         while let Some(entry) = self.leaf.entry(self.next) {
             let index = self.next;
             self.next += 1;
-            let Some(element) = self.sound(index, &entry) else {
+            let Some(element) = self.possible(index, &entry) else {
                 self.look.is_flawed = true;
                 continue;
             };

@@ -115,6 +115,14 @@ impl Builder {
         self.page(FLAG_LEAF, elements.len(), &leaf_body(elements))
     }
 
+    /// The one page of a leaf that calls itself `id`, wherever it is put.
+    pub fn page_of_leaf(page_size: usize, id: u64, elements: &[Element]) -> Vec<u8> {
+        let mut page = [&header(id, FLAG_LEAF, elements.len(), 0)[..], &leaf_body(elements)].concat();
+        assert!(page.len() <= page_size);
+        page.resize(page_size, 0);
+        page
+    }
+
     pub fn branch(&mut self, elements: &[(&str, u64)]) -> u64 {
         let elements: Vec<_> =
             elements.iter().map(|(key, child)| (key.as_bytes().to_vec(), *child)).collect();
