@@ -4,7 +4,7 @@
 //! account is drawn up that tells from where to where, by what, and what is left out. What becomes of the file is
 //! [`Folded::change`]: some pages, which are laid over the file, or, when a compaction is among the entries, a file written anew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bbolt::{Db, Fault, OpenError as DbError, Source, Watch};
 use wal::log::Interrupted;
@@ -272,7 +272,7 @@ pub fn fold<'d, S: Source>(
     let schema = Schema::read(db).map_err(|source| FoldError::Fault { path: path(), source })?;
     let files = match entries {
         Entries::Chosen(history) => {
-            let job = Job { input, db, history, schema: &schema, watch };
+            let job = Job { path: input.path(), db, history, schema: &schema, watch };
             return job.fold(options, Vec::new());
         }
         Entries::OfLog(files) => files,
@@ -287,12 +287,28 @@ pub fn fold<'d, S: Source>(
         // What lies beside the log belongs to another db.
         findings.retain(|found| found.code.starts_with("WAL-") && !found.code.starts_with("WAL-DB-"));
     }
-    Job { input, db, history: &history, schema: &schema, watch }.fold(options, findings)
+    Job { path: input.path(), db, history: &history, schema: &schema, watch }.fold(options, findings)
+}
+
+/// Applies to `db`, which is called `path` where something is said of it, the entries of `history`.
+///
+/// # Errors
+/// As [`fold`], but for what is wrong with the logs: whoever made the history answers for that.
+pub fn fold_history<'d, S: Source>(
+    path: &Path,
+    db: &'d Db<S>,
+    history: &History<'_>,
+    options: &FoldOptions,
+    watch: &dyn Watch,
+) -> Result<(Folded<'d, S>, FoldReport), FoldError> {
+    let fault = |source| FoldError::Fault { path: path.display().to_string(), source };
+    let schema = Schema::read(db).map_err(fault)?;
+    Job { path, db, history, schema: &schema, watch }.fold(options, Vec::new())
 }
 
 /// One fold under way.
 struct Job<'j, 'd, S> {
-    input: &'j Opened,
+    path: &'j Path,
     db: &'d Db<S>,
     history: &'j History<'j>,
     schema: &'j Schema,
@@ -318,7 +334,7 @@ enum End {
 
 impl<'d, S: Source> Job<'_, 'd, S> {
     fn path(&self) -> String {
-        self.input.path().display().to_string()
+        self.path.display().to_string()
     }
 
     /// Applies the entries; `findings` are what is known of the logs.

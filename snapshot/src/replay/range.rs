@@ -396,13 +396,7 @@ pub fn find(
 ) -> Result<Range, RangeError> {
     let path = input.path().display().to_string();
     let after = schema.consistent_index;
-    if log.segments.is_empty() {
-        return Err(RangeError::NoLog { path: files.wal_dir().to_owned() });
-    }
-    ensure_same_history(&path, schema, files.wal_dir(), log)?;
-    let commit = log.commit();
-    let is_lone = votes_alone(files, log, commit.max(after));
-    let scene = Scene { path: path.clone(), wal_dir: files.wal_dir(), log, after, commit, is_lone };
+    let scene = Scene::of(&path, schema, files, log)?;
     let found = scene.range(to_index);
     // Where the log goes on from the db, all that is in the newer snapshot is in the log too.
     let reached = match &found {
@@ -418,6 +412,24 @@ pub fn find(
     }
 }
 
+/// Finds the entries that follow a db that is called `path` and whose small buckets are `schema`, in `log`, which was read from
+/// `files`, as far as they can be followed: where the log breaks off, what stands behind that is left out.
+///
+/// # Errors
+/// [`RangeError`], when the log does not go with the db, or its first entry behind the db is not there.
+pub fn as_far_as_it_goes(
+    path: &Path,
+    schema: &Schema,
+    files: &LogFiles,
+    log: &Log,
+) -> Result<Range, RangeError> {
+    let scene = Scene::of(&path.display().to_string(), schema, files, log)?;
+    match Followed::of(log, scene.after) {
+        Followed::Hole(after, _) | Followed::Break(after) if after == scene.after => scene.range(None),
+        followed => scene.followed(followed, None),
+    }
+}
+
 /// What a range depends on.
 struct Scene<'a> {
     path: String,
@@ -428,9 +440,25 @@ struct Scene<'a> {
     is_lone: bool,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    fn of(
+        path: &str,
+        schema: &Schema,
+        files: &'a LogFiles,
+        log: &'a Log,
+    ) -> Result<Self, RangeError> {
+        let after = schema.consistent_index;
+        if log.segments.is_empty() {
+            return Err(RangeError::NoLog { path: files.wal_dir().to_owned() });
+        }
+        ensure_same_history(path, schema, files.wal_dir(), log)?;
+        let commit = log.commit();
+        let is_lone = votes_alone(files, log, commit.max(after));
+        Ok(Self { path: path.to_owned(), wal_dir: files.wal_dir(), log, after, commit, is_lone })
+    }
+
     fn range(&self, to_index: Option<u64>) -> Result<Range, RangeError> {
-        let Self { log, after, commit, is_lone, .. } = *self;
+        let Self { log, after, .. } = *self;
         let (path, wal_dir) = (|| self.path.clone(), || self.wal_dir.to_owned());
         if let Some(index) = to_index.filter(|index| *index < after) {
             return Err(RangeError::TooEarly { path: path(), index, after });
@@ -441,6 +469,15 @@ impl Scene<'_> {
             return Err(RangeError::Ahead { path: path(), wal_dir: wal_dir(), index: after, last: known });
         }
         let followed = Followed::of(log, after);
+        if to_index.is_none() {
+            self.ensure_reaches(followed)?;
+        }
+        self.followed(followed, to_index)
+    }
+
+    /// The range where the entries can be followed so far.
+    fn followed(&self, followed: Followed, to_index: Option<u64>) -> Result<Range, RangeError> {
+        let Self { log, after, commit, is_lone, .. } = *self;
         let usable = followed.last();
         let (bound, limit) = if is_lone {
             (Bound::EndOfLog, usable)
@@ -451,13 +488,10 @@ impl Scene<'_> {
         };
         let last = match to_index {
             Some(index) if index > limit => {
-                return Err(RangeError::TooLate { path: path(), index, limit, bound });
+                return Err(RangeError::TooLate { path: self.path.clone(), index, limit, bound });
             }
             Some(index) => index,
-            None => {
-                self.ensure_reaches(followed)?;
-                limit
-            }
+            None => limit,
         };
         let mut left_out = Vec::new();
         let mut leave = |first: u64, last: u64, why| {
