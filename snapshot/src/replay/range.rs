@@ -441,12 +441,7 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn of(
-        path: &str,
-        schema: &Schema,
-        files: &'a LogFiles,
-        log: &'a Log,
-    ) -> Result<Self, RangeError> {
+    fn of(path: &str, schema: &Schema, files: &'a LogFiles, log: &'a Log) -> Result<Self, RangeError> {
         let after = schema.consistent_index;
         if log.segments.is_empty() {
             return Err(RangeError::NoLog { path: files.wal_dir().to_owned() });

@@ -1,5 +1,13 @@
 //! What the logs say: nothing yet.
 
+#![allow(dead_code, reason = "being built")]
+
+mod align;
+mod asked;
+mod pins;
+mod steps;
+mod table;
+
 use bbolt::Watch;
 
 use super::SalvageError;

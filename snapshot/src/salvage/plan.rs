@@ -1,6 +1,5 @@
 //! The plan: all ways out, best first, with what each loses.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bbolt::Watch;
@@ -50,7 +49,8 @@ pub struct Plan<'e> {
     known: Known,
     logs: Vec<LogReport>,
     findings: Vec<Finding>,
-    small: BTreeMap<Option<usize>, Small>,
+    /// The small buckets of each selection that is a way.
+    small: Vec<(Selection, Small)>,
 }
 
 impl Evidence {
@@ -75,7 +75,7 @@ impl Evidence {
             ways: Vec::new(),
             logs: from_logs.reports,
             findings: from_logs.findings,
-            small: BTreeMap::new(),
+            small: Vec::new(),
             ground,
         };
         plan.known.last_revision = plan.known.last_revision.max(from_logs.last_revision);
@@ -119,7 +119,7 @@ impl Plan<'_> {
                 }
             };
             let mut account = self.counted.account(&self.ground, at, *selection);
-            let small = self.small_of(tree, watch)?;
+            let small = self.small_of(*selection, watch)?;
             account.buckets.clone_from(&small.reports);
             account.loses.small = small.lost;
             account.compact_revision = small.compact_revision();
@@ -166,22 +166,24 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The small buckets of a way that begins with tree `tree`.
-    pub(crate) fn small_of(
-        &mut self,
-        tree: Option<usize>,
-        watch: &dyn Watch,
-    ) -> Result<&Small, SalvageError> {
-        if !self.small.contains_key(&tree) {
-            let small = small::gather(&self.ground, tree, watch)?;
-            self.small.insert(tree, small);
-        }
-        self.small.get(&tree).ok_or(SalvageError::Interrupted)
+    /// The small buckets that go with the records of a selection.
+    fn small_of(&mut self, selection: Selection, watch: &dyn Watch) -> Result<&Small, SalvageError> {
+        let known = self.small.iter().position(|(of, _)| *of == selection);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let small = small::gather(&self.ground, selection, watch)?;
+                self.small.push((selection, small));
+                self.small.len() - 1
+            }
+        };
+        self.small.get(at).map(|(_, small)| small).ok_or(SalvageError::Interrupted)
     }
 
     /// The small buckets of a way that was planned.
     pub(crate) fn small_of_way(&self, way: &Way) -> Option<&Small> {
-        self.small.get(&way.tree)
+        let Taking::Found(selection) = &way.taking else { return None };
+        self.small.iter().find(|(of, _)| of == selection).map(|(_, small)| small)
     }
 
     /// How many ways there are.

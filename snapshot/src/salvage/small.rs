@@ -1,31 +1,16 @@
-//! The buckets beside `key`: for now, those of the tree that a way begins with.
+//! The buckets beside `key`, out of what is left of them (FORMATS A.12, B.1, B.3).
+//!
+//! They are small, and bbolt keeps most of them inside of the leaf that is the root bucket: each such leaf that is left, of the tree
+//! in force or of an older transaction, is a generation of all of them at once. Where a bucket has pages of its own, a leaf
+//! nobody points to any more is told by [`classify`] for what it is. [`choose`] takes of each bucket the best there is, and says where
+//! it comes from and what follows from what is not there; [`gather()`] brings it all together.
 
-use bbolt::Watch;
+mod choose;
+mod classify;
+mod gather;
+mod meta;
+mod words;
 
-use super::SalvageError;
-use super::ground::Ground;
-use super::ways::Small;
-use crate::schema::KEY;
+pub use words::Consequence;
 
-/// The small buckets for a way that begins with tree `tree`.
-pub(crate) fn gather(
-    ground: &Ground<'_>,
-    tree: Option<usize>,
-    watch: &dyn Watch,
-) -> Result<Small, SalvageError> {
-    let mut small = Small::default();
-    if watch.interrupted() {
-        return Err(SalvageError::Interrupted);
-    }
-    let Some(tree) = tree.and_then(|number| ground.evidence.trees.get(number)) else { return Ok(small) };
-    let Some(source) = ground.evidence.sources.get(tree.source) else { return Ok(small) };
-    for bucket in tree.buckets.iter().filter(|bucket| bucket.name != KEY) {
-        let rows = small.buckets.entry(bucket.name.clone()).or_default();
-        for node in bucket.nodes(&source.pages) {
-            for at in (0..node.count()).filter(|at| !node.is_bucket(*at)) {
-                rows.insert(node.key(at).to_vec(), node.value(at).to_vec());
-            }
-        }
-    }
-    Ok(small)
-}
+pub(crate) use gather::gather;

@@ -75,14 +75,20 @@ impl Gap {
         Self {
             from,
             to: hole.to.as_deref().map(Point::of_bound),
-            page: hole.fault.page.0,
-            fault: hole.fault.to_string(),
+            page: hole.page.0,
+            fault: fault_of(hole),
         }
     }
 
     pub(crate) fn contains(&self, point: Point) -> bool {
         self.from <= point && self.to.is_none_or(|to| point < to)
     }
+}
+
+/// What is wrong where a hole is.
+fn fault_of(hole: &Hole) -> String {
+    let refused = || format!("page {}: it is sound, and of another bucket", hole.page.0);
+    hole.fault.as_ref().map_or_else(refused, ToString::to_string)
 }
 
 /// A tree that could be followed.
@@ -176,7 +182,7 @@ pub(crate) fn follow(
     }
     let Some(key) = candidate.bucket(KEY) else {
         let fault = match candidate.root_holes.first() {
-            Some(hole) => hole.fault.to_string(),
+            Some(hole) => fault_of(hole),
             None => "its root bucket has no bucket key".to_owned(),
         };
         candidate.gaps = vec![Gap { from: Point::default(), to: None, page: root_page, fault }];

@@ -1,0 +1,160 @@
+//! Where entry and revision are known to belong together.
+//!
+//! A tree says at which entry it stands and at which revision. And a record whose content one entry alone asks for, and that is found
+//! at one revision alone, was written by that entry, unless all that it says was also written before the log began or by an entry that is
+//! lost. Such a coincidence stands alone: of all that seem to belong together those are taken that agree on the order, which is the
+//! longest chain of them.
+
+use std::collections::HashMap;
+
+use super::steps::{Steps, What};
+
+/// That a store in which the first `steps` steps have been applied stands at this main revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Pin {
+    pub(super) steps: usize,
+    pub(super) revision: i64,
+}
+
+/// A step, and a main revision that it seems to have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Hit {
+    step: usize,
+    main: i64,
+}
+
+/// Which step alone asks for a content, and where that was seen.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    step: u32,
+    seen_at: i64,
+}
+
+/// In place of a step: several ask for it.
+const SEVERAL: u32 = u32::MAX;
+/// In place of a revision: it was not seen yet, and it was seen at several.
+const NOWHERE: i64 = -1;
+const EVERYWHERE: i64 = -2;
+
+/// Finds out which records belong to which steps, as the records pass by.
+#[derive(Debug, Default)]
+pub(super) struct Finder {
+    by_content: HashMap<u64, Asked>,
+}
+
+impl Finder {
+    pub(super) fn new(steps: &Steps) -> Self {
+        let mut by_content: HashMap<u64, Asked> = HashMap::new();
+        for (at, step) in steps.steps.iter().enumerate() {
+            let at = u32::try_from(at).unwrap_or(SEVERAL);
+            for op in step.branches.iter().flat_map(|branch| steps.ops(branch)) {
+                // A tombstone says no more than the key.
+                if op.what == What::Put {
+                    let asked = by_content.entry(op.content).or_insert(Asked { step: at, seen_at: NOWHERE });
+                    if asked.step != at {
+                        asked.step = SEVERAL;
+                    }
+                }
+            }
+        }
+        by_content.retain(|_, asked| asked.step != SEVERAL);
+        Self { by_content }
+    }
+
+    /// Takes in a record.
+    pub(super) fn see(&mut self, main: i64, content: u64) {
+        if let Some(asked) = self.by_content.get_mut(&content) {
+            asked.seen_at = match asked.seen_at {
+                NOWHERE => main,
+                before if before == main => main,
+                _ => EVERYWHERE,
+            };
+        }
+    }
+
+    /// Where entries and revisions belong together: `trees` are places where that is known, by ascending steps. The second is how many records seem
+    /// to belong to an entry and cannot, by the order of the others.
+    pub(super) fn pins(self, steps: &Steps, trees: &[Pin]) -> (Vec<Pin>, usize) {
+        let seen = self.by_content.into_values().filter(|asked| asked.seen_at >= 0);
+        let mut hits: Vec<Hit> =
+            seen.map(|asked| Hit { step: asked.step as usize, main: asked.seen_at }).collect();
+        hits.sort_unstable_by_key(|hit| (hit.main, hit.step));
+        // A step makes one revision, and a revision is made by one step.
+        hits.dedup();
+        let count = hits.len();
+        let fits = |hit: &Hit| {
+            trees.iter().all(|pin| match hit.step < pin.steps {
+                true => between(Pin { steps: hit.step + 1, revision: hit.main }, *pin),
+                false => between(*pin, Pin { steps: hit.step, revision: hit.main.saturating_sub(1) }),
+            })
+        };
+        hits.retain(fits);
+        // No more revisions pass than entries do.
+        let hits = longest(hits, |hit| i128::try_from(hit.step).unwrap_or(i128::MAX) - i128::from(hit.main));
+        // And an entry that must have written has written.
+        let certain = Certain::of(steps);
+        let hits = longest(hits, |hit| {
+            i128::from(hit.main) - i128::try_from(certain.before(hit.step)).unwrap_or(i128::MAX)
+        });
+        let odd = count - hits.len();
+        let both = |hit: &Hit| {
+            let before = Pin { steps: hit.step, revision: hit.main.saturating_sub(1) };
+            [before, Pin { steps: hit.step + 1, revision: hit.main }]
+        };
+        let mut pins: Vec<Pin> = hits.iter().flat_map(both).chain(trees.iter().copied()).collect();
+        pins.sort_unstable();
+        pins.dedup();
+        (pins, odd)
+    }
+}
+
+/// Whether a store can come from the one to the other: each step between makes one revision at most.
+fn between(from: Pin, to: Pin) -> bool {
+    let steps = i64::try_from(to.steps.saturating_sub(from.steps)).unwrap_or(i64::MAX);
+    from.revision <= to.revision && to.revision.saturating_sub(from.revision) <= steps
+}
+
+/// How many of the first steps must have written.
+struct Certain(Vec<u32>);
+
+impl Certain {
+    fn of(steps: &Steps) -> Self {
+        let mut count = 0;
+        let mut before = vec![0];
+        for step in &steps.steps {
+            let writes = !step.can_be_refused && !steps.has_gates && step.branches_write(steps);
+            count += u32::from(writes);
+            before.push(count);
+        }
+        Self(before)
+    }
+
+    fn before(&self, step: usize) -> u32 {
+        self.0.get(step).copied().unwrap_or_default()
+    }
+}
+
+/// The longest part of `hits` in which `number` does not go down.
+fn longest(hits: Vec<Hit>, number: impl Fn(&Hit) -> i128) -> Vec<Hit> {
+    // For each length the place of the smallest last number of such a part, and before each place the one before it.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut before: Vec<Option<usize>> = Vec::with_capacity(hits.len());
+    let of = |at: &usize| hits.get(*at).map(&number).unwrap_or_default();
+    for (at, hit) in hits.iter().enumerate() {
+        let value = number(hit);
+        let len = ends.partition_point(|end| of(end) <= value);
+        before.push(len.checked_sub(1).and_then(|last| ends.get(last).copied()));
+        match ends.get_mut(len) {
+            Some(end) => *end = at,
+            None => ends.push(at),
+        }
+    }
+    let mut part = Vec::with_capacity(ends.len());
+    let mut next = ends.last().copied();
+    while let Some(at) = next {
+        part.extend(hits.get(at).copied());
+        next = before.get(at).copied().flatten();
+    }
+    part.reverse();
+    part
+}
