@@ -126,8 +126,9 @@ impl Votes {
         self.pairs += 1;
         if !is_bucket && let Some((point, _)) = Point::parse(key) {
             self.revisions += 1;
-            self.first.get_or_insert(point);
-            self.last = point;
+            // A damaged leaf's keys need not ascend.
+            self.first = Some(self.first.map_or(point, |first| first.min(point)));
+            self.last = self.last.max(point);
             return;
         }
         let class = of_pair(key, value, is_bucket);

@@ -36,8 +36,8 @@ pub enum Trust {
 pub enum State {
     /// Bytes of it are not there, or are no record of this revision.
     Torn,
-    /// All there and possible, but a sector of it is one repeated byte, or a page in it begins as pages do: something else may
-    /// have been written over a part of it.
+    /// All there and possible, but something else may have been written over a part of it: a sector of it is all zeros or all ones,
+    /// a page in it begins as pages do, its leaf is not in its place, or other elements of its leaf cannot be.
     Doubtful,
     /// All there, and what a server writes for this revision.
     Whole,
@@ -182,13 +182,26 @@ struct Head {
     is_whole: bool,
 }
 
+impl Head {
+    /// The record that an element of a leaf is that begins at `offset` of the file.
+    #[inline]
+    fn of(element: &Element<'_>, offset: u64) -> Option<Self> {
+        if !element.has_key() || element.is_bucket {
+            return None;
+        }
+        let (point, is_tombstone) = Point::parse(element.key)?;
+        let start = usize::try_from(element.value_offset().checked_sub(offset)?).ok()?;
+        Some(Self { point, is_tombstone, start, len: element.value.len(), is_whole: element.is_whole() })
+    }
+}
+
 /// What a leaf's records are taken from.
 #[derive(Debug)]
 enum Entries<'e> {
     /// A leaf whose elements are sound: each is found by its number.
     Sound(Leaf<'e>),
-    /// A leaf of which only these elements can be believed.
-    Listed(Leaf<'e>, Vec<(Vec<u8>, Head)>),
+    /// A damaged leaf: those of its elements that can be, by revision.
+    Listed(Leaf<'e>, Vec<Head>),
     /// The page of a bucket that stands in a root bucket's leaf.
     Inline(Node<'e>),
 }
@@ -222,17 +235,11 @@ impl<'e> Open<'e> {
             (Entries::Inline(owned), offset)
         } else if run.is_flawed {
             let offset = opened.offset();
-            let head = |element: Element<'_>| {
-                let (point, is_tombstone) =
-                    Point::parse(element.key).filter(|_| element.has_key() && !element.is_bucket)?;
-                let start = usize::try_from(element.value_offset().checked_sub(offset)?).ok()?;
-                let len = element.value.len();
-                Some((
-                    element.key.to_vec(),
-                    Head { point, is_tombstone, start, len, is_whole: element.is_whole() },
-                ))
-            };
-            let listed = opened.elements().filter_map(head).collect();
+            let mut listed: Vec<Head> =
+                opened.elements().filter_map(|element| Head::of(&element, offset)).collect();
+            listed.sort_by_key(|head| head.point);
+            // What stands there twice says one of them wrongly, and only one can be right.
+            listed.dedup_by_key(|head| head.point);
             (Entries::Listed(opened, listed), offset)
         } else {
             let offset = opened.offset();
@@ -269,31 +276,15 @@ impl<'e> Open<'e> {
         }
     }
 
-    /// The key of entry `at`, as far as it is there.
-    fn key(&self, at: usize) -> &[u8] {
-        let index = u16::try_from(at).unwrap_or(u16::MAX);
-        match &self.entries {
-            Entries::Sound(leaf) => leaf.element(index).map_or(&[], |element| element.key),
-            Entries::Listed(_, listed) => listed.get(at).map_or(&[], |(key, _)| key),
-            Entries::Inline(node) => node.key(index),
-        }
-    }
-
     #[inline]
     fn at(&self, at: usize) -> Option<Head> {
         let index = u16::try_from(at).ok()?;
         match &self.entries {
             Entries::Sound(leaf) => {
                 let element = leaf.element(index)?;
-                if !element.has_key() || element.is_bucket {
-                    return None;
-                }
-                let (point, is_tombstone) = Point::parse(element.key)?;
-                let start = usize::try_from(element.value_offset().checked_sub(self.offset)?).ok()?;
-                let is_whole = element.is_whole();
-                Some(Head { point, is_tombstone, start, len: element.value.len(), is_whole })
+                Head::of(&element, self.offset)
             }
-            Entries::Listed(_, listed) => listed.get(at).map(|(_, head)| *head),
+            Entries::Listed(_, listed) => listed.get(at).copied(),
             Entries::Inline(node) => {
                 let (point, is_tombstone) =
                     Point::parse(node.key(index)).filter(|_| !node.is_bucket(index))?;
@@ -305,18 +296,27 @@ impl<'e> Open<'e> {
 
     /// Goes to the first entry that is not before main revision `from`.
     fn skip_to(&mut self, from: i64) {
-        let bound = from.max(0).to_be_bytes();
         let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = low + (high - low) / 2;
-            // What is behind a cut has no key that could be compared.
-            if !self.key(middle).is_empty() && self.key(middle) < &bound[..] {
+            if self.is_before(middle, from) {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
         self.next = low;
+    }
+
+    /// Whether entry `at` stands before main revision `from`. What is behind a cut has no key, and stands behind all.
+    fn is_before(&self, at: usize, from: i64) -> bool {
+        let index = u16::try_from(at).unwrap_or(u16::MAX);
+        let bound = from.max(0).to_be_bytes();
+        match &self.entries {
+            Entries::Sound(leaf) => leaf.element(index).is_some_and(|element| element.key < &bound[..]),
+            Entries::Listed(_, listed) => listed.get(at).is_some_and(|head| head.point.main < from),
+            Entries::Inline(node) => node.key(index) < &bound[..],
+        }
     }
 
     /// Takes the next record; false when there is none.
@@ -342,7 +342,10 @@ impl<'e> Open<'e> {
         let value = self.bytes().get(start..start + len).unwrap_or_default();
         let state = if !is_whole || !is_believable(value, point.main, is_tombstone) {
             State::Torn
-        } else if self.is_displaced || self.is_doubtful(start, len) {
+        } else if self.is_displaced
+            || matches!(self.entries, Entries::Listed(..))
+            || self.is_doubtful(start, len)
+        {
             State::Doubtful
         } else {
             State::Whole

@@ -1,0 +1,8 @@
+//! Salvage on files made here, whose content is known record by record, damaged page by page.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
+
+mod common;
+#[path = "salvage/member.rs"]
+mod member;
+#[path = "salvage/sound.rs"]
+mod sound;
