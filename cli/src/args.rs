@@ -13,8 +13,8 @@ use crate::commands::{
     bbolt_stats, bbolt_surgery, bbolt_version, cluster_force_new, compact, compare, completion, defrag, hash,
     hashkv, inspect, iterate_bucket, kv_delete, kv_diff, kv_export, kv_get, kv_history, kv_list, kv_usage,
     lease_list, list_bucket, man, member_add, member_list, member_plan, member_promote, member_remove,
-    member_update, migrate, recover, scan_keys, snap_dump, snapshot_hash, snapshot_restore, snapshot_save,
-    snapshot_status, v2_list, v2_migrate, verify, version, wal_dump, wal_repair, wal_verify,
+    member_update, migrate, recover, salvage, scan_keys, snap_dump, snapshot_hash, snapshot_restore,
+    snapshot_save, snapshot_status, v2_list, v2_migrate, verify, version, wal_dump, wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -49,6 +49,7 @@ pub(crate) struct Cli {
 pub(crate) enum Root {
     Inspect(inspect::InspectArgs),
     Recover(Box<recover::RecoverArgs>),
+    Salvage(Box<salvage::SalvageArgs>),
     /// Looks into, makes and restores snapshots
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
     Snapshot(Snapshot),

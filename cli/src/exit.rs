@@ -27,11 +27,14 @@ use snapshot::opened::OpenError;
 use snapshot::recover::RecoverError;
 use snapshot::replaced::ReplaceError;
 use snapshot::restore::RestoreError;
+use snapshot::salvage::SalvageError;
+use snapshot::salvage::extract::ExtractError;
 use snapshot::save::SaveError;
 use snapshot::seen::SeenError;
 use snapshot::status::StatusError;
 use snapshot::surgery::SurgeryError;
 use snapshot::survivors::SurvivorsError;
+use snapshot::text_file::TextFileError;
 use snapshot::v2_migrate;
 use snapshot::verify::VerifyError;
 
@@ -101,7 +104,9 @@ failure_from!(
     HashError,
     RecoverError,
     RestoreError,
+    SalvageError,
     SeenError,
+    TextFileError,
     KeySpaceError,
     LogFilesError,
     RepairError,
@@ -116,6 +121,7 @@ failure_from!(
     LoneError,
     compact::CompactError,
     ExportError,
+    ExtractError,
     FoldError,
     ForceNewError,
     MemberEditError,

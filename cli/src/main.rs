@@ -12,6 +12,7 @@ mod next_steps;
 mod outcome;
 mod output;
 mod owner;
+mod page;
 mod progress;
 mod shown;
 mod stream;

@@ -86,7 +86,8 @@ pub enum CompactError {
     /// The file is damaged.
     #[error(
         "{path}: its structure is damaged ({} finding(s)), so what a copy would lack is not known; nothing was written. \
-         'etcd-rescue bbolt check {path}' tells more. If another member or an older snapshot is whole, use that", findings.len()
+         'etcd-rescue bbolt check {path}' tells more. If another member or an older snapshot is whole, use that; if none is and etcd \
+         wrote it, 'etcd-rescue salvage {path} --dry-run' says what can be saved", findings.len()
     )]
     Damaged {
         /// The file.
@@ -95,7 +96,7 @@ pub enum CompactError {
         findings: Vec<Finding>,
     },
     /// The file cannot be opened as a database.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", structure::way_out(source))]
     Db {
         /// The file.
         path: String,

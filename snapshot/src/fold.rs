@@ -23,6 +23,7 @@ use crate::replay::{
     StopReason,
 };
 use crate::schema::{CLUSTER_VERSION, Schema};
+use crate::structure::way_out;
 use crate::target::minor_of;
 
 /// How far, and by whose rules.
@@ -127,7 +128,7 @@ pub enum FoldError {
     #[error(transparent)]
     Range(#[from] RangeError),
     /// The db cannot be opened.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", way_out(source))]
     Db {
         /// The file.
         path: String,

@@ -8,6 +8,7 @@ use crate::finding::{Finding, Severity};
 use crate::integrity::{self, Digest, HashingError, Integrity, Verdict};
 use crate::opened::Opened;
 use crate::save::{self, SaveError, SaveOptions};
+use crate::structure::way_out;
 
 /// Why a hash could not be verified.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +23,7 @@ pub enum HashError {
         source: HashingError,
     },
     /// The file is no bbolt database, so there is no image to hash.
-    #[error("{path}: {source}{hint}")]
+    #[error("{path}: {source}{hint}{}", way_out(source))]
     Db {
         /// The file.
         path: String,

@@ -9,23 +9,20 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bbolt::rebuild::{Edits, Put, Revise};
-use bbolt::{Db, Fault, PageWriter, RebuildError, Source, Watch};
-use crc_fast::Digest;
+use bbolt::{Db, Fault, RebuildError, Source, Watch};
 
-use crate::contents::CRC_32C;
 use crate::edited::{self, Change, EditError, EditOptions, EditReport, Expected};
 use crate::finding::Finding;
-use crate::mvcc::{Entry, Index, KeyValue, Record, RecordError, Revision, RevisionError};
+use crate::mvcc::{Entry, Index, KeyValue, RecordError, Revision, RevisionError};
 use crate::opened::Opened;
-use crate::replicate::ReplicateError;
 use crate::request::Style;
 use crate::request::json::{write_bytes, write_name, write_string};
 use crate::schema::{
     ALARM, AUTH, AUTH_ROLES, AUTH_USERS, CLUSTER, DOWNGRADE, FINISHED_COMPACT, KEY, LEASE, MEMBERS,
     MEMBERS_REMOVED, META, SCHEDULED_COMPACT,
 };
-use crate::stage::{self, Kind, Owner, Stage, StageError};
-use crate::stream_file::{self, Stream};
+use crate::stage::{Owner, StageError};
+use crate::text_file::{self, TextFileError};
 
 /// Which records of an index are exported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,22 +53,11 @@ pub enum ExportError {
     #[error(transparent)]
     Edit(#[from] EditError),
     /// The lines could not be written, or read back.
-    #[error("{}: {source}; nothing was left behind", path.display())]
-    Write {
-        /// The output.
-        path: PathBuf,
-        /// Why.
-        source: ReplicateError,
-    },
+    #[error(transparent)]
+    Text(#[from] TextFileError),
     /// The input changed while it was read.
     #[error("{}: the input was written to while it was read; nothing was left behind", path.display())]
     Changed {
-        /// The output.
-        path: PathBuf,
-    },
-    /// What was read back is not what was written.
-    #[error("{}: read back and found different from what was written; do not trust this disk", path.display())]
-    ReadBack {
         /// The output.
         path: PathBuf,
     },
@@ -88,8 +74,9 @@ impl ExportError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted | Self::Write { source: ReplicateError::Interrupted, .. } => 130,
+            Self::Interrupted => 130,
             Self::Edit(error) => error.exit_code(),
+            Self::Text(error) => error.exit_code(),
             _ => 1,
         }
     }
@@ -144,21 +131,22 @@ pub fn write_lines<S: Source>(
     let mut records = 0;
     each(index, selection, watch, |entry| {
         line.clear();
-        push_record(&index.record(entry)?, selection.history, &mut line);
-        line.push(b'\n');
+        let record = index.record(entry)?;
+        // What is in an index was decoded before.
+        let kv = KeyValue::decode(&record.bytes).unwrap_or_default();
+        line.push(b'{');
+        push_members(record.revision, &kv, selection.history, &mut line);
+        line.extend_from_slice(b"}\n");
         records += 1;
         Ok(out.write_all(&line)?)
     })?;
     Ok(records)
 }
 
-/// Appends `record` as an object. `whole` says where it stands, and not only what it is.
-fn push_record(record: &Record<'_>, whole: bool, out: &mut Vec<u8>) {
-    let Revision { main, sub, tombstone } = record.revision;
-    // What is in an index was decoded before.
-    let kv = KeyValue::decode(&record.bytes).unwrap_or_default();
+/// Appends the members of `kv`, the record of `revision`, to an object. `whole` says where it stands, and not only what it is.
+pub(crate) fn push_members(revision: Revision, kv: &KeyValue<'_>, whole: bool, out: &mut Vec<u8>) {
+    let Revision { main, sub, tombstone } = revision;
     let style = Style { cut: None, show_secrets: true };
-    out.push(b'{');
     write_bytes("key", kv.key, &style, out);
     if whole {
         push_number("revision", main, out);
@@ -176,7 +164,6 @@ fn push_record(record: &Record<'_>, whole: bool, out: &mut Vec<u8>) {
             write_string("lease", &format!("{:x}", kv.lease), out);
         }
     }
-    out.push(b'}');
 }
 
 /// Appends a number member.
@@ -190,7 +177,7 @@ pub fn push_number(name: &str, number: i64, out: &mut Vec<u8>) {
 /// # Errors
 /// When something is there already.
 pub fn ensure_free(output: &Path) -> Result<(), ExportError> {
-    Ok(stage::examine(output, Kind::File).map(drop)?)
+    Ok(text_file::ensure_free(output)?)
 }
 
 /// Writes the lines of [`write_lines`] to the new file `output`, reads it back, and gives it its name. Gives the numbers of
@@ -206,43 +193,10 @@ pub fn to_file<S: Source>(
     owner: Option<Owner>,
     watch: &dyn Watch,
 ) -> Result<(u64, u64), ExportError> {
-    ensure_free(output)?;
-    let stage = Stage::new(output, Kind::File)?;
-    let file = stage.file().ok_or_else(|| StageError::NotADirectory(output.to_owned()))?;
-    let written = stream_file::write(file, stage.path(), |stream| {
-        let mut lines = Lines { stream, len_bytes: 0, crc: Digest::new(CRC_32C) };
-        let records = write_lines(index, selection, &mut lines, watch)?;
-        Ok::<_, ExportError>((records, lines.len_bytes, lines.crc.finalize()))
-    });
-    let path = || output.to_owned();
-    let ((records, len_bytes, crc), back) =
-        written.map_err(|source| ExportError::Write { path: path(), source })??;
-    if (back.len_bytes, u64::from(back.crc32c)) != (len_bytes, crc) {
-        return Err(ExportError::ReadBack { path: path() });
-    }
-    input.ensure_not_written_to().map_err(|_| ExportError::Changed { path: path() })?;
-    stage.commit(owner)?;
-    Ok((records, len_bytes))
-}
-
-/// Lines on their way into a file.
-struct Lines<'s, 'w> {
-    stream: &'s mut Stream<'w>,
-    len_bytes: u64,
-    crc: Digest,
-}
-
-impl Write for Lines<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write_at(self.len_bytes, bytes)?;
-        self.len_bytes += bytes.len() as u64;
-        self.crc.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let produce = |out: &mut dyn Write| write_lines(index, selection, out, watch);
+    let confirm =
+        || input.ensure_not_written_to().map_err(|_| ExportError::Changed { path: output.to_owned() });
+    text_file::write(output, owner, produce, confirm)
 }
 
 /// A database made of a part of another.

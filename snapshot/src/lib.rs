@@ -83,6 +83,7 @@ pub mod structure;
 pub mod surgery;
 pub mod survivors;
 pub mod target;
+pub mod text_file;
 pub mod v2_migrate;
 pub mod v2store;
 pub mod v2tree;

@@ -26,6 +26,7 @@ use crate::replicate::{ReplicateError, replicate};
 use crate::save::{self, SaveError};
 use crate::stage::{self, Kind, Relation, Remains, Stage, StageError};
 use crate::status::StatusError;
+use crate::structure::way_out;
 use crate::target::TargetVersion;
 
 pub use crate::stage::Owner;
@@ -188,7 +189,8 @@ pub enum RestoreError {
     /// The snapshot is damaged.
     #[error(
         "{path}: its structure is damaged ({} finding(s)), and a server would crash on it; nothing was restored. Use \
-         another snapshot", findings.len()
+         another snapshot; where there is none, 'etcd-rescue salvage {path} --dry-run' says what can be saved of this one",
+        findings.len()
     )]
     Damaged {
         /// The file.
@@ -250,7 +252,7 @@ pub enum RestoreError {
         source: Changed,
     },
     /// The snapshot cannot be opened again.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", way_out(source))]
     Db {
         /// The file.
         path: String,

@@ -20,6 +20,7 @@
 mod account;
 mod classify;
 mod evidence;
+pub mod extract;
 mod ground;
 mod inputs;
 mod joined;

@@ -24,7 +24,7 @@ use crate::replicate::{ReplicateError, replicate};
 use crate::schema::Schema;
 use crate::stage::{self, Kind, Owner, Stage, StageError};
 use crate::status::{self, Examined, StatusError};
-use crate::structure::is_damaged;
+use crate::structure::{is_damaged, way_out};
 
 /// What to write where.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub enum SaveError {
     /// The db is damaged.
     #[error(
         "{path}: its structure is damaged ({} finding(s)): a snapshot of it would be refused, or crash a server; \
-         nothing was written", findings.len()
+         nothing was written. 'etcd-rescue salvage {path} --dry-run' says what can be saved of it", findings.len()
     )]
     Damaged {
         /// The file.
@@ -96,7 +96,7 @@ pub enum SaveError {
     #[error(transparent)]
     Examine(StatusError),
     /// The db cannot be opened.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", way_out(source))]
     Db {
         /// The file.
         path: String,

@@ -51,7 +51,7 @@ pub struct StatusReport {
 #[non_exhaustive]
 pub enum StatusError {
     /// The file is no bbolt database.
-    #[error("{path}: {source}{hint}")]
+    #[error("{path}: {source}{hint}{}", structure::way_out(source))]
     Db {
         /// The file.
         path: String,

@@ -1,7 +1,7 @@
 //! bbolt's check in the words of this crate: what every job asks of a db before it believes a word in it.
 
 use bbolt::check::{self, Severity as CheckSeverity};
-use bbolt::{Db, Source, Watch};
+use bbolt::{Db, OpenError, Source, Watch};
 
 use crate::finding::{Finding, Severity};
 
@@ -38,6 +38,17 @@ pub fn findings(report: &check::Report) -> Result<Vec<Finding>, Interrupted> {
 pub fn is_damaged(findings: &[Finding]) -> bool {
     let structural = |code: &str| code.starts_with("BBOLT-") || code == MORE_FINDINGS;
     findings.iter().any(|finding| finding.severity == Severity::Error && structural(finding.code))
+}
+
+/// What to do about a file that does not open as a database, to be read behind `error`: empty where nothing can be done.
+#[must_use]
+pub fn way_out(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::NoMeta { .. } => {
+            "; if etcd wrote it, 'etcd-rescue salvage PATH --dry-run' says what can be saved of it"
+        }
+        _ => "",
+    }
 }
 
 /// The user asked to stop.

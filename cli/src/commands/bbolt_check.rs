@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use snapshot::meaning::{self, Meaning};
 use snapshot::structure;
 
+use super::salvage;
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
@@ -57,6 +58,9 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> Result<Outcome, Failur
     let errors = of(Severity::Error).count() as u64 + report.dropped;
     if errors > 0 || report.findings.iter().any(|finding| finding.severity == Severity::Warning) {
         outcome.code = exit::FINDINGS;
+    }
+    if errors > 0 {
+        outcome.after.push(salvage::hint(&args.input));
     }
     if context.format == Format::Json {
         outcome.result = output::json(&json(&report, errors, &meanings))?;

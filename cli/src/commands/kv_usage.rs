@@ -250,7 +250,7 @@ fn key_cells(one: &KeyUse) -> Vec<String> {
 }
 
 /// Numbers to the right, what they are of to the left.
-fn columns(headers: &[&str], last: &str, rows: &[(Vec<String>, String)], out: &mut String) {
+pub(super) fn columns(headers: &[&str], last: &str, rows: &[(Vec<String>, String)], out: &mut String) {
     let widths: Vec<usize> = headers
         .iter()
         .enumerate()

@@ -57,6 +57,7 @@ mod members;
 pub(crate) mod migrate;
 pub(crate) mod recover;
 mod restoring;
+pub(crate) mod salvage;
 pub(crate) mod scan_keys;
 mod small_buckets;
 pub(crate) mod snap_dump;
@@ -152,6 +153,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::Kv(Kv::Export(args)) => kv_export::run(&args, &context),
         Root::Inspect(args) => inspect::run(&args, &context),
         Root::Recover(args) => recover::run(*args, &context),
+        Root::Salvage(args) => salvage::run(&args, &context),
         Root::ListBucket(args) => list_bucket::run(&args, &context),
         Root::IterateBucket(args) => iterate_bucket::run(&args, &context),
         Root::Hash(args) => hash::run(&args, &context),

@@ -8,7 +8,9 @@ use snapshot::finding::Finding;
 use snapshot::humanize;
 use snapshot::integrity::{Integrity, Verdict};
 use snapshot::status::{self, Status, StatusOptions, StatusReport};
+use snapshot::structure::is_damaged;
 
+use super::salvage;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::outcome::Outcome;
@@ -58,6 +60,9 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> Result<Outcome, Failu
     outcome.note_integrity(report.verdict.integrity, verdict::beside_findings(&report.verdict));
     outcome.note_findings(&report.findings);
     outcome.result = result(&report, context.format)?;
+    if is_damaged(&report.findings) {
+        outcome.after.push(salvage::hint(&args.input));
+    }
     Ok(outcome)
 }
 

@@ -22,6 +22,7 @@ mod migrate;
 mod recover;
 mod restore;
 mod run;
+mod salvage;
 mod save;
 mod small_buckets;
 mod status;

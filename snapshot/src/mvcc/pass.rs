@@ -16,7 +16,10 @@ use crate::structure::{self, Interrupted, is_damaged};
 #[non_exhaustive]
 pub enum KeySpaceError {
     /// The file's structure is damaged.
-    #[error("the structure of the database is damaged: {} finding(s)", findings.len())]
+    #[error(
+        "the structure of the database is damaged: {} finding(s); 'etcd-rescue salvage PATH --dry-run' says what can be saved \
+         of it", findings.len()
+    )]
     Damaged {
         /// What is wrong.
         findings: Vec<Finding>,

@@ -111,7 +111,14 @@ pub fn gather(
     options: &SalvageOptions,
     watch: &dyn Watch,
 ) -> Result<Evidence, SalvageError> {
-    survey(Inputs::open(paths, options, watch)?, options, watch)
+    survey(Inputs::open(paths, options, watch)?, options, watch).map_err(|error| match error {
+        // A directory without a database is no file that could be named.
+        SalvageError::Nothing { .. } => {
+            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+            SalvageError::Nothing { paths: paths.join(", ") }
+        }
+        other => other,
+    })
 }
 
 /// As [`gather`], of files in memory.

@@ -151,9 +151,11 @@ fn next(facts: &Facts, outlook: Outlook, own: Option<&Prediction>, damaged: bool
             "-o saved.db",
             "takes a copy of all it knows before a server starts on it",
         ),
-        Outlook::NeedsRepair if damaged => {
-            Next::of_db("bbolt check", "", "lists what is wrong with the db, page by page")
-        }
+        Outlook::NeedsRepair if damaged => Next::of(
+            "salvage",
+            "--dry-run",
+            "says what can be saved of the db and its log; 'bbolt check' lists what is wrong",
+        ),
         Outlook::NeedsRepair => match own.map(|prediction| &prediction.expected) {
             Some(Expected::Start(Start::Fails { .. })) if log_is_damaged => Next::of(
                 "wal repair",
@@ -173,9 +175,11 @@ fn next(facts: &Facts, outlook: Outlook, own: Option<&Prediction>, damaged: bool
             _ => Next::of("wal dump", "", "shows what the log holds"),
         },
         Outlook::NotAMember => match facts.looked.what {
-            What::Database | What::Snapshot | What::ReceivedDatabase if damaged => {
-                Next::of_db("bbolt check", "", "lists what is wrong with it, page by page")
-            }
+            What::Database | What::Snapshot | What::ReceivedDatabase if damaged => Next::of_db(
+                "salvage",
+                "--dry-run",
+                "says what can be saved of it; 'bbolt check' lists what is wrong",
+            ),
             What::Snapshot => Next::of_db(
                 "snapshot restore",
                 "--data-dir restored",

@@ -8,38 +8,18 @@ use snapshot::finding::{Finding, Severity};
 use snapshot::humanize;
 use snapshot::inspect::{Inspection, NotChecked, Structure};
 use snapshot::log_verify::SegmentStop;
-use snapshot::membership::{Member, hex_id};
+use snapshot::membership::hex_id;
 use snapshot::snap_files::SnapKind;
 
 use super::named;
 use super::verdict::{self, Verdict};
-use crate::shown::shown;
+use crate::page::Page;
 
-/// Width of the column of names.
-const NAMES: usize = 13;
 /// Most members and findings that get a line each.
 const MOST_MEMBERS: usize = 9;
 const MOST_FINDINGS: usize = 8;
 /// Longest sentence of a finding, in characters; all of it stands in what `verify` prints.
 const MOST_OF_FINDING: usize = 300;
-
-/// Lines under construction.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn line(&mut self, name: &str, text: &str) {
-        self.0 += &format!("  {name:NAMES$}  {}\n", shown(text));
-    }
-
-    fn more(&mut self, text: &str) {
-        self.line("", text);
-    }
-
-    fn title(&mut self, text: &str) {
-        self.0 += &format!("{}\n", shown(text));
-    }
-}
 
 /// The page of `inspection`.
 pub(super) fn of(inspection: &Inspection) -> String {
@@ -53,7 +33,7 @@ pub(super) fn of(inspection: &Inspection) -> String {
                 &format!("etcd-rescue inspect --find {}", verdict::quoted(&search_root(&facts.path))),
             );
             page.more("looks in the places where etcd is known to keep its data");
-            return page.0;
+            return page.text();
         }
         What::Several => {
             for path in &facts.looked.within {
@@ -62,7 +42,7 @@ pub(super) fn of(inspection: &Inspection) -> String {
             if facts.looked.more_within {
                 page.more("and more");
             }
-            return page.0;
+            return page.text();
         }
         _ => {}
     }
@@ -86,7 +66,7 @@ pub(super) fn of(inspection: &Inspection) -> String {
     for (at, command) in next.iter().enumerate() {
         page.line(if at == 0 { "next" } else { "" }, command);
     }
-    page.0
+    page.text()
 }
 
 fn search_root(path: &Path) -> std::path::PathBuf {

@@ -76,8 +76,8 @@ fn of_member(inspection: &Inspection) -> Verdict {
                      another member or a snapshot where there is one"
                         .to_owned(),
                 );
+                next.push(format!("etcd-rescue salvage {path}{wal_dir} --dry-run"));
                 next.push(format!("etcd-rescue bbolt check {}", quoted(opened.input.db_path())));
-                next.push(format!("etcd-rescue snapshot status {}", quoted(opened.input.db_path())));
                 return Verdict { sentences, next };
             }
             opened
@@ -92,7 +92,7 @@ fn of_member(inspection: &Inspection) -> Verdict {
                     .to_owned(),
             );
             next.push(format!("etcd-rescue wal verify {path}{wal_dir}"));
-            next.push(format!("etcd-rescue wal dump {path}{wal_dir}"));
+            next.push(format!("etcd-rescue salvage {path}{wal_dir} --dry-run"));
             return Verdict { sentences, next };
         }
     };
@@ -270,7 +270,7 @@ fn of_database(inspection: &Inspection) -> Verdict {
             sentences: vec![
                 "needs repair: the database is damaged; another member or snapshot may be whole".to_owned(),
             ],
-            next: vec![check, status],
+            next: vec![format!("etcd-rescue salvage {path} --dry-run"), check],
         };
     }
     let no_key_bucket =

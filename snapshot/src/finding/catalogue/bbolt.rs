@@ -3,11 +3,11 @@
 use super::{Entry, Section};
 
 const ANOTHER_COPY: &str = "Take another copy: the cluster's other members and older snapshots hold the same keys, and a \
-     follower that is rebuilt from a healthy leader costs nothing. Without one, the `kv` commands with \
-     `--skip-bad` read what is still whole.";
+     follower that is rebuilt from a healthy leader costs nothing. Without one, `salvage` makes a sound database of \
+     what is left, and the `kv` commands with `--skip-bad` read what is still whole.";
 const OLDER_META: &str = "Look whether the other meta is older and whole: `bbolt surgery revert-meta-page DB -o COPY` writes \
      a copy in which it is in force, and loses one transaction that the log usually still has. \
-     Otherwise take another copy; the `kv` commands with `--skip-bad` read what is still whole.";
+     Otherwise take another copy. Without one, `salvage` tries all of this and more, and says what each way loses.";
 const FRESH_FILE: &str = "Write a fresh file before a server writes to this one: `defrag --data-dir DIR` for a member, \
      `bbolt compact -o COPY DB` for a file of its own. All pairs are kept.";
 const FREELIST: &str = "Abandon the freelist before any server opens the file for writing: `bbolt surgery freelist abandon \
@@ -15,9 +15,9 @@ const FREELIST: &str = "Abandon the freelist before any server opens the file fo
 const TWO_METAS: &str = "While the other meta is valid this is a warning: bbolt uses that one, and if it is the older of \
      the two, the last transaction is gone. With no valid meta the file does not open.";
 const FRESH_METAS: &str = "With one valid meta, restore the file or `defrag` it, which writes both metas anew, and let \
-     `verify` tell whether the log still has the last entries. With none, take another copy.";
-const DISK: &str = "Image the disk first, with a tool made for dying disks, and work on the image. Keys that cannot be \
-     read there either come from another member or an older snapshot.";
+     `verify` tell whether the log still has the last entries. With none, take another copy, or `salvage` this one.";
+const DISK: &str = "Image the disk first, with a tool made for dying disks, and work on the image: `salvage --bad-map MAP` \
+     goes around what its map says was not read. Keys that are gone come from another member or an older snapshot.";
 
 /// See [`super::sections`].
 pub(super) const SECTIONS: &[Section] = &[
@@ -30,8 +30,8 @@ pub(super) const SECTIONS: &[Section] = &[
                 title: "A meta page is missing",
                 cause: "The file ends before it: it is a stub of a database.",
                 consequence: "Without any valid meta the file does not open.",
-                remedy: "Take another copy. There is nothing in this one to work with when both are \
-                         missing.",
+                remedy: "Take another copy. Without one, `salvage` looks for keys on the pages that are \
+                         left.",
             },
             Entry {
                 code: "BBOLT-META-UNREADABLE",
@@ -107,7 +107,8 @@ pub(super) const SECTIONS: &[Section] = &[
                 consequence: "A server that touches the missing pages dies of SIGBUS.",
                 remedy: "Take another copy. If only free pages are missing, as `verify` or `bbolt \
                          check` then say by having no other finding, nothing is lost, and `bbolt \
-                         compact -o COPY DB` writes a whole file.",
+                         compact -o COPY DB` writes a whole file. Else `salvage` makes a sound one of \
+                         what is left.",
             },
         ],
     },
@@ -202,8 +203,8 @@ pub(super) const SECTIONS: &[Section] = &[
                 title: "Keys of a page do not ascend",
                 cause: "Bits of a key changed, or a tool wrote them so.",
                 consequence: "Lookups miss keys that are there.",
-                remedy: "Take another copy. Without one, `kv list --skip-bad` and `iterate-bucket` read \
-                         what is there.",
+                remedy: "Take another copy. Without one, `salvage` makes a sound database of what is \
+                         there, and `kv list --skip-bad` and `iterate-bucket` show it.",
             },
             Entry {
                 code: "BBOLT-BELOW-SEPARATOR",

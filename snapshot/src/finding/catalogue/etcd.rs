@@ -3,7 +3,7 @@
 use super::{Entry, Section};
 
 const ANOTHER_COPY: &str = "Take another copy: the cluster's other members and older snapshots hold the same rows, and a \
-     follower that is rebuilt from a healthy leader costs nothing.";
+     follower that is rebuilt from a healthy leader costs nothing. Without one, `salvage` looks for older rows.";
 
 /// See [`super::sections`].
 pub(super) const SECTION: Section = Section {
@@ -18,8 +18,8 @@ pub(super) const SECTION: Section = Section {
                         listed one by one, the rest is counted.",
             consequence: "Servers of 3.6 and later die at the start. Earlier ones die too, or serve \
                               wrong data.",
-            remedy: "Take another copy. Without one, the `kv` commands with `--skip-bad` read all \
-                         other records.",
+            remedy: "Take another copy. Without one, `salvage` makes a database of all others, \
+                         and the `kv` commands with `--skip-bad` read them.",
         },
         Entry {
             code: "ETCD-MOD-REVISION",

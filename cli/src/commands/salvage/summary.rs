@@ -1,0 +1,187 @@
+//! What happened, in sentences that can be read aloud to who has no idea of pages.
+
+use snapshot::salvage::Report;
+use snapshot::salvage::report::{BucketOrigin, InputReport};
+
+use super::words::{are, counted, grouped, named};
+use super::{Done, SalvageArgs};
+
+/// The buckets that say who may do what.
+const ACCOUNTS: [&str; 3] = ["auth", "authUsers", "authRoles"];
+
+/// The summary.
+pub(super) fn of(report: &Report, done: Done, args: &SalvageArgs) -> String {
+    let mut sentences = vec![what_was_there(report)];
+    sentences.push(saved(report, done));
+    sentences.push(trust(report));
+    sentences.extend(lost(report));
+    sentences.extend(doubtful(report));
+    sentences.extend(accounts(report));
+    sentences.push(then(report, done, args));
+    let lines = sentences.into_iter().map(|sentence| format!("  {sentence}\n"));
+    "In short\n".to_owned() + &lines.collect::<String>()
+}
+
+fn what_was_there(report: &Report) -> String {
+    let files: Vec<&InputReport> = report.inputs.iter().collect();
+    let logs = match report.logs.len() {
+        0 => "no log".to_owned(),
+        1 => "its log".to_owned(),
+        many => format!("{} logs", grouped(many)),
+    };
+    let what = match files.as_slice() {
+        [] => format!("There is no database in what was given, only {logs}."),
+        [one] => format!("{} was given, with {logs}.", named(&one.path)),
+        many => format!("{} database files were given, with {logs}.", grouped(many.len())),
+    };
+    let is_headless = |file: &&&InputReport| file.metas.iter().all(|meta| meta.fault.is_some());
+    let headless = match (files.len(), files.iter().filter(is_headless).count()) {
+        (_, 0) => "",
+        (1, _) => " etcd cannot open it: neither of the two pages with which it begins is valid.",
+        (all, some) if some == all => " etcd can open none of them: the pages with which they begin are not valid.",
+        _ => "",
+    };
+    let state = match report.reference.and_then(|at| report.trees.get(at)) {
+        Some(tree) if tree.is_sound => {
+            format!("There is a sound state of the database in it, of revision {}.", grouped(tree.revision))
+        }
+        Some(tree) => format!(
+            "The newest state of the database that is left in it, of revision {}, is damaged.",
+            grouped(tree.revision)
+        ),
+        None if files.is_empty() => String::new(),
+        None => "Nothing in it leads to the data any more; what was found was found page by page.".to_owned(),
+    };
+    format!("{what}{headless} {state}").trim_end().to_owned()
+}
+
+fn saved(report: &Report, done: Done) -> String {
+    let account = &report.account;
+    let verb = match done {
+        Done::Written => "were saved",
+        Done::DryRun | Done::Refused => "can be saved",
+    };
+    format!(
+        "{} {verb}, up to revision {}. (A record is one change of one key; a revision is one change of the database.)",
+        counted(account.records, "record"),
+        grouped(account.last_revision)
+    )
+}
+
+fn trust(report: &Report) -> String {
+    let account = &report.account;
+    let confirmed = if account.confirmed == account.records {
+        "All of them are certain: a second copy in the files, or the log, says the same.".to_owned()
+    } else {
+        format!(
+            "{} of these {} certain: a second copy in the files, or the log, says the same.",
+            grouped(account.confirmed),
+            are(account.confirmed)
+        )
+    };
+    match account.single {
+        0 => confirmed,
+        single => format!(
+            "{confirmed} {} {} on one whole copy; nothing speaks against {}.",
+            grouped(single),
+            if single == 1 { "rests" } else { "rest" },
+            if single == 1 { "it" } else { "them" }
+        ),
+    }
+}
+
+fn lost(report: &Report) -> Vec<String> {
+    let account = &report.account;
+    let loses = &account.loses;
+    let mut out = Vec::new();
+    if !loses.is_certain() {
+        out.push(if loses.is_none() { "Nothing is lost." } else { "Nothing is known to be lost." }.to_owned());
+    } else {
+        out.push(format!("Certainly lost: {}.", super::account::certain(report)));
+    }
+    let hit = account.lost_keys.iter().filter(|key| key.is_newest);
+    let (old, gone): (Vec<_>, Vec<_>) = hit.partition(|key| key.stands_in.is_some());
+    let more = if account.more_lost_keys > 0 { ", of those that were looked at" } else { "" };
+    if !old.is_empty() || !gone.is_empty() {
+        out.push(format!(
+            "{} known to come back with an older value, {} to be gone{more}.",
+            match old.len() {
+                1 => "1 key is".to_owned(),
+                many => format!("{} keys are", grouped(many)),
+            },
+            grouped(gone.len())
+        ));
+    }
+    if loses.open_holes > 0 {
+        out.push(format!(
+            "More may be lost than can be counted: {} {} no trace of how much there was.",
+            match loses.open_holes {
+                1 => "one part of the file".to_owned(),
+                many => format!("{} parts of the file", grouped(many)),
+            },
+            if loses.open_holes == 1 { "left" } else { "have left" }
+        ));
+    }
+    out
+}
+
+fn doubtful(report: &Report) -> Option<String> {
+    let suspect = report.account.suspect;
+    (suspect > 0).then(|| {
+        format!(
+            "{} may be wrong, or may have been deleted before: look at {} before you rely on {}.",
+            counted(suspect, "record"),
+            if suspect == 1 { "it" } else { "them" },
+            if suspect == 1 { "it" } else { "them" }
+        )
+    })
+}
+
+/// What became of users and passwords, which is a matter of security, and of leases.
+fn accounts(report: &Report) -> Vec<String> {
+    let buckets = &report.account.buckets;
+    let lost = |bucket: &&snapshot::salvage::report::BucketReport| {
+        bucket.from == BucketOrigin::Default || bucket.lost_rows > 0
+    };
+    let mut out = Vec::new();
+    let hit: Vec<&str> = buckets
+        .iter()
+        .filter(|bucket| ACCOUNTS.contains(&bucket.name.as_str()))
+        .filter(lost)
+        .map(|bucket| bucket.name.as_str())
+        .collect();
+    if !hit.is_empty() {
+        out.push(format!(
+            "Of users, passwords and permissions something is not known to be as it was ({}): look at that before anybody is let in.",
+            hit.join(", ")
+        ));
+    }
+    if let Some(leases) = buckets.iter().find(|bucket| bucket.name == "lease" && bucket.lost_rows > 0) {
+        out.push(format!(
+            "{} lost: keys that should have expired with {} stay until they are deleted.",
+            match leases.lost_rows {
+                1 => "1 lease is".to_owned(),
+                many => format!("{} leases are", grouped(many)),
+            },
+            if leases.lost_rows == 1 { "it" } else { "them" }
+        ));
+    }
+    out
+}
+
+fn then(report: &Report, done: Done, args: &SalvageArgs) -> String {
+    match (done, &report.output) {
+        (Done::Written, Some(output)) => format!(
+            "It was written to {}, read back and checked. The next step is to restore it; the commands are at the end.",
+            named(&output.path)
+        ),
+        (Done::Refused, _) => {
+            "Nothing was written, since that loss has to be accepted first; the command is at the end."
+                .to_owned()
+        }
+        _ => {
+            let _ = args;
+            "Nothing was written yet; the command that does it is at the end.".to_owned()
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! `salvage`: what is left of a database, in the states in which it is found, and what is refused.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
+
+use rstest::rstest;
+use serde_json::Value;
+
+use crate::run::{Ran, Room};
+
+const PAGE: usize = 4096;
+
+/// A member that was alone and ended in good order, in `data`; its db in `alone.db`; what it holds in `truth.jsonl`.
+fn room() -> Room {
+    let room = Room::new();
+    testdata::data_dir("3.5.30", room.path());
+    fs::copy(room.path().join("data/member/snap/db"), room.path().join("alone.db")).unwrap();
+    let truth = room.run("kv export alone.db --history -o truth.jsonl");
+    assert_eq!(truth.code, 0, "{truth:?}");
+    room
+}
+
+/// Overwrites pages of a file with zeros.
+fn zero(room: &Room, name: &str, pages: impl IntoIterator<Item = usize>) {
+    let file = fs::OpenOptions::new().write(true).open(room.path().join(name)).unwrap();
+    for page in pages {
+        file.write_all_at(&[0; PAGE], (page * PAGE) as u64).unwrap();
+    }
+}
+
+/// The pages of a db that are `what`, as `bbolt pages` lists them.
+fn pages(room: &Room, name: &str, what: &str) -> Vec<usize> {
+    let listed = room.run(&format!("bbolt pages {name} -w json")).stdout;
+    let all: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let is_it = |page: &&Value| page["type"] == what;
+    all.iter().filter(is_it).map(|page| usize::try_from(page["id"].as_u64().unwrap()).unwrap()).collect()
+}
+
+/// Runs `salvage` with the words of `line`; what was given is what it was, times and all, and nothing unfinished is left.
+#[track_caller]
+fn salvage(room: &Room, line: &str) -> Ran {
+    let outputs: BTreeSet<String> = line
+        .split_whitespace()
+        .zip(line.split_whitespace().skip(1))
+        .filter(|(flag, _)| ["-o", "--report"].contains(flag))
+        .map(|(_, output)| output.to_owned())
+        .collect();
+    let inputs = |room: &Room| -> Vec<_> {
+        let names = room.names().into_iter().filter(|name| !outputs.contains(name));
+        names.map(|name| (testdata::fingerprint(&room.path().join(&name)), name)).collect()
+    };
+    let before = inputs(room);
+    let ran = room.run(&format!("salvage {line}"));
+    assert_eq!(inputs(room), before, "{line}: {ran:?}");
+    assert!(!ran.stderr.contains("panicked"), "{line}: {ran:?}");
+    ran
+}
+
+/// It ends with this code and these words, prints no result and writes nothing.
+#[track_caller]
+fn refused(room: &Room, line: &str, code: i32, words: &[&str]) {
+    let before = room.names();
+    let ran = salvage(room, line);
+    assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{line}: {ran:?}");
+    for word in words {
+        assert!(ran.stderr.contains(word), "{line}: no {word:?} in {}", ran.stderr);
+    }
+    assert_eq!(room.names(), before, "{line}");
+}
+
+/// Every record of a db, as `kv export` lists them.
+fn records(room: &Room, name: &str) -> BTreeSet<String> {
+    let ran = room.run(&format!("kv export {name} --history"));
+    assert_eq!(ran.code, 0, "{name}: {ran:?}");
+    ran.stdout.lines().map(str::to_owned).collect()
+}
+
+fn truth(room: &Room) -> BTreeSet<String> {
+    String::from_utf8(room.read("truth.jsonl")).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// What is written is a snapshot with its hash, sound, and restores.
+#[track_caller]
+fn assert_sound(room: &Room, name: &str) {
+    let hash = room.run(&format!("snapshot hash {name}"));
+    assert!(hash.code == 0 && hash.stderr.contains("verified"), "{hash:?}");
+    let checked = room.run(&format!("bbolt check {name}"));
+    assert_eq!((checked.code, checked.stdout.as_str()), (0, "OK\n"), "{checked:?}");
+    let restored = room.run(&format!("snapshot restore {name} --data-dir restored"));
+    assert_eq!(restored.code, 0, "{restored:?}");
+    fs::remove_dir_all(room.path().join("restored")).unwrap();
+}
+
+#[test]
+fn a_sound_file_comes_out_as_it_went_in() {
+    let room = room();
+    for given in ["alone.db", "data", "data/member"] {
+        let ran = salvage(&room, &format!("{given} -o saved.db"));
+        assert_eq!(ran.code, 0, "{given}: {ran:?}");
+        assert_eq!(records(&room, "saved.db"), truth(&room), "{given}");
+        assert_sound(&room, "saved.db");
+        fs::remove_file(room.path().join("saved.db")).unwrap();
+    }
+}
+
+#[test]
+fn without_metas_everything_is_found() {
+    let room = room();
+    zero(&room, "alone.db", [0, 1]);
+    let ran = salvage(&room, "alone.db -o saved.db");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(records(&room, "saved.db"), truth(&room));
+    assert_sound(&room, "saved.db");
+    assert!(ran.stdout.starts_with("In short\n  alone.db was given, with no log."), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("\n  etcd-rescue snapshot restore saved.db --data-dir restored\n"),
+        "{}",
+        ran.stdout
+    );
+}
+
+/// Its log has every entry since the first one.
+#[test]
+fn with_its_log_nothing_is_lost_of_a_file_that_is_gone() {
+    let room = room();
+    let pages = room.read("data/member/snap/db").len() / PAGE;
+    zero(&room, "data/member/snap/db", 0..pages);
+    let ran = salvage(&room, "data -o saved.db");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(room.run("hashkv saved.db").stdout, room.run("hashkv alone.db").stdout);
+    assert_sound(&room, "saved.db");
+}
+
+#[test]
+fn certain_loss_has_to_be_accepted() {
+    let room = room();
+    let leaves = pages(&room, "alone.db", "leaf");
+    zero(&room, "alone.db", leaves.iter().copied().skip(1).step_by(2));
+    let dry = salvage(&room, "alone.db --dry-run --report dry.json");
+    assert_eq!(dry.code, 3, "{dry:?}");
+    assert!(dry.stderr.contains("Dry run: nothing was written but the report dry.json."), "{dry:?}");
+    assert!(dry.stdout.contains("-o saved.db --accept-loss\n"), "{}", dry.stdout);
+
+    let ran = salvage(&room, "alone.db -o saved.db --report refused.json");
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stdout.contains("Certainly lost: ") && ran.stdout.contains("  missing "), "{}", ran.stdout);
+    assert!(ran.stderr.contains("--accept-loss writes what was found"), "{}", ran.stderr);
+    assert!(!room.path().join("saved.db").exists());
+
+    let ran = salvage(&room, "alone.db -o saved.db --accept-loss -w json");
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_sound(&room, "saved.db");
+    let (saved, truth) = (records(&room, "saved.db"), truth(&room));
+    assert!(saved.is_subset(&truth) && saved.len() < truth.len(), "{} of {}", saved.len(), truth.len());
+
+    // What is said to be missing is what is missing.
+    let json = ran.json();
+    let account = &json["account"];
+    assert_eq!(account["records"].as_u64().unwrap(), saved.len() as u64);
+    let revision = |line: &String| serde_json::from_str::<Value>(line).unwrap()["revision"].as_i64().unwrap();
+    let compacted = account["compactRevision"].as_i64().unwrap_or(1);
+    let has: BTreeSet<i64> = saved.iter().map(revision).collect();
+    let lost: Vec<i64> =
+        truth.iter().map(revision).filter(|main| *main > compacted && !has.contains(main)).collect();
+    let told = account["missing"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|range| range["from"].as_i64().unwrap()..=range["to"].as_i64().unwrap());
+    let told: Vec<i64> = told.collect();
+    let lost: Vec<i64> = lost.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    assert_eq!(told, lost);
+    assert_eq!(account["missingRevisions"].as_u64().unwrap(), lost.len() as u64);
+
+    // The report is the same, whoever writes it.
+    let of = |name: &str| -> Value { serde_json::from_slice(&room.read(name)).unwrap() };
+    let (dry, refused) = (of("dry.json"), of("refused.json"));
+    assert_eq!(
+        (&dry["dryRun"], &refused["refused"], &json["refused"]),
+        (&true.into(), &true.into(), &false.into())
+    );
+    assert_eq!((&dry["account"], &refused["account"]), (account, account));
+    assert_eq!((&refused["output"], &json["output"]["path"]), (&Value::Null, &"saved.db".into()));
+}
+
+#[rstest]
+#[case::to_half(2, 1)]
+#[case::to_a_piece_of_a_page(64, 7)]
+fn a_file_that_was_cut_short(#[case] part: usize, #[case] more: usize) {
+    let room = room();
+    let whole = room.read("alone.db");
+    room.write("cut.db", &whole[..whole.len() / part + more]);
+    let ran = salvage(&room, "cut.db -o saved.db --accept-loss");
+    assert!([0, 3].contains(&ran.code), "{ran:?}");
+    assert!(records(&room, "saved.db").is_subset(&truth(&room)));
+    assert_sound(&room, "saved.db");
+}
+
+#[test]
+fn a_file_without_its_head() {
+    let room = room();
+    let whole = room.read("alone.db");
+    room.write("tail.db", &whole[5 * PAGE..]);
+    let ran = salvage(&room, "tail.db --dry-run");
+    assert!(ran.stdout.contains("its first 5 pages are cut off"), "{ran:?}");
+}
+
+#[rstest]
+#[case::no_file("none.db --dry-run", 1, &["none.db: No such file"])]
+#[case::empty("empty --dry-run", 1, &["empty"])]
+#[case::text("text --dry-run", 1, &["text", "nothing of an etcd database was found", "Is it the right file?"])]
+#[case::zeros("zeros --dry-run", 1, &["zeros", "nothing of an etcd database was found"])]
+#[case::no_directory("dir --dry-run", 1, &["dir"])]
+#[case::exists("alone.db -o text", 1, &["text exists already"])]
+#[case::is_a_directory("alone.db -o dir", 1, &["dir is a directory"])]
+#[case::report_exists("alone.db --dry-run --report text", 1, &["text exists already"])]
+#[case::inside("data -o data/saved.db", 1, &["data/saved.db: lies in data, which is the input and stays as it is"])]
+#[case::inside_by_a_link("data -o link/saved.db", 1, &["link/saved.db: lies in data"])]
+#[case::report_inside("data --dry-run --report data/member/r.json", 1, &["lies in data"])]
+#[case::inside_the_log("alone.db --wal-dir data/member/wal -o data/member/wal/s.db", 1, &["lies in data/member/wal"])]
+#[case::nothing_asked("alone.db", 2, &["-o FILE, --dry-run or --extract PREFIX: one of them is needed"])]
+#[case::no_path("--dry-run", 2, &["<PATH>..."])]
+#[case::no_such_way("alone.db --plan 99 -o saved.db", 2, &["--plan 99: there are ways 1 to "])]
+#[case::way_zero("alone.db --plan 0 -o saved.db", 2, &["--plan"])]
+#[case::odd_page("alone.db --page-size 5000 --dry-run", 2, &["a power of two"])]
+#[case::huge_page("alone.db --page-size 1073741824 --dry-run", 2, &["from 1024 to 16777216"])]
+#[case::clean_of_nothing("alone.db --dry-run --clean", 2, &["--clean and --owner are about the file that -o names"])]
+#[case::dry_extract("alone.db --extract / --dry-run", 2, &["leave --dry-run out"])]
+#[case::values_of_nothing("alone.db --dry-run --values", 2, &["--extract"])]
+#[case::table_of_lines("alone.db --extract / -w table", 2, &["leave -w out"])]
+#[case::same_file("alone.db -o x --report x", 2, &["name the same file"])]
+#[case::log_and_none("data --wal-dir data/member/wal --no-replay --dry-run", 2, &["cannot be used with"])]
+#[case::no_such_log("alone.db --wal-dir dir --dry-run", 1, &["dir"])]
+#[case::no_such_release("data --as-etcd 3 --dry-run", 2, &["--as-etcd"])]
+#[case::no_map("alone.db --bad-map none.map --dry-run", 1, &["--bad-map none.map: No such file"])]
+#[case::map_of_whom("alone.db text --bad-map text.map --dry-run", 2, &["--bad-map text.map: of which PATH?"])]
+#[case::map_is_text("alone.db --bad-map text --dry-run", 1, &["--bad-map text: line 1", "ddrescue"])]
+#[case::map_is_none("alone.db --bad-map alone.db --dry-run", 1, &["--bad-map alone.db: is no text"])]
+#[case::map_is_a_directory("alone.db --bad-map dir --dry-run", 1, &["--bad-map dir: is no map"])]
+fn what_is_refused(#[case] line: &str, #[case] code: i32, #[case] words: &[&str]) {
+    let room = room();
+    room.write("empty", b"");
+    room.write("text", b"It was a dark and stormy night.\n");
+    room.write("zeros", &[0; 5 * PAGE]);
+    fs::create_dir(room.path().join("dir")).unwrap();
+    symlink("data/member", room.path().join("link")).unwrap();
+    refused(&room, line, code, words);
+}
