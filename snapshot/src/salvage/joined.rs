@@ -246,7 +246,7 @@ pub(crate) fn count(
         revisions: lacking + account.missing_revisions,
         records: dropped.unfilled,
         open_holes: 0,
-        small: 0,
+        small: way.small_lost,
         suspect: account.suspect,
     };
     Ok(LogCount { account })

@@ -1,12 +1,16 @@
-//! What the logs say: nothing yet.
+//! What the logs say: the ways out that lead over a log, each held against what survived.
 
 #![allow(dead_code, reason = "being built")]
 
 mod align;
 mod asked;
+mod bases;
+mod made;
 mod pins;
+mod reading;
 mod steps;
 mod table;
+mod verify;
 
 use bbolt::Watch;
 
@@ -15,6 +19,18 @@ use super::ground::Ground;
 use super::ways::FromLogs;
 
 /// The ways that lead over a log.
-pub(crate) fn ways(_ground: &Ground<'_>, _watch: &dyn Watch) -> Result<FromLogs, SalvageError> {
-    Ok(FromLogs::default())
+///
+/// # Errors
+/// When a temporary file cannot be written, a log changed meanwhile, or the user asked to stop.
+pub(crate) fn ways(ground: &Ground<'_>, watch: &dyn Watch) -> Result<FromLogs, SalvageError> {
+    let mut found = FromLogs::default();
+    let Some(read) = reading::newest(ground, &mut found, watch)? else { return Ok(found) };
+    if read.log.segments.is_empty() {
+        return Ok(found);
+    }
+    if bases::on_trees(ground, &read, &mut found, watch)? {
+        return Ok(found);
+    }
+    bases::on_nothing(ground, &read, &mut found, watch)?;
+    Ok(found)
 }

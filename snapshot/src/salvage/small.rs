@@ -11,6 +11,6 @@ mod gather;
 mod meta;
 mod words;
 
-pub use words::Consequence;
+pub(crate) use words::Consequence;
 
 pub(crate) use gather::gather;

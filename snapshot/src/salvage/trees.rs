@@ -72,12 +72,7 @@ pub(crate) struct Gap {
 impl Gap {
     fn of(hole: &Hole) -> Self {
         let from = if hole.from.is_empty() { Point::default() } else { Point::of_bound(&hole.from) };
-        Self {
-            from,
-            to: hole.to.as_deref().map(Point::of_bound),
-            page: hole.page.0,
-            fault: fault_of(hole),
-        }
+        Self { from, to: hole.to.as_deref().map(Point::of_bound), page: hole.page.0, fault: fault_of(hole) }
     }
 
     pub(crate) fn contains(&self, point: Point) -> bool {

@@ -72,6 +72,8 @@ pub(crate) struct LogWay {
     pub(crate) entries: u64,
     /// The small buckets, for people.
     pub(crate) small: Vec<BucketReport>,
+    /// Rows and small buckets of the base that are lost or were made anew.
+    pub(crate) small_lost: u64,
     /// What is to be known of it, one sentence each.
     pub(crate) notes: Vec<String>,
     /// What is worth a complaint if this way is taken.

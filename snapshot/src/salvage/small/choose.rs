@@ -17,55 +17,55 @@ use crate::schema::{AUTH_ENABLED, AUTH_REVISION, CLUSTER_VERSION, CONSISTENT_IND
 
 /// The rows of a bucket, as far as a tree leads to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rows {
+pub(crate) struct Rows {
     /// The rows.
-    pub pairs: Pairs,
+    pub(crate) pairs: Pairs,
     /// Whether these are all: no page on the way was damaged.
-    pub is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// The small buckets as one root bucket has them: that of a meta, or a leaf that was the root in an older transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Generation {
+pub(crate) struct Generation {
     /// What it is called in the account: `the tree of meta 0`, `the root bucket at page 7`.
-    pub name: String,
+    pub(crate) name: String,
     /// Its buckets; those that it does not lead to are not there.
-    pub buckets: BTreeMap<Name, Rows>,
+    pub(crate) buckets: BTreeMap<Name, Rows>,
 }
 
 /// A leaf of a small bucket to which no generation leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loose {
+pub(crate) struct Loose {
     /// Whose rows they can be ([`bucket_of`](super::bucket_of)).
-    pub bucket: Name,
+    pub(crate) bucket: Name,
     /// The rows.
-    pub pairs: Pairs,
+    pub(crate) pairs: Pairs,
 }
 
 /// What the buckets have to go with.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// What bucket `meta` is to say; `None`: what it says in the tree.
-    pub point: Option<Point>,
+    pub(crate) point: Option<Point>,
     /// The leases that live keys hang on, each with the number of keys.
-    pub leases: Option<&'a BTreeMap<i64, u64>>,
+    pub(crate) leases: Option<&'a BTreeMap<i64, u64>>,
 }
 
 /// Where a key space stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Point {
+pub(crate) struct Point {
     /// The last entry in it and its term (0 where it is not known); `None` where nothing tells.
-    pub entry: Option<(u64, u64)>,
+    pub(crate) entry: Option<(u64, u64)>,
     /// Whether it may have more of later entries.
-    pub is_beyond: bool,
+    pub(crate) is_beyond: bool,
     /// The revision up to which it is compacted; `None` where it never was, as far as is known.
-    pub compacted: Option<i64>,
+    pub(crate) compacted: Option<i64>,
 }
 
 /// Where the rows of a bucket come from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case", tag = "from", content = "name")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The tree that all goes by, which has it whole.
     Tree,
     /// An older generation that has it whole.
@@ -78,32 +78,32 @@ pub enum Origin {
 
 /// What was chosen for one bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// The bucket.
-    pub bucket: Name,
+    pub(crate) bucket: Name,
     /// Its rows in the result.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// Those of them that only older pages have.
-    pub suspect: u64,
+    pub(crate) suspect: u64,
     /// Where they come from.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// What follows from what was lost, or put in its place.
-    pub consequences: Vec<Consequence>,
+    pub(crate) consequences: Vec<Consequence>,
 }
 
 /// All small buckets of the result, and where they come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// Every small bucket that a server expects, those without rows too.
-    pub buckets: BTreeMap<Name, Pairs>,
+    pub(crate) buckets: BTreeMap<Name, Pairs>,
     /// What was chosen for each, in the same order.
-    pub choices: Vec<Choice>,
+    pub(crate) choices: Vec<Choice>,
 }
 
 impl Choice {
     /// Whether the rows are those that there were.
     #[must_use]
-    pub fn is_certain(&self) -> bool {
+    pub(crate) fn is_certain(&self) -> bool {
         // Of leases that are left out nobody hangs on one.
         let is_nothing = |what: &Consequence| matches!(what, Consequence::LeasesLeftOut { .. });
         self.suspect == 0 && self.consequences.iter().all(is_nothing)
@@ -111,7 +111,7 @@ impl Choice {
 
     /// Rows that are known to be lost.
     #[must_use]
-    pub fn lost_rows(&self) -> u64 {
+    pub(crate) fn lost_rows(&self) -> u64 {
         let lost = self.consequences.iter().map(|consequence| match consequence {
             Consequence::LeasesLost { leases, .. } => *leases,
             Consequence::Unreadable { rows } => *rows,
@@ -138,13 +138,13 @@ impl Generation {
 
     /// Index of the last entry in it, by its bucket `meta`.
     #[must_use]
-    pub fn consistent_index(&self) -> Option<u64> {
+    pub(crate) fn consistent_index(&self) -> Option<u64> {
         self.number(Name::Meta, CONSISTENT_INDEX)
     }
 
     /// Term of that entry, since 3.5.
     #[must_use]
-    pub fn term(&self) -> Option<u64> {
+    pub(crate) fn term(&self) -> Option<u64> {
         self.number(Name::Meta, TERM).filter(|term| *term > 0)
     }
 
@@ -157,7 +157,7 @@ impl Generation {
 /// Chooses the rows of all small buckets. The first of the `generations` is the tree that all else goes by, the others are in any
 /// order.
 #[must_use]
-pub fn choose(generations: &[Generation], loose: &[Loose], wanted: &Wanted<'_>) -> Chosen {
+pub(crate) fn choose(generations: &[Generation], loose: &[Loose], wanted: &Wanted<'_>) -> Chosen {
     let tree = Generation::default();
     let (tree, rest) = generations.split_first().unwrap_or((&tree, &[]));
     let mut older: Vec<&Generation> = rest.iter().collect();

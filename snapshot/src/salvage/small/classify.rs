@@ -27,7 +27,7 @@ const REMOVED: &[u8] = b"removed";
 /// The bucket that all of these rows can be of; `None` when there is none, and when there are no rows.
 ///
 /// What could be of `authUsers` and of `authRoles` is of the second.
-pub fn bucket_of<'a>(rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Option<Name> {
+pub(crate) fn bucket_of<'a>(rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Option<Name> {
     let mut left: Option<Vec<Name>> = None;
     for (key, value) in rows {
         let names = left.get_or_insert_with(|| Name::ALL.to_vec());
@@ -42,7 +42,7 @@ pub fn bucket_of<'a>(rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Op
 
 /// Whether a server could have written this row in the bucket.
 #[must_use]
-pub fn fits(bucket: Name, key: &[u8], value: &[u8]) -> bool {
+pub(crate) fn fits(bucket: Name, key: &[u8], value: &[u8]) -> bool {
     if key.is_empty() || value.len() > MOST_VALUE_BYTES {
         return false;
     }
@@ -79,7 +79,7 @@ pub fn fits(bucket: Name, key: &[u8], value: &[u8]) -> bool {
 /// Whether a server reads this row of the bucket, which is known to be one of it: of a later version than those known it may have
 /// more in it.
 #[must_use]
-pub fn is_read(bucket: Name, key: &[u8], value: &[u8]) -> bool {
+pub(crate) fn is_read(bucket: Name, key: &[u8], value: &[u8]) -> bool {
     match bucket {
         Name::Meta => match key {
             CONSISTENT_INDEX | TERM => value.len() == 8,

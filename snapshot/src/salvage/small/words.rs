@@ -6,7 +6,7 @@ use crate::finding::Severity;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", tag = "what")]
 #[non_exhaustive]
-pub enum Consequence {
+pub(crate) enum Consequence {
     /// Whether authentication was on is lost; it is off.
     AuthOff {
         /// Users whose rows were found.
@@ -70,7 +70,7 @@ pub enum Consequence {
 impl Consequence {
     /// The consequence in words: a sentence without its full stop.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Self::AuthOff { was_off: true, .. } => {
                 "whether authentication was on is lost, and it is OFF: an older page says that it was never set up. If it was since, whoever reaches \
@@ -154,7 +154,7 @@ impl Consequence {
 
     /// The code of the finding that says so.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::AuthOff { .. }
             | Self::AuthWithoutRoot
@@ -168,7 +168,7 @@ impl Consequence {
 
     /// How much it matters.
     #[must_use]
-    pub const fn severity(&self) -> Severity {
+    pub(crate) const fn severity(&self) -> Severity {
         match self {
             Self::AuthOff { was_off: false, .. } | Self::AuthWithoutRoot => Severity::Error,
             _ => Severity::Warning,
