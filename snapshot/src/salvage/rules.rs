@@ -209,9 +209,10 @@ impl Rules {
             .collect())
     }
 
-    /// Whether a group at or below the compaction takes part in its being repeated: all that may belong do.
+    /// Whether a group at or below the compaction takes part in its being repeated. What the compaction is known to have removed
+    /// does: a deletion that it removed says that what it deleted in a gap was removed as well.
     fn is_counted(&self, group: &Group<'_>) -> bool {
-        !matches!(self.standing_by_trees(group), Standing::Compacted | Standing::Foreign)
+        self.standing_by_trees(group) != Standing::Foreign
     }
 
     /// What the trees say.
@@ -254,10 +255,9 @@ impl Judge<'_> {
         let mut standing = rules.standing_by_trees(group);
         let mut is_open = false;
         if let Some(kept) = rules.kept.as_ref().filter(|_| group.main <= rules.compaction) {
-            let is_counted = !matches!(standing, Standing::Compacted | Standing::Foreign);
             let ordinal = self.ordinal;
-            self.ordinal += u64::from(is_counted);
-            if is_counted && standing != Standing::InTree(0) {
+            self.ordinal += u64::from(standing != Standing::Foreign);
+            if !matches!(standing, Standing::Compacted | Standing::Foreign | Standing::InTree(0)) {
                 let is_newest = kept.get(self.range).is_some_and(|kept| kept.contains(ordinal));
                 let stays = !is_tombstone(group)
                     || group.main == rules.compaction && rules.release.keeps_tombstone_at_compaction();
