@@ -20,6 +20,7 @@
 mod displaced;
 mod leaf;
 mod pass;
+mod wanted;
 
 use std::ops::Range;
 
@@ -35,6 +36,7 @@ use displaced::Taken;
 use pass::{Part, Pass};
 
 pub use leaf::{Element, Elements, Leaf};
+pub use wanted::wanted;
 
 /// How much of the file is read at once and worked on by one core, in bytes.
 const WINDOW_BYTES: u64 = 2 << 20;

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
 mod common;
+#[path = "salvage/damages.rs"]
+mod damages;
 #[path = "salvage/member.rs"]
 mod member;
 #[path = "salvage/sound.rs"]

@@ -314,7 +314,8 @@ impl Counted {
     pub(crate) fn loses(&self, at: usize, holes: &[HoleReport]) -> Losses {
         let has = self.has.get(at).copied().unwrap_or_default();
         // A branch never names an empty page.
-        let empty = holes.iter().filter(|hole| hole.is_open && hole.filled == 0).count() as u64;
+        let is_empty = |hole: &&HoleReport| hole.is_open && hole.filled == 0 && hole.to.is_some();
+        let empty = holes.iter().filter(is_empty).count() as u64;
         Losses {
             revisions: has.lacking + self.missing,
             records: self.known - has.known + empty,
@@ -353,7 +354,18 @@ impl Counted {
                 is_open,
             }
         };
-        tree.gaps.iter().enumerate().map(hole).collect()
+        let mut holes: Vec<HoleReport> = tree.gaps.iter().enumerate().map(hole).collect();
+        if let Some(fault) = ground.evidence.newer_may_be_lost(number).filter(|_| !tree.is_open_ended()) {
+            holes.push(HoleReport {
+                from: Some(tree.revision.max(self.last).saturating_add(1)),
+                to: None,
+                page: tree.root_page,
+                fault,
+                filled: 0,
+                is_open: true,
+            });
+        }
+        holes
     }
 
     /// The account of way number `at` of those that were counted, without its small buckets and its lost keys.

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use bbolt::carve::{self, Cut, PageKind, Place, Run, carve};
+use bbolt::carve::{self, Carved, Cut, Element, Leaf, Place, Run, carve};
 use bbolt::holes::Holes;
 use bbolt::meta::Meta;
 use bbolt::page_file::{PageFile, PageFileError};
-use bbolt::reach::{Content, Start};
+use bbolt::reach::{Content, Hole, Start};
 use bbolt::{Source, Watch};
 use rayon::prelude::*;
 
@@ -203,8 +203,10 @@ fn look_at(mut source: SourceFile, number: usize, watch: &dyn Watch) -> Result<F
             trees.push(candidate);
         }
     }
-    let carved = carve(pages, newest_use.as_ref(), &judge, watch).map_err(|_| SalvageError::Interrupted)?;
+    let mut carved =
+        carve(pages, newest_use.as_ref(), &judge, watch).map_err(|_| SalvageError::Interrupted)?;
     drop(newest_use);
+    add_wanted(pages, &mut carved, &trees, watch)?;
     let mut generations = Vec::new();
     for (run, judged) in &carved.runs {
         if judged.class == Class::Root {
@@ -217,6 +219,35 @@ fn look_at(mut source: SourceFile, number: usize, watch: &dyn Watch) -> Result<F
     source.classes = judged.iter().map(|judged| judged.class).collect();
     source.runs = runs;
     Ok(Found { source, judged, trees, generations })
+}
+
+/// Adds the leaves that a tree names, that are not in their places, and that lie in the overflow of others.
+fn add_wanted(
+    pages: &Pages,
+    carved: &mut Carved<Judged>,
+    trees: &[Candidate],
+    watch: &dyn Watch,
+) -> Result<(), SalvageError> {
+    let holes = || {
+        let buckets = trees.iter().flat_map(|tree| tree.buckets.iter().flat_map(|bucket| &bucket.holes));
+        buckets.chain(trees.iter().flat_map(|tree| &tree.root_holes))
+    };
+    let mut ids: Vec<u64> = holes().map(|hole| hole.page.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found = carve::wanted(pages, carved, &ids, &judge, watch).map_err(|_| SalvageError::Interrupted)?;
+    let belongs = |(run, _): &(Run, Judged)| {
+        let Some(leaf) = Leaf::open(pages, run) else { return false };
+        let mut keys = leaf.elements().filter(Element::has_key).map(|element| element.key);
+        let (Some(first), last) = (keys.next(), keys.last()) else { return false };
+        let fits = |hole: &Hole| {
+            hole.page.0 == run.id && hole.contains(first) && hole.contains(last.unwrap_or(first))
+        };
+        holes().any(fits)
+    };
+    carved.runs.extend(found.into_iter().filter(belongs));
+    carved.runs.sort_unstable_by_key(|(run, _)| run.index);
+    Ok(())
 }
 
 /// Whether a tree's root leads to anything.
@@ -270,22 +301,29 @@ impl Evidence {
             let known = reached.iter().filter(not_later).map(|(_, revision)| *revision).max();
             if tree.is_open_ended() { known.unwrap_or_default().max(tree.revision) } else { tree.revision }
         };
-        let mut keyed: Vec<(i64, Candidate)> = Vec::new();
-        for tree in trees {
-            let mut revision = went_to(&tree);
-            let newest = |of: &&Candidate| of.source == tree.source && of.origin == Origin::NewestMeta;
-            let newest = keyed.iter().map(|(_, of)| of).find(newest);
-            if tree.origin == Origin::OrphanRoot
-                && let Some(newest) = newest.filter(|newest| {
-                    found.get(tree.source).is_some_and(|found| found.is_intact(newest))
-                        && !is_rolled_back(newest, &tree)
-                })
-            {
-                // A transaction that had not come to its end.
-                revision = revision.min(newest.revision);
+        // In a file that is in order, what is newer than its tree belongs to a transaction that had not come to its end.
+        let newest_of = |source: usize| {
+            trees.iter().find(|tree| tree.source == source && tree.origin == Origin::NewestMeta)
+        };
+        let in_order: Vec<Option<i64>> = found
+            .iter()
+            .enumerate()
+            .map(|(number, found)| {
+                let newest = newest_of(number).filter(|newest| found.is_intact(newest))?;
+                let mut orphans =
+                    trees.iter().filter(|tree| tree.source == number && tree.origin == Origin::OrphanRoot);
+                (!orphans.any(|orphan| is_rolled_back(newest, orphan))).then_some(newest.revision)
+            })
+            .collect();
+        let revision_of = |tree: &Candidate| {
+            let revision = went_to(tree);
+            match in_order.get(tree.source).copied().flatten().filter(|_| tree.origin == Origin::OrphanRoot) {
+                Some(newest) => revision.min(newest),
+                None => revision,
             }
-            keyed.push((revision, tree));
-        }
+        };
+        let revisions: Vec<i64> = trees.iter().map(revision_of).collect();
+        let mut keyed: Vec<(i64, Candidate)> = revisions.into_iter().zip(trees).collect();
         let rank = |origin| match origin {
             Origin::NewestMeta => 0,
             Origin::OtherMeta => 1,
@@ -299,8 +337,7 @@ impl Evidence {
         keyed.truncate(MOST_TREES);
         self.trees = keyed.into_iter().map(|(_, tree)| tree).collect();
         self.is_intact = self.trees.first().is_some_and(|first| {
-            first.origin == Origin::NewestMeta
-                && found.get(first.source).is_some_and(|found| found.is_intact(first))
+            first.origin == Origin::NewestMeta && in_order.get(first.source).copied().flatten().is_some()
         });
     }
 
@@ -338,6 +375,26 @@ impl Evidence {
         }
         leaves.par_sort_unstable_by_key(|leaf| (leaf.first, leaf.source, leaf.run));
         self.leaves = leaves;
+    }
+
+    /// Why a tree newer than tree `number` may have been there and be lost; `None` when it is that of the newest of two valid metas.
+    pub(crate) fn newer_may_be_lost(&self, number: usize) -> Option<String> {
+        let tree = self.trees.get(number)?;
+        let metas = self.sources.get(tree.source)?.pages.metas();
+        match tree.origin {
+            Origin::NewestMeta => {
+                let lost = (0..).zip(metas).find_map(|(slot, meta)| Some((slot, meta.as_ref().err()?)));
+                lost.map(|(slot, fault): (u8, _)| {
+                    format!("meta {slot}: {fault}; it may have named a newer tree, of which nothing is known")
+                })
+            }
+            Origin::OtherMeta => {
+                Some("it is not the newest: of what the newest meta names too little is left".to_owned())
+            }
+            Origin::OrphanRoot => Some(
+                "no valid meta names it: whether there was a newer tree, of which nothing is left, is not known".to_owned(),
+            ),
+        }
     }
 
     /// Length of a leaf of records in bytes.
@@ -383,10 +440,18 @@ impl Found {
     }
 }
 
-/// Whether a meta's tree is not the one before `orphan`, but one of long before: when most of what that reaches is new to it.
+/// Whether `orphan` is a later state than the newest meta's `newest`, which itself shows no damage: one that is whole, or of which most
+/// is new. Anything less is what a transaction left behind that had not come to its end when the file was copied.
 fn is_rolled_back(newest: &Candidate, orphan: &Candidate) -> bool {
-    let new = orphan.leaves.saturating_sub(newest.leaves);
-    orphan.revision > newest.revision && orphan.leaves >= 4 && new * 2 > orphan.leaves
+    if orphan.revision <= newest.revision {
+        return false;
+    }
+    let leaves = |of: &Candidate| of.bucket(KEY).map(|key| key.leaves.clone()).unwrap_or_default();
+    let mut known = leaves(newest);
+    known.sort_unstable();
+    let of_orphan = leaves(orphan);
+    let new = of_orphan.iter().filter(|leaf| known.binary_search(leaf).is_err()).count();
+    orphan.is_sound || new >= 4 && new * 2 > of_orphan.len()
 }
 
 /// Sets `bit` for the leaves that `tree` reaches. What it reaches and was not carved is a gap.
@@ -473,7 +538,7 @@ fn unknown_report(mut report: InputReport, error: &PageFileError) -> InputReport
 }
 
 /// Adds to the report of a file what its pages are.
-fn complete(report: &mut InputReport, pages: &Pages, carved: &carve::Carved<Judged>) {
+fn complete(report: &mut InputReport, pages: &Pages, carved: &Carved<Judged>) {
     let page_size = u64::from(pages.page_size());
     report.page_size = pages.page_size();
     report.is_page_size_guessed = pages.is_page_size_guessed();
@@ -529,5 +594,4 @@ fn complete(report: &mut InputReport, pages: &Pages, carved: &carve::Carved<Judg
     }
     // Pages that begin as leaves do and turned out to hold nothing.
     histogram.unknown += (seen.leaf + seen.displaced).saturating_sub(leaves);
-    debug_assert!(carved.kinds.iter().all(|kind| *kind != PageKind::Overflow) || seen.overflow > 0);
 }

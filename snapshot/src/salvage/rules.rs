@@ -209,8 +209,8 @@ impl Rules {
             .collect())
     }
 
-    /// Whether a group at or below the compaction takes part in its being repeated. What the compaction is known to have removed
-    /// does: a deletion that it removed says that what it deleted in a gap was removed as well.
+    /// Whether a group at or below the compaction takes part in its being repeated: those too that it removed, since they tell of
+    /// older ones of their keys that it removed them as well.
     fn is_counted(&self, group: &Group<'_>) -> bool {
         self.standing_by_trees(group) != Standing::Foreign
     }
@@ -255,20 +255,23 @@ impl Judge<'_> {
         let mut standing = rules.standing_by_trees(group);
         let mut is_open = false;
         if let Some(kept) = rules.kept.as_ref().filter(|_| group.main <= rules.compaction) {
+            let is_counted = standing != Standing::Foreign;
             let ordinal = self.ordinal;
-            self.ordinal += u64::from(standing != Standing::Foreign);
-            if !matches!(standing, Standing::Compacted | Standing::Foreign | Standing::InTree(0)) {
+            self.ordinal += u64::from(is_counted);
+            if is_counted && !matches!(standing, Standing::InTree(0) | Standing::Compacted) {
                 let is_newest = kept.get(self.range).is_some_and(|kept| kept.contains(ordinal));
                 let stays = !is_tombstone(group)
                     || group.main == rules.compaction && rules.release.keeps_tombstone_at_compaction();
-                let (knows, was_seen) = match standing {
-                    Standing::InTree(number) => {
-                        rules.trees.get(usize::from(number)).map_or((false, false), |tree| {
-                            (tree.compaction >= rules.compaction, tree.current >= rules.compaction)
-                        })
-                    }
-                    _ => (false, false),
+                let tree = match standing {
+                    Standing::InTree(number) => rules.trees.get(usize::from(number)),
+                    _ => None,
                 };
+                let knows = tree.is_some_and(|tree| tree.compaction >= rules.compaction);
+                // A tree that had everything up to the compaction when it was written shows what the compaction did.
+                let was_seen = tree.is_some_and(|tree| {
+                    tree.current >= rules.compaction
+                        && tree.gaps.first().is_none_or(|(from, _)| from.main > rules.compaction)
+                });
                 if !knows {
                     if is_newest && stays {
                         is_open = !was_seen;

@@ -7,7 +7,9 @@ use std::path::Path;
 use bbolt::{Build, BuildOptions, Db, Graft};
 use snapshot::mvcc::{Release, Revision};
 use snapshot::salvage::report::Report;
-use snapshot::salvage::{Evidence, SalvageError, SalvageOptions, Trust, WriteOptions, gather_bytes, write};
+use snapshot::salvage::{
+    Evidence, Plan, SalvageError, SalvageOptions, Trust, WriteOptions, gather_bytes, write,
+};
 
 use crate::common::space::Space;
 
@@ -172,20 +174,31 @@ pub(crate) fn salvage_with(files: &[&[u8]], options: &SalvageOptions) -> Outcome
     let output = dir.path().join("out.db");
     let options = WriteOptions { output: Some(output.clone()), accept_loss: true, owner: None };
     let report = write(&plan, 1, &options, &()).unwrap();
+    let mut outcome = shown(&plan, report);
+    outcome.written = without_hash(&output);
+    let shown: Pairs = outcome.records.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
+    assert!(outcome.written["key"] == shown, "what was shown is not what was written");
+    outcome
+}
+
+/// As [`salvage`], and nothing is written.
+pub(crate) fn show(files: &[&[u8]]) -> Result<Outcome, SalvageError> {
+    let evidence = survey(files)?;
+    let plan = evidence.plan(&())?;
+    Ok(shown(&plan, plan.report(1, &())?))
+}
+
+fn shown(plan: &Plan<'_>, report: Report) -> Outcome {
     let mut records = BTreeMap::new();
     plan.records(1, &(), &mut |record| {
         records.insert(record.revision.encode(), (record.value.to_vec(), record.trust));
         ControlFlow::Continue(())
     })
     .unwrap();
-    let written = without_hash(&output);
-    let written_records: Pairs = written["key"].clone();
-    let shown: Pairs = records.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
-    assert!(written_records == shown, "what was shown is not what was written");
-    assert_eq!(report.account.records, shown.len() as u64);
     let account = &report.account;
+    assert_eq!(account.records, records.len() as u64);
     assert_eq!(account.confirmed + account.single + account.suspect, account.records);
-    Outcome { report, records, written }
+    Outcome { report, records, written: crate::common::Dump::new() }
 }
 
 /// What the snapshot at `path` holds; its hash must be right.
