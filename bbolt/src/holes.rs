@@ -187,3 +187,100 @@ impl<S: Source> Source for Holes<S> {
         self.source.will_read(offset, len);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As GNU ddrescue 1.27 writes it, by hand, of a file of 0x5000 bytes.
+    const MAP: &str = "\
+# Mapfile. Created by GNU ddrescue version 1.27
+# Command line: ddrescue -r3 /mnt/member/snap/db db.copy db.map
+# Start time:   2026-03-02 09:14:02
+# Current time: 2026-03-02 09:31:55
+# Finished
+# current_pos  current_status  current_pass
+0x00002E00     +               3
+#      pos        size  status
+0x00000000  0x00001000  +
+0x00001000  0x00000200  -
+0x00001200  0x00000C00  +
+0x00001E00  0x00000200  *
+0x00002000  0x00000E00  /
+0x00002E00  0x00000200  -
+0x00003000  0x00001000  ?
+0x00004000  0x00001000  +
+";
+
+    #[test]
+    fn only_what_is_finished_is_good() {
+        let map = BadMap::parse(MAP).unwrap();
+        assert_eq!(map.bad, [0x1000..0x1200, 0x1E00..0x4000, 0x5000..u64::MAX]);
+        assert_eq!(map.end, 0x5000);
+    }
+
+    #[test]
+    fn other_ways_to_write_the_same() {
+        // Decimal, octal, without a pass as before 1.22, comments behind, no final line feed.
+        let map = BadMap::parse("0 ?\n\n 0 4096 + # all well\r\n010000 512 -\n4608\t0xE00 +").unwrap();
+        assert_eq!((map.bad, map.end), (vec![4096..4608, 8192..u64::MAX], 8192));
+        // A map of a part: nothing is known of the rest. Blocks side by side are one.
+        let map = BadMap::parse("0 + 1\n512 512 +\n1024 512 +\n2048 0 +\n").unwrap();
+        assert_eq!((map.bad, map.end), (vec![0..512, 1536..u64::MAX], 2048));
+        let map = BadMap::parse("0 + 1\n0 0xffffffffffffffff +\n").unwrap();
+        assert_eq!((map.bad.len(), map.end), (0, u64::MAX));
+        let map = BadMap::parse("0 F 1\n0 512 ?\n").unwrap();
+        assert_eq!((map.bad.first(), map.bad.len(), map.end), (Some(&(0..u64::MAX)), 1, 512));
+    }
+
+    #[test]
+    fn what_is_no_map_is_told_with_its_line() {
+        let line = |text: &str| match BadMap::parse(text).unwrap_err() {
+            BadMapError::Line { line, .. } | BadMapError::Order { line, .. } => line,
+            BadMapError::Empty => 0,
+        };
+        assert_eq!(line(""), 0);
+        assert_eq!(line("# nothing\n\n"), 0);
+        assert_eq!(line("0x0 ? 1\n"), 0);
+        assert_eq!(line("# c\nhello world\n"), 2);
+        assert_eq!(line("0 x 1\n"), 1);
+        assert_eq!(line("0 + 1 2\n"), 1);
+        for block in
+            ["0 512", "0 512 F", "0 512 + +", "-1 512 +", "+1 512 +", "0x 512 +", "09 512 +", "1 1e9 +"]
+        {
+            assert_eq!(line(&format!("0 + 1\n0 1 +\n{block}\n")), 3, "{block}");
+        }
+        assert_eq!(line("0 + 1\n0 512 +\n256 512 +\n"), 3);
+        assert_eq!(line("0 + 1\n512 512 +\n0 512 +\n"), 3);
+        assert_eq!(line("0 + 1\n1 0xffffffffffffffff +\n"), 2);
+        let error =
+            BadMap::parse("0 + 1\n0 512 maybe and much more text that nobody wants to read in one line\n");
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("line 2: '0 512 maybe") && error.len() < 200, "{error}");
+    }
+
+    #[test]
+    fn what_touches_a_hole_is_an_error() {
+        let bytes: Vec<u8> = (0..100).collect();
+        let holes = Holes::new(bytes.as_slice(), vec![60..70, 10..20, 15..30, 30..31, 50..50, 90..u64::MAX]);
+        assert_eq!(holes.bad(), [10..31, 60..70, 90..u64::MAX]);
+        assert_eq!((holes.len_bytes(), holes.inner().len()), (100, 100));
+        for offset in 0..=100u64 {
+            for len in 0..=100 - offset {
+                let is_bad = (offset..offset + len)
+                    .any(|at| (10..31).contains(&at) || (60..70).contains(&at) || at >= 90);
+                match holes.bytes(offset, len) {
+                    Ok(read) => assert!(!is_bad && read == bytes.as_slice().bytes(offset, len).unwrap()),
+                    Err(SourceError::Read { .. }) => assert!(is_bad),
+                    Err(SourceError::OutOfRange { .. }) => panic!("{offset} {len}"),
+                }
+            }
+        }
+        assert!(matches!(holes.bytes(95, 6), Err(SourceError::OutOfRange { .. })));
+        assert!(matches!(holes.bytes(u64::MAX, 6), Err(SourceError::OutOfRange { .. })));
+        let error = holes.bytes(0, 100).unwrap_err().to_string();
+        assert!(error.contains("bytes 0xa to 0x1f were not rescued"), "{error}");
+        let error = holes.bytes(95, 5).unwrap_err().to_string();
+        assert!(error.contains("bytes 0x5a to 0x64 were not rescued"), "{error}");
+    }
+}

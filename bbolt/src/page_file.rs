@@ -20,6 +20,9 @@ pub const LARGEST_PAGE_BYTES: u32 = 16 << 20;
 const MOST_PROBES: u64 = 4096;
 /// Heads that say where they are before a guess is believed: one may be chance, as in a page of zeros or of text.
 const ENOUGH_HEADS: u32 = 2;
+/// How many heads must agree that the file begins with another page for each that says it begins with page 0. A few pages that
+/// were swapped are no head cut off.
+const HEADS_FOR_EACH: u32 = 4;
 
 /// Why the pages of a file cannot be told apart.
 #[derive(Debug, thiserror::Error)]
@@ -73,20 +76,30 @@ impl<S: Source> PageFile<S> {
         Self::with_sizes(source, page_size, guess_page_size)
     }
 
-    /// As [`Self::new`] for a file whose head may have been cut off: its first page is the one for which most pages say where they
-    /// are, and not page 0. Pages in front of it are not within the file.
+    /// As [`Self::new`] for a file whose head, or another part near its start, may have been cut out: its first page is the one for
+    /// which most pages say where they are, and not page 0. Pages in front of it are not within the file. A meta counts also where
+    /// it would be if nothing were cut out, when it says itself which it is.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub fn search(source: S, page_size: Option<u32>) -> Result<Self, PageFileError> {
         let mut pages = Self::with_sizes(source, page_size, guess)?;
-        pages.first_page = probe(&pages.source, pages.page_size).first_page;
-        if pages.first_page != 0 {
-            pages.metas = [0u64, 1].map(|slot| match slot.checked_sub(pages.first_page) {
-                Some(index) => pages.meta_at(index),
-                None => Err(MetaFault::Missing),
-            });
+        let first_page = probe(&pages.source, pages.page_size).first_page;
+        if first_page == 0 {
+            return Ok(pages);
         }
+        let moved = [0u64, 1].map(|slot| match slot.checked_sub(first_page) {
+            Some(index) => pages.meta_at(index),
+            None => Err(MetaFault::Missing),
+        });
+        let calls_itself = |slot| pages.header(PageId(slot)).ok().map(|header| header.id) == Some(slot);
+        let is_kept = [calls_itself(0), calls_itself(1)];
+        for ((meta, moved), is_kept) in pages.metas.iter_mut().zip(moved).zip(is_kept) {
+            if moved.is_ok() || meta.is_err() || !is_kept {
+                *meta = moved;
+            }
+        }
+        pages.first_page = first_page;
         Ok(pages)
     }
 
@@ -337,8 +350,10 @@ fn probe<S: Source>(source: &S, page_size: u32) -> Probed {
         }
     }
     let heads_from_0 = votes.get(&0).copied().unwrap_or_default();
-    let best = votes.into_iter().max_by_key(|(first_page, heads)| (*heads, u64::MAX - first_page));
-    match best.filter(|(_, heads)| *heads >= ENOUGH_HEADS) {
+    let others = votes.into_iter().filter(|(first_page, _)| *first_page != 0);
+    let best = others.max_by_key(|(first_page, heads)| (*heads, u64::MAX - first_page));
+    let is_clear = |heads: u32| heads_from_0.saturating_mul(HEADS_FOR_EACH) < heads;
+    match best.filter(|(_, heads)| *heads >= ENOUGH_HEADS && is_clear(*heads)) {
         Some((first_page, heads)) => Probed { heads_from_0, heads, first_page },
         None => Probed { heads_from_0, heads: heads_from_0, first_page: 0 },
     }

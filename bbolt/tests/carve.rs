@@ -9,14 +9,15 @@ mod graft_common;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bbolt::carve::{Cut, Leaf, PageKind, Place};
+use bbolt::carve::{Cut, Element, Leaf, PageKind, Place};
 use bbolt::page::{FLAG_BRANCH, FLAG_LEAF};
 use bbolt::page_file::PageFile;
 use bbolt::page_use::PageUse;
+use bbolt::reach::Start;
 use bbolt::survey::Interrupted;
 use bbolt::{Db, FileSource, Holes, MetaFault, PageHeader, PageId, Watch, carve};
 use build_common::case;
-use carve_common::{Found, Ledger, Rng, carved, carved_from, damage, plan};
+use carve_common::{Found, Ledger, Rng, carved, carved_from, damage, one_hole, plan};
 use common::{Builder, Victim, all_real, bucket, built, cluster_snapshot, pair};
 use proptest::prelude::*;
 
@@ -67,7 +68,7 @@ proptest! {
         for (place, page) in &content {
             places.get_mut(page).unwrap().push(*place);
         }
-        let found = carved(file.as_slice(), case.options.page_size);
+        let found = carved_from(&PageFile::new(file.as_slice(), None).unwrap());
         let mut expected: Vec<u64> = Vec::new();
         for (offset, entry) in &ledger.entries {
             let page = entry.pages[0].start;
@@ -167,7 +168,12 @@ fn the_first_page_is_voted_for() {
     // A meta that is valid, and pages that say otherwise.
     let (file, _) = file_of(1024);
     let shifted = [&file[..2048], &file[5 * 1024..]].concat();
-    assert_eq!(PageFile::search(shifted.as_slice(), None).unwrap().first_page(), 3);
+    let pages = PageFile::search(shifted.as_slice(), None).unwrap();
+    assert_eq!((pages.first_page(), pages.active_slot()), (3, Some(0)));
+    assert!(pages.metas().iter().all(Result::is_ok));
+    let tree = bbolt::reach(&pages, Start::Page(pages.meta().unwrap().root), &|_, _| true, &()).unwrap();
+    // Three pages are gone, the first leaves of the bucket that was written first.
+    assert_eq!((tree.holes.len(), tree.bucket(b"key").unwrap().holes.len()), (0, 3));
     assert_eq!(PageFile::new(shifted.as_slice(), None).unwrap().first_page(), 0);
 }
 
@@ -246,7 +252,7 @@ fn overflow_that_was_written_over_is_cut() {
     let used = PageUse::new(pages.page_count());
     used.claim(PageId(2), 5);
     let carved =
-        carve(&pages, Some(&used), &|leaf: &Leaf<'_>| leaf.elements().filter(|e| e.is_whole()).count(), &())
+        carve(&pages, Some(&used), &|leaf: &Leaf<'_>| leaf.elements().filter(Element::is_whole).count(), &())
             .unwrap();
     let runs: Vec<_> =
         carved.runs.iter().map(|(run, whole)| (run.index, run.pages, run.place, *whole)).collect();
@@ -269,7 +275,7 @@ fn a_cut_that_costs_nothing_is_none() {
 fn what_cannot_be_read_is_a_gap() {
     let file = long_leaf();
     // Within the second value: the third is whole.
-    let found = carved(Holes::new(file.as_slice(), vec![4 * 1024 + 7..4 * 1024 + 8]), 1024);
+    let found = carved(Holes::new(file.as_slice(), one_hole(4 * 1024 + 7..4 * 1024 + 8)), 1024);
     let run = found.carved.run(2).unwrap().0;
     assert_eq!((run.pages, run.cut, run.is_flawed), (6, Some(Cut::Unreadable), false));
     let keys: Vec<_> = found.carved.run(2).unwrap().1.iter().map(|(_, key, _)| key.as_slice()).collect();
@@ -278,11 +284,11 @@ fn what_cannot_be_read_is_a_gap() {
     assert_eq!(found.carved.histogram.unreadable, 1);
     assert_eq!(found.carved.histogram.overflow, 4);
     // The head: nothing of it.
-    let found = carved(Holes::new(file.as_slice(), vec![2 * 1024..2 * 1024 + 1]), 1024);
+    let found = carved(Holes::new(file.as_slice(), one_hole(2 * 1024..2 * 1024 + 1)), 1024);
     assert!(found.carved.run(2).is_none());
     assert_eq!(found.whole.len(), 2);
     // All of it.
-    let found = carved(Holes::new(file.as_slice(), vec![0..u64::MAX]), 1024);
+    let found = carved(Holes::new(file.as_slice(), one_hole(0..u64::MAX)), 1024);
     assert!(found.carved.runs.is_empty());
     assert_eq!(found.carved.histogram.unreadable, 10);
 }
@@ -302,9 +308,7 @@ fn a_value_may_hold_the_image_of_a_database() {
     assert_eq!(leaf, 2);
     let file = file.finish(&[bucket("key", leaf)]);
     let pages = PageFile::search(file.as_slice(), None).unwrap();
-    let used = bbolt::reach(&pages, bbolt::reach::Start::Page(pages.meta().unwrap().root), &|_, _| true, &())
-        .unwrap()
-        .used;
+    let used = bbolt::reach(&pages, Start::Page(pages.meta().unwrap().root), &|_, _| true, &()).unwrap().used;
     let carved = carve(&pages, Some(&used), &|leaf: &Leaf<'_>| leaf.elements().count(), &()).unwrap();
     let runs: Vec<_> =
         carved.runs.iter().map(|(run, count)| (run.index, run.place, run.cut, *count)).collect();
@@ -345,25 +349,25 @@ fn a_displaced_leaf_is_cut_by_its_like() {
 #[test]
 fn of_a_displaced_leaf_all_must_be_sound() {
     let sound = Builder::page_of_leaf(1024, 77, &[pair("a", "1"), pair("b", "2")]);
-    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+    let with = |change: fn(&mut [u8])| {
         let mut page = sound.clone();
         change(&mut page);
         let mut file = long_leaf();
         file.extend(&page);
         carved(file.as_slice(), 1024).carved.run(10).map(|run| run.0.place)
     };
-    assert_eq!(with(&|_| {}), Some(Place::Displaced));
+    assert_eq!(with(|_| {}), Some(Place::Displaced));
     // Its own place, too.
-    assert_eq!(with(&|page| page[0] = 10), Some(Place::Placed));
-    let changes: [&dyn Fn(&mut Vec<u8>); 6] = [
+    assert_eq!(with(|page| page[0] = 10), Some(Place::Placed));
+    let changes: [fn(&mut [u8]); 6] = [
         // A meta, a branch, no elements.
-        &|page| page[0] = 1,
-        &|page| page[8] = 1,
-        &|page| page[10] = 0,
+        |page| page[0] = 1,
+        |page| page[8] = 1,
+        |page| page[10] = 0,
         // More pages than it needs; a gap before the first key; keys that do not ascend.
-        &|page| page[12] = 1,
-        &|page| page[20] += 1,
-        &|page| page[48] = b'z',
+        |page| page[12] = 1,
+        |page| page[20] += 1,
+        |page| page[48] = b'z',
     ];
     for change in changes {
         assert_eq!(with(change), None);

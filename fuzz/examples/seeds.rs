@@ -188,6 +188,25 @@ fn key_space_programs() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Files that are carved: without metas and head, with pages swapped, with holes, and one that a real server wrote.
+fn carvings() -> Vec<(&'static str, Vec<u8>)> {
+    let file = etcd(60);
+    let headless = file[3 * PAGE_BYTES..].to_vec();
+    let mut swapped = file.clone();
+    swapped[..2 * PAGE_BYTES].fill(0);
+    let (front, back) = swapped.split_at_mut(6 * PAGE_BYTES);
+    front[4 * PAGE_BYTES..5 * PAGE_BYTES].swap_with_slice(&mut back[PAGE_BYTES..2 * PAGE_BYTES]);
+    let map = b"# Mapfile\n0x1C00 ? 1\n0 0x1400 +\n0x1400 0x200 -\n0x1600 0x10000 +\n";
+    let with_holes = [&[4], &file[..], &[0xFF], map].concat();
+    let real = testdata::snapshot("3.7.1", "s2-auth");
+    vec![
+        ("headless", [&[0], &headless[..]].concat()),
+        ("swapped-without-metas", [&[0], &swapped[..]].concat()),
+        ("holes", with_holes),
+        ("real-3.7.1", [&[0], &real[..]].concat()),
+    ]
+}
+
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let write = |target: &str, name: &str, bytes: &[u8]| {
@@ -214,6 +233,10 @@ fn main() {
         for (which, operations) in surgeries().iter().enumerate() {
             write("surgery", &format!("{name}-{which}"), &[&operations.concat()[..], &[0], &file].concat());
         }
+        write("carve", name, &[&[0], &file[..]].concat());
+    }
+    for (name, seed) in carvings() {
+        write("carve", name, &seed);
     }
     for (name, program) in key_space_programs() {
         write("mvcc_index", name, &program);

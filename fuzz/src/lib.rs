@@ -11,6 +11,7 @@
 mod backup;
 mod bbolt_show;
 mod build;
+mod carve;
 mod compare;
 mod db;
 mod force_new;
@@ -45,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("build_round_trip", build::round_trip),
     ("graft_after_build", build::graft_after),
     ("rebuild", rebuild::any),
+    ("carve", carve::any),
     ("mvcc_index", key_space::index),
     ("mvcc_query", key_space::query),
     ("compact_round_trip", key_space::compact),

@@ -290,7 +290,9 @@ impl<'w, S: Source> Walk<'w, S> {
         if node.kind() == NodeKind::Leaf && !(self.judge)(bucket, &node) {
             return Look::Wrong { fault: None, was_tried: true };
         }
-        Look::Sound { kind: node.kind(), overflow: header.overflow }
+        // What is not in its place has no claim on the pages behind.
+        let overflow = if header.id == page.0 { header.overflow } else { 0 };
+        Look::Sound { kind: node.kind(), overflow }
     }
 
     /// What is wrong with the first key of a page beside the branch above, found out before any work is done that grows with the

@@ -119,6 +119,11 @@ impl Ledger {
     }
 }
 
+/// One range of bytes that cannot be read.
+pub fn one_hole(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
+}
+
 /// What happens to a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
@@ -160,9 +165,12 @@ pub fn damage(
     (file, bad)
 }
 
+/// Where a key starts in the file, the key and the value.
+pub type Pairs = Vec<(u64, Vec<u8>, Vec<u8>)>;
+
 /// What was carved from a file.
 pub struct Found {
-    pub carved: Carved<Vec<(u64, Vec<u8>, Vec<u8>)>>,
+    pub carved: Carved<Pairs>,
     /// Whole elements by where their keys start.
     pub whole: BTreeMap<u64, (Vec<u8>, Vec<u8>)>,
 }
@@ -182,7 +190,7 @@ pub fn carved_from<S: Source>(pages: &PageFile<S>) -> Found {
             .map(|e| (e.offset, e.key.to_vec(), e.value.to_vec()))
             .collect()
     };
-    let carved: Carved<Vec<(u64, Vec<u8>, Vec<u8>)>> = carve(pages, None, &judge, &()).unwrap();
+    let carved: Carved<Pairs> = carve(pages, None, &judge, &()).unwrap();
     let len = pages.source().len_bytes();
     let mut whole = BTreeMap::new();
     let (mut end_page, mut handed_out) = (0, 0);
