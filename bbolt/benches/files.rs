@@ -1,4 +1,4 @@
-//! How fast a large file is written, checked and walked: by cursor, and by the leaves that threads share.
+//! How fast a large file is written, checked, walked (by cursor, and by the leaves that threads share) and carved.
 //!
 //! `cargo bench -p etcd-rescue-bbolt` makes its own file in a temporary directory, of one GiB unless
 //! `ETCD_RESCUE_BENCH_BYTES` says otherwise: etcd's revisions as keys, values of 0.5 to 8 KiB, a sixth of the pages
@@ -12,7 +12,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use bbolt::{Build, BuildOptions, Built, Db, FileSource, OpenOptions, PageWriter, check, open};
+use bbolt::carve::Leaf;
+use bbolt::page_file::PageFile;
+use bbolt::reach::Start;
+use bbolt::{
+    Build, BuildOptions, Built, Db, FileSource, Io, OpenOptions, PageWriter, Source, carve, check, open,
+    reach,
+};
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
@@ -131,6 +137,32 @@ fn walking(group: &mut BenchmarkGroup<'_, WallTime>, db: &Db<FileSource>) {
     });
 }
 
+/// What a pass over all pages costs, beside a look at every byte of the file.
+fn carving(group: &mut BenchmarkGroup<'_, WallTime>, path: &Path) {
+    let file = File::open(path).unwrap();
+    let pages = PageFile::search(FileSource::new(file, path, Io::Mmap).unwrap(), None).unwrap();
+    let len_bytes = pages.source().len_bytes();
+    group.bench_function("every byte, all cores", |b| {
+        let sum = |window: u64| {
+            let offset = window << 21;
+            let bytes = pages.source().bytes(offset, (len_bytes - offset).min(1 << 21)).unwrap();
+            let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+            words.fold(0, u64::wrapping_add)
+        };
+        b.iter(|| (0..len_bytes.div_ceil(1 << 21)).into_par_iter().map(sum).reduce(|| 0, u64::wrapping_add));
+    });
+    let root = Start::Page(pages.meta().unwrap().root);
+    group.bench_function("reach", |b| b.iter(|| reach(&pages, root, &|_, _| true, &()).unwrap()));
+    let tree = reach(&pages, root, &|_, _| true, &()).unwrap();
+    // First and last revision, as the caller that salvages asks.
+    let judge = |leaf: &Leaf<'_>| {
+        let word = |key: &[u8]| key.first_chunk().map(|word| u64::from_be_bytes(*word));
+        let keys = leaf.elements().filter_map(|element| word(element.key));
+        keys.fold((u64::MAX, 0), |(first, last), revision| (revision.min(first), revision.max(last)))
+    };
+    group.bench_function("carve", |b| b.iter(|| carve(&pages, Some(&tree.used), &judge, &()).unwrap()));
+}
+
 fn files(criterion: &mut Criterion) {
     let bytes = bench_bytes();
     let dir = tempfile::tempdir().unwrap();
@@ -142,6 +174,7 @@ fn files(criterion: &mut Criterion) {
     let db = open(&path, &OpenOptions::default()).unwrap();
     walking(&mut group, &db);
     drop(db);
+    carving(&mut group, &path);
     building(&mut group, dir.path(), bytes);
     group.finish();
 }

@@ -203,7 +203,8 @@ fn carvings() -> Vec<(&'static str, Vec<u8>)> {
         ("headless", [&[0], &headless[..]].concat()),
         ("swapped-without-metas", [&[0], &swapped[..]].concat()),
         ("holes", with_holes),
-        ("real-3.7.1", [&[0], &real[..]].concat()),
+        // As much of it as the fuzzer takes.
+        ("real-3.7.1", [&[0], &real[..65_535]].concat()),
     ]
 }
 
