@@ -248,6 +248,21 @@ fn a_hole_is_as_wide_as_the_branch_says() {
     );
 }
 
+/// A page that was freed and used again: it calls itself right and fits between its neighbours, and is not what the branch names.
+#[test]
+fn a_page_that_begins_otherwise_than_its_branch_says_is_a_hole() {
+    let sound = victim();
+    let mut file = sound.clone();
+    let key = first_key(&sound, 3);
+    let page = file.page(file.leaves[3]);
+    let at = page.windows(key.len()).position(|there| there == key.as_bytes()).unwrap();
+    page[at + key.len() - 1] += 1;
+    let tree = reached(file.bytes.as_slice());
+    let [hole] = tree.bucket(b"key").unwrap().holes.as_slice() else { panic!() };
+    assert_eq!((hole.page.0, hole.from.as_slice(), &hole.fault), (sound.leaves[3], key.as_bytes(), &None));
+    assert_eq!(hole.to.as_deref(), Some(first_key(&sound, 4).as_bytes()));
+}
+
 #[test]
 fn swapped_pages_are_two_holes_and_swapped_names_too() {
     let sound = victim();

@@ -81,6 +81,8 @@ struct Named<'k> {
     parent: PageId,
     /// Where the walk began at an index: whatever stands there.
     is_any: bool,
+    /// The key that the branch has for it; `None` where no branch names it.
+    separator: Option<&'k [u8]>,
     low: &'k [u8],
     high: Option<&'k [u8]>,
 }
@@ -137,7 +139,7 @@ impl<'w, S: Source> Walk<'w, S> {
             Start::Page(page) => (page, false),
             Start::Index(index) => (self.pages.id_at(index), true),
         };
-        let root = Named { page, parent: page, is_any, low: &[], high: None };
+        let root = Named { page, parent: page, is_any, separator: None, low: &[], high: None };
         let look = self.look(bucket, root, true);
         let mut parts = vec![self.decide(root, look)];
         for depth in 1.. {
@@ -275,8 +277,10 @@ impl<'w, S: Source> Walk<'w, S> {
         if ![FLAG_BRANCH, FLAG_LEAF].contains(&header.flags) {
             return wrong(FaultKind::NotATreePage { flags: header.flags });
         }
-        if let Some(fault) = self.first_key_fault(named, &first, &header) {
-            return fault.into();
+        match self.first_key_fault(named, &first, &header) {
+            Ok(()) => {}
+            Err(Some(fault)) => return fault.into(),
+            Err(None) => return Look::Wrong { fault: None, was_tried: false },
         }
         let bytes = if header.overflow == 0 { Ok(first) } else { self.pages.whole(page) };
         let node = match bytes.and_then(|bytes| Node::parse(bytes, page, self.pages.offset_of(page))) {
@@ -297,7 +301,24 @@ impl<'w, S: Source> Walk<'w, S> {
 
     /// What is wrong with the first key of a page beside the branch above, found out before any work is done that grows with the
     /// page: of all branches of a level at most one has bounds that a page fits into.
-    fn first_key_fault(&self, named: Named<'_>, first: &[u8], header: &PageHeader) -> Option<Fault> {
+    ///
+    /// bbolt writes the branches above with every page, and has in them the page's first key as it is. A page with another one, though it
+    /// fits between its neighbours, was freed and used again for something else since: no fault is named for that.
+    fn first_key_fault(
+        &self,
+        named: Named<'_>,
+        first: &[u8],
+        header: &PageHeader,
+    ) -> Result<(), Option<Fault>> {
+        let Some(key) = self.first_key(named.page, first, header) else { return Ok(()) };
+        if let Some(kind) = out_of_bounds(&key, 0, named) {
+            return Err(Some(self.pages.fault(named.page, 0, kind)));
+        }
+        if named.separator.is_some_and(|separator| separator != key.as_ref()) { Err(None) } else { Ok(()) }
+    }
+
+    /// The first key of a page, if it lies within the page.
+    fn first_key<'f>(&'f self, page: PageId, first: &'f [u8], header: &PageHeader) -> Option<Cow<'f, [u8]>> {
         if header.count == 0 {
             return None;
         }
@@ -309,17 +330,13 @@ impl<'w, S: Source> Walk<'w, S> {
         let start = HEADER_BYTES as u64 + word(at);
         let len = word(at + 4).min(MOST_KEY_BYTES);
         let end = start + len;
-        let key = if end <= first.len() as u64 {
+        if end <= first.len() as u64 {
             let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
-            Cow::Borrowed(first.get(start..end)?)
-        } else if end <= (u64::from(header.overflow) + 1) * u64::from(self.pages.page_size()) {
-            let offset = self.pages.offset_of(named.page).saturating_add(start);
-            self.pages.source().bytes(offset, len).ok()?
-        } else {
-            return None;
-        };
-        let kind = out_of_bounds(&key, 0, named)?;
-        Some(self.pages.fault(named.page, 0, kind))
+            return first.get(start..end).map(Cow::Borrowed);
+        }
+        let is_within = end <= (u64::from(header.overflow) + 1) * u64::from(self.pages.page_size());
+        let offset = self.pages.offset_of(page).saturating_add(start);
+        is_within.then(|| self.pages.source().bytes(offset, len).ok())?
     }
 }
 
@@ -336,7 +353,9 @@ impl Branch {
     /// The child that element `index` of `node`, which is this branch, names.
     fn child<'k>(&'k self, node: &'k Node<'_>, index: u16) -> Named<'k> {
         let high = if index + 1 < node.count() { Some(node.key(index + 1)) } else { self.high.as_deref() };
-        Named { page: node.child(index), parent: self.page, is_any: false, low: node.key(index), high }
+        let separator = node.key(index);
+        let page = node.child(index);
+        Named { page, parent: self.page, is_any: false, separator: Some(separator), low: separator, high }
     }
 }
 

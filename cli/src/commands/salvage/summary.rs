@@ -38,7 +38,9 @@ fn what_was_there(report: &Report) -> String {
     let headless = match (files.len(), files.iter().filter(is_headless).count()) {
         (_, 0) => "",
         (1, _) => " etcd cannot open it: neither of the two pages with which it begins is valid.",
-        (all, some) if some == all => " etcd can open none of them: the pages with which they begin are not valid.",
+        (all, some) if some == all => {
+            " etcd can open none of them: the pages with which they begin are not valid."
+        }
         _ => "",
     };
     let state = match report.reference.and_then(|at| report.trees.get(at)) {
@@ -95,7 +97,9 @@ fn lost(report: &Report) -> Vec<String> {
     let loses = &account.loses;
     let mut out = Vec::new();
     if !loses.is_certain() {
-        out.push(if loses.is_none() { "Nothing is lost." } else { "Nothing is known to be lost." }.to_owned());
+        out.push(
+            if loses.is_none() { "Nothing is lost." } else { "Nothing is known to be lost." }.to_owned(),
+        );
     } else {
         out.push(format!("Certainly lost: {}.", super::account::certain(report)));
     }
