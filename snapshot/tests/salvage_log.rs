@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use bbolt::{Db, Lock, OpenOptions};
 use common::dump;
 use serde_json::Value;
-use snapshot::mvcc::{Release, hashkv};
+use snapshot::mvcc::{KeyValue, Release, Revision, hashkv};
 use snapshot::opened::InputOptions;
 use snapshot::salvage::report::{Report, WayKind};
 use snapshot::salvage::{SalvageOptions, WriteOptions, gather, write};
 use testdata::damage::Rng;
+use testdata::plain_log::PlainLog;
 
 /// Length of a page of every fixture.
 const PAGE: usize = 4096;
@@ -73,11 +74,17 @@ impl Scene {
         write(&plan, 1, &options, &()).unwrap()
     }
 
-    /// That the output is what the server had.
+    /// That the output is what the server had, and the report says so.
     #[track_caller]
     fn assert_is_all(&self, report: &Report) {
-        let told = format!("{}\n{:#?}", report.ways.len(), report.account);
-        assert_eq!(report.exit_code(), 0, "{told}\n{:#?}", report.findings);
+        assert_eq!(report.exit_code(), 0, "{:#?}\n{:#?}", report.account, report.findings);
+        self.assert_has_all(report);
+    }
+
+    /// That the output is what the server had.
+    #[track_caller]
+    fn assert_has_all(&self, report: &Report) {
+        let told = format!("{:#?}\n{:#?}", report.ways, report.account);
         let bytes = fs::read(self.output()).unwrap();
         let db = Db::from_source(bytes.as_slice()).unwrap();
         let release: Release = self.version.parse().unwrap();
@@ -162,4 +169,65 @@ fn leaves_are_lost(version: &'static str, kind: &'static str) {
     let report = scene.salvaged(&[scene.data()]);
     assert_eq!(chosen(&report), WayKind::LogAlone, "{:#?}", report.ways);
     scene.assert_is_all(&report);
+}
+
+/// The records on a page of bucket `key`.
+fn records_on(path: &Path, page: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let db = bbolt::open(path, &OpenOptions::default()).unwrap();
+    let node = db.node(bbolt::PageId(page as u64)).unwrap();
+    (0..node.count()).map(|at| (node.key(at).to_vec(), node.value(at).to_vec())).collect()
+}
+
+/// Whether the log has an entry that names the record's key and value, told from the bytes alone.
+fn is_in_log(log: &PlainLog, value: &[u8]) -> bool {
+    let kv = KeyValue::decode(value).unwrap();
+    let has = |data: &[u8], part: &[u8]| part.is_empty() || data.windows(part.len()).any(|window| window == part);
+    log.entries.values().any(|entry| has(&entry.data, kv.key) && has(&entry.data, kv.value))
+}
+
+/// One leaf after the other is lost of a member whose log begins somewhere. What the log has of it comes back to the byte; the rest is
+/// told; and nothing that is called confirmed is anything but what was there.
+#[test]
+fn a_leaf_that_is_lost_comes_back_as_far_as_the_log_has_it() {
+    let (mut whole, mut in_part) = (0, 0);
+    for version in VERSIONS {
+        let scene = Scene::new(version, "purged");
+        let log = PlainLog::read(&scene.data().join("member/wal"));
+        let sound = fs::read(scene.db()).unwrap();
+        let truth = dump(&scene.db())["key"].clone();
+        let leaves = key_leaves(&scene.db());
+        assert!(leaves.len() > 3);
+        for page in leaves {
+            let records = records_on(&scene.db(), page);
+            let is_covered = records.iter().all(|(_, value)| is_in_log(&log, value));
+            scene.damage(|bytes| zero(bytes, page));
+            let report = scene.salvaged(&[scene.data()]);
+            let told = format!("{version}, page {page}: {:#?}\n{:#?}", report.ways, report.logs);
+            let found = dump(&scene.output())["key"].clone();
+            for (at, value) in &records {
+                if is_in_log(&log, value) {
+                    assert_eq!(found.get(at), Some(value), "{told}");
+                }
+            }
+            for (at, value) in &found {
+                assert_eq!(truth.get(at), Some(value), "{told}");
+            }
+            if is_covered {
+                // How often a key was put before the log began, and before the compaction, nothing tells.
+                assert_eq!(found, truth, "{told}");
+                assert_eq!(chosen(&report), WayKind::SurvivorsAndLog, "{told}");
+                assert!(!report.account.loses.is_certain(), "{told}");
+                scene.assert_has_all(&report);
+                let oldest = Revision::parse(&records[0].0).unwrap().main;
+                assert_eq!(report.exit_code() == 0, oldest > report.account.compact_revision.unwrap(), "{told}");
+                whole += 1;
+            } else {
+                assert_eq!(report.exit_code(), 3, "{told}");
+                in_part += 1;
+            }
+            fs::remove_file(scene.output()).unwrap();
+            fs::write(scene.db(), &sound).unwrap();
+        }
+    }
+    assert!(whole > 3 && in_part > 0, "{whole} {in_part}");
 }

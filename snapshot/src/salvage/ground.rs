@@ -238,7 +238,7 @@ pub(crate) struct Outcome {
 
 type Rows = std::collections::BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn put_buckets<'b, W: PageWriter>(
+pub(crate) fn put_buckets<'b, W: PageWriter>(
     build: &mut Build<W>,
     buckets: impl Iterator<Item = (&'b Vec<u8>, &'b Rows)>,
 ) -> Result<u64, BuildError> {

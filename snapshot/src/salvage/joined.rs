@@ -111,6 +111,7 @@ fn join(
     let mut records = Records::of(&db)?;
     let mut failed = None;
     let mut has_ended = false;
+    let trusted = |main| if way.is_doubtful(main) { Trust::Suspect } else { Trust::Confirmed };
     for range in 0..ground.sweep.ranges() {
         let mut judge = ground.rules.judge(range);
         ground.sweep.walk(range, watch, &mut |group| {
@@ -122,12 +123,12 @@ fn join(
                     if at > point {
                         break;
                     }
-                    let is_from_log = revision.main > way.base_revision;
+                    let is_from_log = way.is_from_log(revision.main);
                     let (copies, trust) = if at == point {
-                        let trust = if is_from_log { Trust::Confirmed } else { verdict.trust };
+                        let trust = if is_from_log { trusted(revision.main) } else { verdict.trust };
                         (group.copies, trust)
                     } else {
-                        let trust = if is_from_log { Trust::Confirmed } else { Trust::Suspect };
+                        let trust = if is_from_log { trusted(revision.main) } else { Trust::Suspect };
                         (&[][..], trust)
                     };
                     let record =
@@ -162,8 +163,8 @@ fn join(
         }
     }
     while let Some((revision, value)) = records.peek()? {
-        let is_from_log = revision.main > way.base_revision;
-        let trust = if is_from_log { Trust::Confirmed } else { Trust::Suspect };
+        let is_from_log = way.is_from_log(revision.main);
+        let trust = if is_from_log { trusted(revision.main) } else { Trust::Suspect };
         let record = Salvaged { revision, value, trust, is_from_log, is_resurrected: false, copies: &[] };
         if each(&Joined::Record(&record)).is_break() {
             return Ok(());
@@ -245,7 +246,7 @@ pub(crate) fn count(
     account.loses = Losses {
         revisions: lacking + account.missing_revisions,
         records: dropped.unfilled,
-        open_holes: 0,
+        open_holes: way.open_holes,
         small: way.small_lost,
         suspect: account.suspect,
     };

@@ -5,10 +5,13 @@
 mod align;
 mod asked;
 mod bases;
+mod fill;
+mod lost;
 mod made;
 mod pins;
 mod reading;
 mod steps;
+mod survivors;
 mod table;
 mod verify;
 
@@ -31,6 +34,9 @@ pub(crate) fn ways(ground: &Ground<'_>, watch: &dyn Watch) -> Result<FromLogs, S
     if bases::on_trees(ground, &read, &mut found, watch)? {
         return Ok(found);
     }
-    bases::on_nothing(ground, &read, &mut found, watch)?;
+    if bases::on_nothing(ground, &read, &mut found, watch)? {
+        return Ok(found);
+    }
+    survivors::beside(ground, &read, &mut found, watch)?;
     Ok(found)
 }

@@ -74,10 +74,33 @@ pub(crate) struct LogWay {
     pub(crate) small: Vec<BucketReport>,
     /// Rows and small buckets of the base that are lost or were made anew.
     pub(crate) small_lost: u64,
+    /// Main revisions at or below [`Self::base_revision`] that the log made, or says the same of, as ranges, ascending.
+    pub(crate) from_log: Vec<(i64, i64)>,
+    /// Main revisions with records that were made from the log and may be wrong, as ranges, ascending.
+    pub(crate) doubtful: Vec<(i64, i64)>,
+    /// Parts of the key space in which it may lack records that nobody knows of.
+    pub(crate) open_holes: u64,
     /// What is to be known of it, one sentence each.
     pub(crate) notes: Vec<String>,
     /// What is worth a complaint if this way is taken.
     pub(crate) findings: Vec<Finding>,
+}
+
+impl LogWay {
+    /// Whether the log made the records of a main revision, or says the same of them.
+    pub(crate) fn is_from_log(&self, main: i64) -> bool {
+        main > self.base_revision || is_in(&self.from_log, main)
+    }
+
+    /// Whether records of a main revision that were made from the log may be wrong.
+    pub(crate) fn is_doubtful(&self, main: i64) -> bool {
+        is_in(&self.doubtful, main)
+    }
+}
+
+fn is_in(ranges: &[(i64, i64)], main: i64) -> bool {
+    let behind = ranges.partition_point(|(from, _)| *from <= main);
+    behind.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, to)| main <= *to)
 }
 
 /// All that the log's room says.

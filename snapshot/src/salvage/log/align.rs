@@ -126,6 +126,17 @@ struct Job<'s> {
     looks: u64,
 }
 
+/// The steps and revisions between two pins.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    from: Pin,
+    to: Pin,
+    /// Whether the store may have stood at any revision between them at the start.
+    is_free: bool,
+    /// Whether nothing is asked of the records that are known.
+    is_blind: bool,
+}
+
 /// For each number of steps the revisions that a store may be at by then, as columns.
 struct Rows {
     starts: Vec<usize>,
@@ -188,19 +199,26 @@ impl Job<'_> {
             let most = i64::try_from(steps).unwrap_or(i64::MAX);
             let from = Pin { steps: first.steps - steps, revision: first.revision.saturating_sub(most) };
             // Of a log that begins nowhere in particular nobody knows at which revision that is.
-            self.stretch(table, from, *first, true, &mut aligned);
+            let stretch = Stretch { from, to: *first, is_free: true, is_blind: false };
+            self.stretch(table, stretch, &mut aligned);
         }
         for pair in pins.windows(2) {
             if let [from, to] = pair {
-                self.stretch(table, *from, *to, false, &mut aligned);
+                let stretch = Stretch { from: *from, to: *to, is_free: false, is_blind: false };
+                let before = aligned.contradictions;
+                self.stretch(table, stretch, &mut aligned);
+                if aligned.contradictions > before {
+                    // A record that has rotted says nothing of what was there: how many there are does.
+                    self.stretch(table, Stretch { is_blind: true, ..stretch }, &mut aligned);
+                }
             }
         }
         aligned
     }
 
-    /// Looks at the steps and revisions between two pins. With a `free` start the store may have stood at any revision between
-    /// them.
-    fn stretch(&mut self, table: &Table, from: Pin, to: Pin, is_free: bool, aligned: &mut Aligned) {
+    /// Looks at the steps and revisions between two pins.
+    fn stretch(&mut self, table: &Table, stretch: Stretch, aligned: &mut Aligned) {
+        let Stretch { from, to, is_free, is_blind } = stretch;
         let count = to.steps.saturating_sub(from.steps);
         let Ok(revisions) = usize::try_from(to.revision.saturating_sub(from.revision)) else {
             aligned.contradictions += 1;
@@ -226,7 +244,7 @@ impl Job<'_> {
             return;
         };
         let first = if is_free { (0..=revisions).collect() } else { vec![0] };
-        let Some(reached) = self.reached(table, (from, count), revisions, Rows::new(first)) else {
+        let Some(reached) = self.reached(table, stretch, (count, revisions), Rows::new(first)) else {
             aligned.too_long += 1;
             return;
         };
@@ -247,7 +265,7 @@ impl Job<'_> {
                 if !stays && !goes {
                     continue;
                 }
-                let (ways, skips) = self.ways(table, step, next_after(from, *column));
+                let (ways, skips) = self.ways(table, step, next_after(from, *column), is_blind);
                 let went = goes && ways != Ways::None;
                 if went || (stays && skips) {
                     before.push(*column);
@@ -279,8 +297,8 @@ impl Job<'_> {
     fn reached(
         &mut self,
         table: &Table,
-        (from, count): (Pin, usize),
-        revisions: u32,
+        Stretch { from, is_blind, .. }: Stretch,
+        (count, revisions): (usize, u32),
         mut rows: Rows,
     ) -> Option<Rows> {
         for at in 0..count {
@@ -294,7 +312,7 @@ impl Job<'_> {
                 if (revisions - column) as usize > left {
                     continue;
                 }
-                let (ways, skips) = self.ways(table, from.steps + at, next_after(from, column));
+                let (ways, skips) = self.ways(table, from.steps + at, next_after(from, column), is_blind);
                 if skips {
                     rows.push(column);
                 }
@@ -309,10 +327,10 @@ impl Job<'_> {
 
     /// How the step at this place may have made the main revision `next`, and whether it may have made nothing in a store that stands right before
     /// that.
-    fn ways(&mut self, table: &Table, at: usize, next: i64) -> (Ways, bool) {
+    fn ways(&mut self, table: &Table, at: usize, next: i64, is_blind: bool) -> (Ways, bool) {
         self.looks = self.looks.saturating_add(1);
         let Some(step) = self.steps.steps.get(at) else { return (Ways::None, true) };
-        let known = table.at(next);
+        let known = if is_blind { &[] } else { table.at(next) };
         let holds = step.guard.as_ref().and_then(|guard| table.holds(guard, next));
         let mut ways = Ways::None;
         let mut skips = step.can_be_refused || self.steps.has_gates;

@@ -28,6 +28,23 @@ pub(super) struct Attempt<'a> {
     pub(super) called: String,
     /// The small buckets of the base.
     pub(super) small: &'a Small,
+    /// What the log has to do with the records of the base.
+    pub(super) origin: Origin,
+}
+
+/// What the log has to do with the records of a base.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    /// Main revisions that the log made or says the same of, as ranges.
+    pub(super) from_log: Vec<(i64, i64)>,
+    /// Main revisions with records that are made from the log and may be wrong, as ranges.
+    pub(super) doubtful: Vec<(i64, i64)>,
+    /// Whether what is missing may make what is applied to it come out otherwise.
+    pub(super) is_incomplete: bool,
+    /// Parts of the key space of which nothing says everything.
+    pub(super) open_holes: u64,
+    /// What is to be known of it, one sentence each.
+    pub(super) notes: Vec<String>,
 }
 
 /// Tries the log on every sound tree, the newest first, until it holds; whether it did.
@@ -46,7 +63,13 @@ pub(super) fn on_trees(
     for (number, index) in sound {
         let called = format!("the tree at entry {index}");
         let small = small::gather(ground, Selection::Tree(number), watch)?;
-        let attempt = Attempt { kind: WayKind::TreeAndLog, tree: Some(number), called, small: &small };
+        let attempt = Attempt {
+            kind: WayKind::TreeAndLog,
+            tree: Some(number),
+            called,
+            small: &small,
+            origin: Origin::default(),
+        };
         // The release that wrote it is told by the base.
         let release = ground.evidence.options.as_etcd;
         if attempt.run(ground, read, (Base::Tree(number), release), found, watch)? {
@@ -70,7 +93,8 @@ pub(super) fn on_nothing(
     let release = release_of(ground, read, &known);
     let small = first(&known);
     let called = "an empty store".to_owned();
-    let attempt = Attempt { kind: WayKind::LogAlone, tree: None, called, small: &small };
+    let attempt =
+        Attempt { kind: WayKind::LogAlone, tree: None, called, small: &small, origin: Origin::default() };
     attempt.run(ground, read, (Base::Empty, Some(release)), found, watch)
 }
 
@@ -155,19 +179,29 @@ impl Attempt<'_> {
     fn way(&self, made: Made, base_revision: i64, verified: &Verified) -> Result<LogWay, SalvageError> {
         let Made { db, fold, range } = made;
         let last_revision = revision_of(&db)?;
-        let mut notes = vec![format!(
-            "the log, applied to {}: entries {} to {}, revisions {} to {last_revision}",
-            self.called,
-            range.after.saturating_add(1),
-            range.last,
-            base_revision.saturating_add(1)
-        )];
-        notes.push(match verified.equal {
-            0 => "nothing survived that it could be held against".to_owned(),
-            equal => format!("{equal} record(s) that survived say the same as the log"),
-        });
+        let mut notes = self.origin.notes.clone();
+        if fold.is_some() {
+            notes.push(format!(
+                "the log, applied to {}: entries {} to {}, revisions {} to {last_revision}",
+                self.called,
+                range.after.saturating_add(1),
+                range.last,
+                base_revision.saturating_add(1)
+            ));
+            notes.push(match verified.equal {
+                0 => "nothing survived that this could be held against".to_owned(),
+                equal => format!("{equal} record(s) that survived say the same"),
+            });
+        }
         notes.extend(left_out(&range));
         let mut findings = Vec::new();
+        let mut doubtful = self.origin.doubtful.clone();
+        if self.origin.is_incomplete && last_revision > base_revision {
+            doubtful.push((base_revision.saturating_add(1), last_revision));
+            notes.push(
+                "what the log was applied to lacks something, so that what it made may have come out otherwise".to_owned(),
+            );
+        }
         if verified.differing > 0 {
             let message = format!(
                 "{} record(s) that were found differ from what the log says, the first at revision {}; the log is believed, whose checksums \
@@ -196,6 +230,9 @@ impl Attempt<'_> {
             tree: self.tree,
             small: self.reports(&db)?,
             small_lost: self.small.lost,
+            from_log: self.origin.from_log.clone(),
+            doubtful,
+            open_holes: self.origin.open_holes,
             db,
             base_revision,
             last_revision,

@@ -19,8 +19,11 @@ pub(super) struct Pin {
 /// A step, and a main revision that it seems to have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Hit {
-    step: usize,
+    /// The number of steps before it.
+    step: i64,
     main: i64,
+    /// A tree's word, which says of no step that it wrote, but of all of them how far they came.
+    is_tree: bool,
 }
 
 /// Which step alone asks for a content, and where that was seen.
@@ -72,46 +75,55 @@ impl Finder {
         }
     }
 
-    /// Where entries and revisions belong together: `trees` are places where that is known, by ascending steps. The second is how many records seem
-    /// to belong to an entry and cannot, by the order of the others.
-    pub(super) fn pins(self, steps: &Steps, trees: &[Pin]) -> (Vec<Pin>, usize) {
+    /// Where entries and revisions belong together, by ascending steps; `trees` are places of which trees say so.
+    pub(super) fn pins(self, steps: &Steps, trees: &[Pin]) -> Pins {
         let seen = self.by_content.into_values().filter(|asked| asked.seen_at >= 0);
         let mut hits: Vec<Hit> =
-            seen.map(|asked| Hit { step: asked.step as usize, main: asked.seen_at }).collect();
+            seen.map(|asked| Hit { step: asked.step.into(), main: asked.seen_at, is_tree: false }).collect();
         hits.sort_unstable_by_key(|hit| (hit.main, hit.step));
-        // A step makes one revision, and a revision is made by one step.
         hits.dedup();
-        let count = hits.len();
-        let fits = |hit: &Hit| {
-            trees.iter().all(|pin| match hit.step < pin.steps {
-                true => between(Pin { steps: hit.step + 1, revision: hit.main }, *pin),
-                false => between(*pin, Pin { steps: hit.step, revision: hit.main.saturating_sub(1) }),
-            })
-        };
-        hits.retain(fits);
-        // No more revisions pass than entries do.
-        let hits = longest(hits, |hit| i128::try_from(hit.step).unwrap_or(i128::MAX) - i128::from(hit.main));
-        // And an entry that must have written has written.
+        let all = hits.len();
+        // A revision is made by one step.
+        let mains: Vec<i64> = hits.iter().map(|hit| hit.main).collect();
+        let is_alone =
+            |main: i64| mains.partition_point(|m| *m <= main) - mains.partition_point(|m| *m < main) == 1;
+        hits.retain(|hit| is_alone(hit.main));
+        let count = |steps: usize| i64::try_from(steps).unwrap_or(i64::MAX);
+        let of_tree = |pin: &Pin| Hit { step: count(pin.steps) - 1, main: pin.revision, is_tree: true };
+        hits.extend(trees.iter().map(of_tree));
+        hits.sort_unstable_by_key(|hit| (hit.main, hit.step, hit.is_tree));
+        // No more revisions pass than steps do.
+        let hits = longest(hits, |hit| hit.step.saturating_sub(hit.main));
+        // And a step that must have written has written.
         let certain = Certain::of(steps);
         let hits = longest(hits, |hit| {
-            i128::from(hit.main) - i128::try_from(certain.before(hit.step)).unwrap_or(i128::MAX)
+            let done = hit.step.saturating_add(i64::from(hit.is_tree));
+            let written = certain.before(usize::try_from(done).unwrap_or(0));
+            hit.main.saturating_sub(i64::from(written))
         });
-        let odd = count - hits.len();
-        let both = |hit: &Hit| {
-            let before = Pin { steps: hit.step, revision: hit.main.saturating_sub(1) };
-            [before, Pin { steps: hit.step + 1, revision: hit.main }]
+        let held = hits.iter().filter(|hit| !hit.is_tree).count();
+        let pins_of = |hit: &Hit| {
+            let step = usize::try_from(hit.step).ok();
+            let before = step.map(|steps| Pin { steps, revision: hit.main.saturating_sub(1) });
+            let behind = Pin { steps: step.map_or(0, |step| step + 1), revision: hit.main };
+            [before.filter(|_| !hit.is_tree), Some(behind)]
         };
-        let mut pins: Vec<Pin> = hits.iter().flat_map(both).chain(trees.iter().copied()).collect();
+        let mut pins: Vec<Pin> = hits.iter().flat_map(pins_of).flatten().collect();
         pins.sort_unstable();
         pins.dedup();
-        (pins, odd)
+        Pins { pins, held, odd: all - held }
     }
 }
 
-/// Whether a store can come from the one to the other: each step between makes one revision at most.
-fn between(from: Pin, to: Pin) -> bool {
-    let steps = i64::try_from(to.steps.saturating_sub(from.steps)).unwrap_or(i64::MAX);
-    from.revision <= to.revision && to.revision.saturating_sub(from.revision) <= steps
+/// Where entries and revisions belong together.
+#[derive(Debug, Default)]
+pub(super) struct Pins {
+    /// By ascending steps and revisions.
+    pub(super) pins: Vec<Pin>,
+    /// Records that say so.
+    pub(super) held: usize,
+    /// Records that seem to belong to an entry and cannot, by the order of the others.
+    pub(super) odd: usize,
 }
 
 /// How many of the first steps must have written.
@@ -135,7 +147,7 @@ impl Certain {
 }
 
 /// The longest part of `hits` in which `number` does not go down.
-fn longest(hits: Vec<Hit>, number: impl Fn(&Hit) -> i128) -> Vec<Hit> {
+fn longest(hits: Vec<Hit>, number: impl Fn(&Hit) -> i64) -> Vec<Hit> {
     // For each length the place of the smallest last number of such a part, and before each place the one before it.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(hits.len());

@@ -1,0 +1,466 @@
+//! The log beside what survived: records that only the log still has, and what it says of the others.
+//!
+//! Where no tree is sound that the log leads on from, and it does not begin with nothing, entries cannot simply be applied. But each of them made
+//! one revision at most, in their order, and most of what they made is still there: which entry made which revision is found out by
+//! that, and what is lost between is made again. What stands in the log behind the last record is then applied to it all, as to any
+//! base.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use bbolt::{Build, BuildOptions, FileSource, Io, Watch};
+
+use super::align::{MOST_STEPS_BEFORE, align};
+use super::asked::key_hash;
+use super::bases::{Attempt, Origin};
+use super::fill::{Event, Filled, Filling, Histories, Numbers};
+use super::lost::{self, Interest, Known, Making, Wanted};
+use super::pins::{Finder, Pin, Pins};
+use super::reading::{Read, release_of};
+use super::steps::Steps;
+use super::table::{self, Table};
+use crate::mvcc::{KeyValue, Revision};
+use crate::replay::range::{self, EachError, Stretch, WhyLeftOut, as_far_as_it_goes};
+use crate::salvage::SalvageError;
+use crate::salvage::ground::{Ground, NotBuilt, Selection, Taken, put_buckets};
+use crate::salvage::report::{self, WayKind};
+use crate::salvage::rules::Standing;
+use crate::salvage::small;
+use crate::salvage::sweep::State;
+use crate::salvage::ways::{FromLogs, Small};
+use crate::schema::{CONSISTENT_INDEX, KEY, META, Schema, TERM};
+
+/// Of so many records that seem to belong to an entry one may not, by the order of the others.
+const MOST_ODD_IN: usize = 4;
+
+/// The entries of a log that are looked at.
+struct Entries<'r, 'e> {
+    read: &'r Read<'e>,
+    first: u64,
+    last: u64,
+}
+
+impl Entries<'_, '_> {
+    fn each(&self, watch: &dyn Watch, look: &mut dyn FnMut(&wal::EntryRef<'_>)) -> Result<(), SalvageError> {
+        let stretch =
+            Stretch { files: self.read.files, log: &self.read.log, entries: self.first..=self.last };
+        let each = range::each(self.first..=self.last, &[stretch], |entry| {
+            look(entry);
+            if watch.interrupted() { Err(()) } else { Ok(()) }
+        });
+        match each {
+            Ok(()) => Ok(()),
+            Err(EachError::Visit(())) => Err(SalvageError::Interrupted),
+            Err(EachError::Range(error)) => Err(super::made::unreadable(&error.to_string())),
+        }
+    }
+}
+
+/// Tries what the log says beside what survived; whether anything came of it.
+pub(super) fn beside(
+    ground: &Ground<'_>,
+    read: &Read<'_>,
+    found: &mut FromLogs,
+    watch: &dyn Watch,
+) -> Result<bool, SalvageError> {
+    let Some(entries) = entries(ground, read) else { return Ok(false) };
+    watch.begin("reading what the log asks for", read.log.len_bytes());
+    let mut steps = Steps::default();
+    entries.each(watch, &mut |entry| steps.push(entry))?;
+    let known = small::gather(ground, Selection::Leaves, watch)?;
+    steps.has_gates |= has_gates(&known);
+    let trees = tree_pins(ground, read, &steps, entries.first);
+    let pins = pins(ground, &steps, &trees, watch)?;
+    let Some((first, last)) = pins.pins.first().zip(pins.pins.last()).map(|(first, last)| (*first, *last))
+    else {
+        refuse(found, "nothing that it asks for is among the records that survived");
+        return Ok(false);
+    };
+    if pins.odd.saturating_mul(MOST_ODD_IN) > pins.held {
+        let why = format!(
+            "of the records that it seems to have asked for {} come in its order and {} do not: it is the log of another history",
+            pins.held, pins.odd
+        );
+        refuse(found, &why);
+        return Ok(false);
+    }
+    let table = table(ground, first, last, watch)?;
+    let (aligned, _) = align(&steps, table, &pins.pins);
+    // What survived is asked for once more: the records that were found to be made are none that did.
+    let table = self::table(ground, first, last, watch)?;
+    let compacted = ground.rules.compaction;
+    let known =
+        Known { steps: &steps, aligned: &aligned, table: &table, compacted, silent: &ground.rules.silent };
+    let wanted = lost::wanted(&known);
+    let mut makings: Vec<Making> = Vec::new();
+    let mut next = 0;
+    entries.each(watch, &mut |entry| makings.extend(wanted.take(&steps, entry, &mut next)))?;
+    let histories = histories(ground, &Interest::of(&wanted, &makings, compacted), watch)?;
+    let (filled, unmade) = Filling::new(known, histories).run(&makings, &wanted);
+    let given = Given { known, filled, unmade, wanted };
+    given.lead_on(ground, read, (last, &trees, entries.first), found, watch)
+}
+
+fn refuse(found: &mut FromLogs, why: &str) {
+    if let Some(report) = found.reports.iter_mut().max_by_key(|report| report.last_index) {
+        report.notes.push(format!("the log, held against the records that survived: {why}"));
+    }
+}
+
+/// The entries from the first of those that follow each other to the log's end up to the last that is committed.
+fn entries<'r, 'e>(ground: &Ground<'_>, read: &'r Read<'e>) -> Option<Entries<'r, 'e>> {
+    let first = read.log.first_index()?;
+    let schema = Schema { consistent_index: first.checked_sub(1)?, ..Schema::default() };
+    let range = as_far_as_it_goes(Path::new("the log"), &schema, read.files, &read.log).ok()?;
+    // What a tree has is committed, whatever the log's hard state says.
+    let applied = ground.evidence.trees.iter().filter_map(|tree| tree.facts.consistent_index).max();
+    let uncertain = range.left_out.iter().find(|left| left.why == WhyLeftOut::NotCommitted);
+    let limit = uncertain.map_or(range.last, |left| *left.entries.end());
+    let last = range.last.max(applied.unwrap_or_default().min(limit));
+    (first <= last).then_some(Entries { read, first, last })
+}
+
+/// Whether something stands before the store that may refuse what entries ask for.
+fn has_gates(small: &Small) -> bool {
+    let rows = |bucket: &[u8]| small.buckets.get(bucket);
+    let is_on = rows(crate::schema::AUTH)
+        .and_then(|rows| rows.get(crate::schema::AUTH_ENABLED))
+        .is_some_and(|value| value == &[1]);
+    is_on || rows(crate::schema::ALARM).is_some_and(|rows| !rows.is_empty())
+}
+
+/// Where trees stand: those of metas, whose pages nobody has written over since.
+fn tree_pins(ground: &Ground<'_>, read: &Read<'_>, steps: &Steps, first: u64) -> Vec<(Pin, u64)> {
+    let mut pins = Vec::new();
+    for tree in &ground.evidence.trees {
+        let Some(index) = tree.facts.consistent_index else { continue };
+        let is_of_meta = tree.origin != report::Origin::OrphanRoot;
+        let is_in_log = (first.saturating_sub(1)..=steps.last).contains(&index);
+        let terms = (tree.facts.term.filter(|term| *term > 0), read.log.term_of(index));
+        let is_other = matches!(terms, (Some(own), Some(of_log)) if own != of_log);
+        if is_of_meta && is_in_log && !is_other && !tree.is_open_ended() && tree.revision > 0 {
+            pins.push((Pin { steps: steps.up_to(index), revision: tree.revision }, index));
+        }
+    }
+    // A log that begins with nothing begins at revision 1.
+    if first == 1 && read.begins_with_nothing() {
+        pins.push((Pin { steps: 0, revision: 1 }, 0));
+    }
+    pins
+}
+
+/// Shows `look` every record that survived whole and of which no two copies differ, by ascending revisions, and whether a compaction
+/// removed it.
+fn each_survivor(
+    ground: &Ground<'_>,
+    watch: &dyn Watch,
+    look: &mut dyn FnMut(Revision, &[u8], bool),
+) -> Result<(), SalvageError> {
+    for range in 0..ground.sweep.ranges() {
+        let mut judge = ground.rules.judge(range);
+        ground.sweep.walk(range, watch, &mut |group| {
+            let verdict = judge.verdict(group);
+            let copy = verdict.chosen.and_then(|chosen| group.copies.get(chosen));
+            if let Some(copy) = copy.filter(|copy| copy.state == State::Whole)
+                && verdict.standing != Standing::Foreign
+                && !verdict.is_disputed
+            {
+                let revision = Revision { main: group.main, sub: group.sub, tombstone: copy.is_tombstone };
+                look(revision, copy.value, verdict.standing == Standing::Compacted);
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(())
+}
+
+fn pins(
+    ground: &Ground<'_>,
+    steps: &Steps,
+    trees: &[(Pin, u64)],
+    watch: &dyn Watch,
+) -> Result<Pins, SalvageError> {
+    let mut finder = Finder::new(steps);
+    watch.begin("looking for what the log asks for", ground.evidence.leaf_bytes());
+    each_survivor(ground, watch, &mut |revision, value, _| {
+        if let Some(known) = table::Known::of(revision, value) {
+            finder.see(revision.main, known.content);
+        }
+    })?;
+    let trees: Vec<Pin> = trees.iter().map(|(pin, _)| *pin).collect();
+    Ok(finder.pins(steps, &trees))
+}
+
+/// What survived of the main revisions that the log may have made.
+fn table(ground: &Ground<'_>, first: Pin, last: Pin, watch: &dyn Watch) -> Result<Table, SalvageError> {
+    let before = i64::try_from(first.steps.min(MOST_STEPS_BEFORE)).unwrap_or(0);
+    let mains = first.revision.saturating_sub(before).saturating_add(1).max(1)..=last.revision;
+    let mut table = Table::new(&mains);
+    watch.begin("looking at what survived", ground.evidence.leaf_bytes());
+    each_survivor(ground, watch, &mut |revision, value, _| {
+        if mains.contains(&revision.main)
+            && let Some(known) = table::Known::of(revision, value)
+        {
+            table.push(revision.main, known);
+        }
+    })?;
+    let silent = &ground.rules.silent;
+    table.close(*mains.end(), |main| {
+        let behind = silent.partition_point(|(from, _)| *from <= main);
+        behind.checked_sub(1).and_then(|at| silent.get(at)).is_some_and(|(_, to)| main <= *to)
+    });
+    Ok(table)
+}
+
+/// What is known of the keys of interest.
+fn histories(
+    ground: &Ground<'_>,
+    interest: &Interest<'_>,
+    watch: &dyn Watch,
+) -> Result<Histories, SalvageError> {
+    let mut histories = Histories::new();
+    watch.begin("looking at the keys of what is lost", ground.evidence.leaf_bytes());
+    each_survivor(ground, watch, &mut |revision, value, is_gone| {
+        let Ok(kv) = KeyValue::decode(value) else { return };
+        if !interest.wants(kv.key, kv.lease) {
+            return;
+        }
+        let put = (!revision.tombstone).then_some(Numbers {
+            create_revision: kv.create_revision,
+            version: kv.version,
+            lease: kv.lease,
+            is_certain: true,
+        });
+        let value = interest.wants_value(kv.key).then(|| kv.value.to_vec());
+        let event = Event { main: revision.main, sub: revision.sub, put, value, is_gone };
+        histories.entry(kv.key.to_vec()).or_default().push(event);
+    })?;
+    Ok(histories)
+}
+
+/// What the log gives back.
+struct Given<'k> {
+    known: Known<'k>,
+    filled: Vec<Filled>,
+    /// Main revisions that could not be made again in full.
+    unmade: BTreeSet<i64>,
+    wanted: Wanted,
+}
+
+impl Given<'_> {
+    /// Builds a base of what survived and what was made again, and applies to it what the log has behind.
+    fn lead_on(
+        &self,
+        ground: &Ground<'_>,
+        read: &Read<'_>,
+        (last, trees, first): (Pin, &[(Pin, u64)], u64),
+        found: &mut FromLogs,
+        watch: &dyn Watch,
+    ) -> Result<bool, SalvageError> {
+        let Known { steps, aligned, .. } = self.known;
+        let of_step = last.steps.checked_sub(1).and_then(|step| steps.steps.get(step));
+        let of_tree = trees.iter().filter(|(pin, _)| *pin == last).map(|(_, index)| *index).max();
+        let index =
+            of_step.map_or(first.saturating_sub(1), |step| step.index).max(of_tree.unwrap_or_default());
+        let mut small = small::gather(ground, Selection::Upto(last.revision), watch)?;
+        let term = read.log.term_of(index).unwrap_or_default();
+        set_entry(&mut small, index, term);
+        let source = self.build(ground, last.revision, &small, watch)?;
+        let certain = self.filled.iter().filter(|filled| filled.is_certain).count();
+        let doubtful = self.filled.len() - certain;
+        let mut notes = vec![format!(
+            "held against what survived, the log says of {} revision(s) which entry made them",
+            aligned.count()
+        )];
+        if certain > 0 {
+            notes.push(format!("{certain} record(s) that were lost are made again from the log"));
+        }
+        if doubtful > 0 {
+            notes.push(format!(
+                "{doubtful} record(s) are made from the log whose value is certain, but not how often the key was written before"
+            ));
+        }
+        if !self.unmade.is_empty() {
+            notes.push(format!(
+                "{} revision(s) that the log made cannot be made again in full",
+                self.unmade.len()
+            ));
+        }
+        let open_holes = self.open_holes(last.revision);
+        // What is applied to a base that lacks something may come out otherwise.
+        let is_complete = open_holes == 0 && doubtful == 0 && self.unmade.is_empty() && self.is_dense(ground);
+        let attempt = Attempt {
+            kind: WayKind::SurvivorsAndLog,
+            tree: (!ground.evidence.trees.is_empty()).then_some(0),
+            called: "what survived".to_owned(),
+            small: &small,
+            origin: Origin {
+                from_log: self.from_log(),
+                doubtful: self.doubtful(),
+                is_incomplete: !is_complete,
+                open_holes,
+                notes,
+            },
+        };
+        let release = release_of(ground, read, &small);
+        attempt.try_on(ground, read, (source, last.revision), Some(release), found, watch)
+    }
+
+    /// Main revisions of which the log says what was written, as ranges.
+    fn from_log(&self) -> Vec<(i64, i64)> {
+        let Known { steps, .. } = self.known;
+        let made: HashSet<(i64, i64)> =
+            self.filled.iter().map(|filled| (filled.revision.main, filled.revision.sub)).collect();
+        let is_told = |main: &i64| {
+            let Some(edge) = self.known.closed_edge(*main).filter(|_| !self.unmade.contains(main)) else {
+                return false;
+            };
+            (0..).zip(edge.ops(steps)).all(|(sub, (_, op))| {
+                self.known.has(*main, sub, Some(op)) || made.contains(&(*main, i64::from(sub)))
+            })
+        };
+        ranges(self.known.mains().filter(is_told))
+    }
+
+    /// Main revisions with records that were made again and may be wrong.
+    fn doubtful(&self) -> Vec<(i64, i64)> {
+        let mut mains: Vec<i64> = self
+            .filled
+            .iter()
+            .filter(|filled| !filled.is_certain)
+            .map(|filled| filled.revision.main)
+            .collect();
+        mains.dedup();
+        ranges(mains.into_iter())
+    }
+
+    /// Whether nothing above the compaction is missing that the log did not make either.
+    fn is_dense(&self, ground: &Ground<'_>) -> bool {
+        let Known { table, compacted, silent, .. } = self.known;
+        let first = table.first().max(compacted.saturating_add(1));
+        let is_there = |main: i64| !table.at(main).is_empty() || self.known.aligned.edge(main).is_some();
+        let has_older = silent.iter().any(|(from, to)| *from < table.first() && *to > compacted);
+        (first..=table.last()).all(is_there) && !has_older && !ground.evidence.trees.is_empty()
+    }
+
+    /// Parts of the key space up to `last` of which neither a tree nor the log says everything.
+    fn open_holes(&self, last: i64) -> u64 {
+        let is_open = |(from, to): &&(i64, i64)| {
+            let (from, to) = ((*from).max(1), (*to).min(last));
+            let mains = self.known.mains();
+            from <= to
+                && (from < *mains.start()
+                    || to > *mains.end()
+                    || (from..=to)
+                        .any(|main| self.known.aligned.edge(main).is_none() || self.unmade.contains(&main)))
+        };
+        self.known.silent.iter().filter(is_open).count() as u64
+    }
+
+    /// A database without a name of what survived up to a main revision and of what was made again.
+    fn build(
+        &self,
+        ground: &Ground<'_>,
+        upto: i64,
+        small: &Small,
+        watch: &dyn Watch,
+    ) -> Result<FileSource, SalvageError> {
+        let (file, dir) = ground.temporary()?;
+        watch.begin("building what the log is applied to", ground.evidence.leaf_bytes());
+        let refused = |source| SalvageError::Temporary { dir: dir.clone(), source };
+        match self.write(&file, ground, upto, small, watch) {
+            Ok(()) => {}
+            Err(NotBuilt::Salvage(error)) => return Err(error),
+            Err(NotBuilt::Build(error)) => return Err(refused(std::io::Error::other(error.to_string()))),
+        }
+        FileSource::new(file, Path::new("database without a name"), Io::Mmap).map_err(refused)
+    }
+
+    fn write(
+        &self,
+        file: &std::fs::File,
+        ground: &Ground<'_>,
+        upto: i64,
+        small: &Small,
+        watch: &dyn Watch,
+    ) -> Result<(), NotBuilt> {
+        let options = BuildOptions { page_size: ground.page_size(), ..BuildOptions::default() };
+        let mut build = Build::new(file, options)?;
+        let (before, behind): (Vec<_>, Vec<_>) = small
+            .buckets
+            .iter()
+            .filter(|(name, _)| name.as_slice() != KEY)
+            .partition(|(name, _)| name.as_slice() < KEY);
+        put_buckets(&mut build, before.into_iter())?;
+        build.begin_bucket(KEY)?;
+        let mut filled = self.filled.iter().peekable();
+        let mut failed = None;
+        let place = |revision: &Revision| (revision.main, revision.sub);
+        ground.records(Selection::Upto(upto), watch, &mut |taken| {
+            let mut put = || {
+                while let Some(made) = filled.next_if(|made| place(&made.revision) < place(&taken.revision()))
+                {
+                    build.put(&made.revision.encode(), &made.value)?;
+                }
+                if let Some(made) = filled.next_if(|made| place(&made.revision) == place(&taken.revision())) {
+                    // What survived there is not what the log says.
+                    return build.put(&made.revision.encode(), &made.value);
+                }
+                if self.is_superseded(taken) {
+                    return Ok(());
+                }
+                build.put(&taken.revision().encode(), taken.copy.value)
+            };
+            match put() {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        for made in filled.filter(|made| made.revision.main <= upto) {
+            build.put(&made.revision.encode(), &made.value)?;
+        }
+        build.end_bucket()?;
+        put_buckets(&mut build, behind.into_iter())?;
+        build.finish()?;
+        Ok(())
+    }
+
+    /// Whether the log says that the key was written again, or deleted, before the compaction.
+    fn is_superseded(&self, taken: &Taken<'_>) -> bool {
+        let last: &HashMap<u64, i64> = &self.wanted.last_compacted;
+        if last.is_empty() || taken.group.main > self.known.compacted {
+            return false;
+        }
+        let Ok(kv) = KeyValue::decode(taken.copy.value) else { return false };
+        last.get(&key_hash(kv.key)).is_some_and(|last| *last > taken.group.main)
+    }
+}
+
+/// Numbers that ascend, as ranges.
+fn ranges(numbers: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut().filter(|range| range.1 + 1 == number) {
+            Some(range) => range.1 = number,
+            None => ranges.push((number, number)),
+        }
+    }
+    ranges
+}
+
+/// Makes bucket `meta` say that this is the last entry.
+fn set_entry(small: &mut Small, index: u64, term: u64) {
+    let meta = small.buckets.entry(META.to_vec()).or_default();
+    meta.insert(CONSISTENT_INDEX.to_vec(), index.to_be_bytes().to_vec());
+    let keeps_term = meta.contains_key(TERM);
+    if term > 0 && keeps_term {
+        meta.insert(TERM.to_vec(), term.to_be_bytes().to_vec());
+    }
+}
