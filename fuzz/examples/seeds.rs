@@ -17,7 +17,7 @@ use bbolt::page::{FLAG_FREELIST, FLAG_LEAF, FLAG_META, PageHeader};
 use bbolt::{Db, Meta, PageId};
 use sha2::{Digest, Sha256};
 use snapshot::membership::InitialCluster;
-use snapshot::mvcc::Revision;
+use snapshot::mvcc::{KeyValue, Revision};
 
 const PAGE_BYTES: usize = 1024;
 
@@ -208,6 +208,79 @@ fn carvings() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// A database of etcd with older generations of its pages in it: `grafts` transactions of records as a server writes them, some of
+/// which need pages of their own behind the leaf's.
+fn generations(grafts: i64) -> Vec<u8> {
+    const EACH: i64 = 12;
+    let mut file = etcd(0);
+    for graft_number in 0..grafts {
+        let db = Db::from_source(&file).unwrap();
+        let mut graft = Graft::new(&db);
+        let from = 2 + graft_number * EACH;
+        let record = |main: i64| {
+            let tombstone = main % 9 == 0;
+            let key = format!("/registry/{}", main % 7);
+            let length = if main % 8 == 0 { 2_100 } else { main % 5 * 25 };
+            let value = vec![u8::try_from(main % 251).unwrap(); usize::try_from(length).unwrap()];
+            let kv = if tombstone {
+                KeyValue { key: key.as_bytes(), ..KeyValue::default() }
+            } else {
+                KeyValue {
+                    key: key.as_bytes(),
+                    create_revision: main,
+                    mod_revision: main,
+                    version: 1,
+                    value: &value,
+                    lease: 0,
+                }
+            };
+            let mut record = Vec::new();
+            kv.encode(&mut record);
+            (Revision { main, sub: 0, tombstone }.encode(), record)
+        };
+        graft.append(b"key", (from..from + EACH).map(record).collect()).unwrap();
+        let index = u64::try_from(9 + graft_number).unwrap().to_be_bytes();
+        let meta = [
+            (b"consistent_index".to_vec(), index.to_vec()),
+            (b"term".to_vec(), 2_u64.to_be_bytes().to_vec()),
+        ];
+        graft.replace_bucket(b"meta", meta.into()).unwrap();
+        let patch = graft.finish().unwrap();
+        patch.apply_to_vec(&mut file);
+    }
+    file
+}
+
+/// Files that need salvage.
+fn wrecks() -> Vec<(&'static str, Vec<u8>)> {
+    let pages = |file: &[u8]| file.len() / PAGE_BYTES;
+    let zeroed = |mut file: Vec<u8>, which: &[usize]| {
+        for page in which {
+            file[page * PAGE_BYTES..(page + 1) * PAGE_BYTES].fill(0);
+        }
+        file
+    };
+    let whole = generations(6);
+    let last = pages(&whole) - 1;
+    let mut swapped = whole.clone();
+    let (a, b) = (last / 2 * PAGE_BYTES, last / 3 * PAGE_BYTES);
+    for at in 0..PAGE_BYTES {
+        swapped.swap(a + at, b + at);
+    }
+    let with = |flags: u8, file: &[u8]| [&[flags][..], file].concat();
+    vec![
+        ("sound", with(0, &whole)),
+        ("two-ages", with(4, &whole)),
+        ("compacted-too", with(2, &whole)),
+        ("no-metas", with(0, &zeroed(whole.clone(), &[0, 1]))),
+        ("no-root", with(1, &zeroed(whole.clone(), &[last]))),
+        ("holes", with(0, &zeroed(whole.clone(), &[last / 4, last / 3, last / 2]))),
+        ("swapped", with(0, &swapped)),
+        ("cut", with(1, &whole[..whole.len() / 2 + 100])),
+        ("beheaded", with(1, &whole[3 * PAGE_BYTES..])),
+    ]
+}
+
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let write = |target: &str, name: &str, bytes: &[u8]| {
@@ -238,6 +311,9 @@ fn main() {
     }
     for (name, seed) in carvings() {
         write("carve", name, &seed);
+    }
+    for (name, wreck) in wrecks() {
+        write("salvage", name, &wreck);
     }
     for (name, program) in key_space_programs() {
         write("mvcc_index", name, &program);

@@ -25,6 +25,7 @@ mod rebuild;
 mod recover;
 mod replay;
 mod request;
+mod salvage;
 mod small_buckets;
 mod surgery;
 mod text;
@@ -47,6 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("graft_after_build", build::graft_after),
     ("rebuild", rebuild::any),
     ("carve", carve::any),
+    ("salvage", salvage::any),
     ("mvcc_index", key_space::index),
     ("mvcc_query", key_space::query),
     ("compact_round_trip", key_space::compact),

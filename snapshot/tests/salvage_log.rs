@@ -181,7 +181,8 @@ fn records_on(path: &Path, page: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// Whether the log has an entry that names the record's key and value, told from the bytes alone.
 fn is_in_log(log: &PlainLog, value: &[u8]) -> bool {
     let kv = KeyValue::decode(value).unwrap();
-    let has = |data: &[u8], part: &[u8]| part.is_empty() || data.windows(part.len()).any(|window| window == part);
+    let has =
+        |data: &[u8], part: &[u8]| part.is_empty() || data.windows(part.len()).any(|window| window == part);
     log.entries.values().any(|entry| has(&entry.data, kv.key) && has(&entry.data, kv.value))
 }
 
@@ -219,7 +220,11 @@ fn a_leaf_that_is_lost_comes_back_as_far_as_the_log_has_it() {
                 assert!(!report.account.loses.is_certain(), "{told}");
                 scene.assert_has_all(&report);
                 let oldest = Revision::parse(&records[0].0).unwrap().main;
-                assert_eq!(report.exit_code() == 0, oldest > report.account.compact_revision.unwrap(), "{told}");
+                assert_eq!(
+                    report.exit_code() == 0,
+                    oldest > report.account.compact_revision.unwrap(),
+                    "{told}"
+                );
                 whole += 1;
             } else {
                 assert_eq!(report.exit_code(), 3, "{told}");

@@ -97,7 +97,12 @@ fn right(specimen: &Specimen, outcome: &Outcome, what: &str) {
             let key = snapshot::mvcc::KeyValue::decode(value).unwrap().key;
             for (at, record) in &ledger.history {
                 if snapshot::mvcc::KeyValue::decode(record).is_ok_and(|kv| kv.key == key) {
-                    eprintln!("{:?} in truth {} shown {:?}", snapshot::mvcc::Revision::parse(at), ledger.truth.contains_key(at), outcome.records.get(at).map(|(_, trust)| trust));
+                    eprintln!(
+                        "{:?} in truth {} shown {:?}",
+                        snapshot::mvcc::Revision::parse(at),
+                        ledger.truth.contains_key(at),
+                        outcome.records.get(at).map(|(_, trust)| trust)
+                    );
                 }
             }
         }
