@@ -346,7 +346,7 @@ fn every_link_leads_somewhere() {
 #[test]
 fn every_finding_is_explained() {
     let ours = |part: &&str| {
-        let family = ["SNAP-", "ETCD-", "WAL-"].iter().any(|start| part.starts_with(start));
+        let family = ["SNAP-", "ETCD-", "WAL-", "SALVAGE-"].iter().any(|start| part.starts_with(start));
         family
             && !part.ends_with('-')
             && part.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-')

@@ -152,16 +152,16 @@ fn page_size(text: &str) -> Result<u32, String> {
 pub(crate) fn run(args: &SalvageArgs, context: &Context) -> Result<Outcome, Failure> {
     ensure_sensible(args, context)?;
     let owner = args.write.owner()?;
+    let mut outcome = Outcome::default();
     let options = SalvageOptions {
         input: context.input_options(),
         page_size: args.page_size,
-        bad_maps: bad_maps(args)?,
+        bad_maps: bad_maps(args, &mut outcome.before)?,
         wal_dir: args.wal_dir.clone(),
         no_replay: args.no_replay,
         include_compacted: args.include_compacted,
         as_etcd: args.as_etcd,
     };
-    let mut outcome = Outcome::default();
     for output in [&args.output, &args.report].into_iter().flatten() {
         let inputs = args.inputs.iter().chain(&args.wal_dir).map(PathBuf::as_path);
         text_file::ensure_outside(inputs, output)?;
@@ -226,28 +226,33 @@ fn ensure_sensible(args: &SalvageArgs, context: &Context) -> Result<(), Failure>
 }
 
 /// The maps of `--bad-map`, each with the path it is of.
-fn bad_maps(args: &SalvageArgs) -> Result<Vec<(Option<PathBuf>, Vec<Range<u64>>)>, Failure> {
-    args.bad_map.iter().map(|text| bad_map(text, &args.inputs)).collect()
+fn bad_maps(
+    args: &SalvageArgs,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<(Option<PathBuf>, Vec<Range<u64>>)>, Failure> {
+    args.bad_map.iter().map(|text| bad_map(text, &args.inputs, notes)).collect()
 }
 
-fn bad_map(text: &OsStr, inputs: &[PathBuf]) -> Result<(Option<PathBuf>, Vec<Range<u64>>), Failure> {
-    let shown_text = || shown(&text.to_string_lossy());
+fn bad_map(
+    text: &OsStr,
+    inputs: &[PathBuf],
+    notes: &mut Vec<Note>,
+) -> Result<(Option<PathBuf>, Vec<Range<u64>>), Failure> {
     let named = inputs.iter().find_map(|input| {
         let rest = text.as_bytes().strip_prefix(input.as_os_str().as_bytes())?;
-        Some((input.clone(), PathBuf::from(OsStr::from_bytes(rest.strip_prefix(b"=")?))))
+        Some((input, PathBuf::from(OsStr::from_bytes(rest.strip_prefix(b"=")?))))
     });
-    let (input, map) = match named {
-        Some((input, map)) => (Some(input), map),
-        None if inputs.len() == 1 => (None, PathBuf::from(text)),
-        None => {
+    let (input, map) = match (named, inputs) {
+        (Some(named), _) => named,
+        (None, [only]) => (only, PathBuf::from(text)),
+        (None, _) => {
             return Err(Failure::usage(format!(
                 "--bad-map {}: of which PATH? With several of them it is PATH=MAP, PATH as it was given",
-                shown_text()
+                shown(&text.to_string_lossy())
             )));
         }
     };
-    let failed =
-        |what: String| Failure::failed(format!("--bad-map {}: {what}", shown(&map.display().to_string())));
+    let failed = |what: String| Failure::failed(format!("--bad-map {}: {what}", words::named(&map)));
     let length = fs::metadata(&map).map_err(|error| failed(error.to_string()))?;
     if !length.is_file() || length.len() > MOST_MAP_BYTES {
         return Err(failed(format!(
@@ -259,8 +264,22 @@ fn bad_map(text: &OsStr, inputs: &[PathBuf]) -> Result<(Option<PathBuf>, Vec<Ran
     let text = String::from_utf8(text).map_err(|_| {
         failed("is no text, and so no map; ddrescue calls it its mapfile or logfile".to_owned())
     })?;
-    let map = BadMap::parse(&text).map_err(|error| failed(error.to_string()))?;
-    Ok((input, map.bad))
+    let read = BadMap::parse(&text).map_err(|error| failed(error.to_string()))?;
+    // A copy that is packed, or in a directory, has another length than what is given.
+    if let Ok(file) = fs::metadata(input)
+        && file.is_file()
+        && file.len() < read.end
+    {
+        notes.push(Note::Warning(format!(
+            "warning: --bad-map {}: is of {}, and {} has {}: a map of a whole disk has other offsets than a file on it",
+            words::named(&map),
+            humanize::bytes(read.end),
+            words::named(input),
+            humanize::bytes(file.len())
+        )));
+    }
+    let of = (inputs.len() > 1).then(|| input.clone());
+    Ok((of, read.bad))
 }
 
 /// Tells the first of the findings; all that are known are in the report.

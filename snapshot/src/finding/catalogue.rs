@@ -3,6 +3,7 @@
 mod bbolt;
 mod cluster;
 mod etcd;
+mod salvage;
 mod snap;
 mod wal;
 
@@ -48,7 +49,7 @@ pub struct Family {
 }
 
 /// The families, in the order of the document.
-const FAMILIES: [Family; 4] = [
+const FAMILIES: [Family; 5] = [
     Family {
         prefix: "BBOLT",
         title: "the database file",
@@ -74,6 +75,12 @@ const FAMILIES: [Family; 4] = [
         title: "snapshots",
         intro: "A restore holds the snapshots that it wrote against these as well.",
         sections: snap::SECTIONS,
+    },
+    Family {
+        prefix: "SALVAGE",
+        title: "what could be saved",
+        intro: "These are about what came of a damaged database, and not about the database.",
+        sections: &[salvage::SECTION],
     },
 ];
 

@@ -1,7 +1,7 @@
 //! What happened, in sentences that can be read aloud to who has no idea of pages.
 
-use snapshot::salvage::Report;
-use snapshot::salvage::report::{BucketOrigin, InputReport};
+use snapshot::salvage::report::{BucketOrigin, InputReport, WayKind};
+use snapshot::salvage::{Report, Trust};
 
 use super::words::{are, counted, grouped, named};
 use super::{Done, SalvageArgs};
@@ -13,6 +13,7 @@ const ACCOUNTS: [&str; 3] = ["auth", "authUsers", "authRoles"];
 pub(super) fn of(report: &Report, done: Done, args: &SalvageArgs) -> String {
     let mut sentences = vec![what_was_there(report)];
     sentences.push(saved(report, done));
+    sentences.extend(how(report).map(str::to_owned));
     sentences.push(trust(report));
     sentences.extend(lost(report));
     sentences.extend(doubtful(report));
@@ -52,7 +53,7 @@ fn what_was_there(report: &Report) -> String {
             grouped(tree.revision)
         ),
         None if files.is_empty() => String::new(),
-        None => "Nothing in it leads to the data any more; what was found was found page by page.".to_owned(),
+        None => "Nothing in it leads to the data any more.".to_owned(),
     };
     format!("{what}{headless} {state}").trim_end().to_owned()
 }
@@ -68,6 +69,31 @@ fn saved(report: &Report, done: Done) -> String {
         counted(account.records, "record"),
         grouped(account.last_revision)
     )
+}
+
+/// What it is that was saved.
+fn how(report: &Report) -> Option<&'static str> {
+    let way = report.chosen_way()?;
+    Some(match way.kind {
+        WayKind::NewestMeta => return None,
+        WayKind::OtherMeta => "It is the state of one transaction before the last.",
+        WayKind::OrphanRoot => {
+            "It is a state that the file still holds, and to which the pages with which it begins no longer lead."
+        }
+        WayKind::Leaves => {
+            "It is the newest state, its gaps filled with what was found elsewhere, page by page."
+        }
+        WayKind::Carved => {
+            "It is all that was found whole, page by page, also what is newer than the newest state."
+        }
+        WayKind::TreeAndLog => {
+            "It is a sound state that the file holds, with all that the log says came after it."
+        }
+        WayKind::SurvivorsAndLog => {
+            "It is what was found whole, page by page, with all that the log says came after it."
+        }
+        WayKind::LogAlone => "It was made anew from the log, which has everything from the beginning on.",
+    })
 }
 
 fn trust(report: &Report) -> String {
@@ -145,7 +171,10 @@ fn doubtful(report: &Report) -> Option<String> {
 fn accounts(report: &Report) -> Vec<String> {
     let buckets = &report.account.buckets;
     let lost = |bucket: &&snapshot::salvage::report::BucketReport| {
-        bucket.from == BucketOrigin::Default || bucket.lost_rows > 0
+        bucket.from == BucketOrigin::Default
+            || bucket.lost_rows > 0
+            || bucket.trust == Trust::Suspect
+            || !bucket.notes.is_empty()
     };
     let mut out = Vec::new();
     let hit: Vec<&str> = buckets
