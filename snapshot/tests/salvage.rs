@@ -4,6 +4,8 @@
 mod common;
 #[path = "salvage/damages.rs"]
 mod damages;
+#[path = "salvage/hazards.rs"]
+mod hazards;
 #[path = "salvage/member.rs"]
 mod member;
 #[path = "salvage/sound.rs"]

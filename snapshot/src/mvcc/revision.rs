@@ -34,13 +34,19 @@ impl Revision {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut key = Vec::with_capacity(REVISION_KEY_BYTES + 1);
+        self.encode_into(&mut key);
+        key
+    }
+
+    /// Makes `key` what [`Self::encode`] gives.
+    pub fn encode_into(&self, key: &mut Vec<u8>) {
+        key.clear();
         key.extend_from_slice(&self.main.to_be_bytes());
         key.push(SEPARATOR);
         key.extend_from_slice(&self.sub.to_be_bytes());
         if self.tombstone {
             key.push(TOMBSTONE_MARK);
         }
-        key
     }
 }
 

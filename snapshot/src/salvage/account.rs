@@ -18,6 +18,8 @@ use super::sweep::{Copy, Group, Trust};
 use crate::finding::{Finding, Severity};
 use crate::mvcc::KeyValue;
 
+/// Revisions with two values that may be damage, whatever share they are.
+const MOST_DISPUTES: u64 = 10;
 /// Most ways that are counted at once: a bit each.
 const MOST_COUNTED: usize = 32;
 
@@ -418,6 +420,14 @@ impl Counted {
             let message =
                 format!("{} more revisions have different values and are not listed", self.findings.more);
             findings.push(Finding::new("SALVAGE-DISAGREE", Severity::Error, message));
+        }
+        if self.disputes >= MOST_DISPUTES && self.disputes.saturating_mul(10) > self.copied {
+            let message = format!(
+                "the copies of {} of {} revisions differ: the files are hardly of one member, or not of one history. Salvage each \
+                 alone",
+                self.disputes, self.copied
+            );
+            findings.push(Finding::new("SALVAGE-STRANGERS", Severity::Error, message));
         }
         if self.foreign > 0 {
             let message = format!(

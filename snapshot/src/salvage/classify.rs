@@ -1,7 +1,6 @@
 //! Which bucket a leaf is of, by its keys alone (FORMATS A.12, B.1).
 
 use bbolt::carve::{Element, Leaf};
-use bbolt::fault::readable;
 use bbolt::page::HEADER_BYTES;
 use bbolt::{Node, PageId};
 use prost::Message;
@@ -254,11 +253,6 @@ pub(crate) fn inline_page<'l>(element: &Element<'l>) -> Option<(Node<'l>, u64)> 
     let node = Node::parse(page.into(), PageId(0), offset).ok()?;
     node.check_order().ok()?;
     Some((node, offset))
-}
-
-/// How messages name the key of a record, as far as it can be read.
-pub(crate) fn readable_key(record: &[u8]) -> Option<String> {
-    key_of_torn(record).map(readable)
 }
 
 /// The user's key in what is there of a record: it comes first, so that it is whole in most of those that are not.

@@ -471,35 +471,51 @@ fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, leaves: &mut [
         }
         return;
     }
-    let mut lost = Vec::new();
+    let mut lost: Vec<Gap> = Vec::new();
+    // Of a leaf that is cut or damaged, what it held up to where the next one begins is not known.
+    let mut is_open = false;
     for id in std::mem::take(&mut key.leaves) {
         let index = pages.index_of(id).unwrap_or(u64::MAX);
-        match leaves.binary_search_by_key(&index, index_of) {
-            Ok(at) => {
-                if let Some(leaf) = leaves.get_mut(at) {
-                    leaf.trees |= bit;
-                }
-            }
-            Err(_) => {
-                let Ok(node) = pages.node(id) else { continue };
-                let span = node.count().checked_sub(1).map(|last| (node.key(0), node.key(last)));
-                if let Some((first, last)) = span {
-                    let mut to = Point::of_bound(last);
-                    to.sub = to.sub.saturating_add(1);
-                    lost.push(lost_leaf(id.0, Point::of_bound(first), Some(to)));
-                }
-            }
+        let found = leaves.binary_search_by_key(&index, index_of).ok();
+        let run = found.and_then(|at| leaves.get(at)).and_then(run_of);
+        let is_whole = run.is_some_and(|run| run.cut.is_none() && !run.is_flawed);
+        if let Some(leaf) = found.and_then(|at| leaves.get_mut(at)) {
+            leaf.trees |= bit;
+        }
+        if is_whole && !is_open {
+            continue;
+        }
+        let Ok(node) = pages.node(id) else { continue };
+        let Some(first) = node.count().checked_sub(1).map(|_| Point::of_bound(node.key(0))) else { continue };
+        if let Some(gap) = lost.last_mut().filter(|_| is_open) {
+            gap.to = Some(first);
+        }
+        is_open = !is_whole;
+        if is_open {
+            lost.push(lost_leaf(id.0, first, None));
         }
     }
     if !lost.is_empty() {
         tree.is_sound = false;
         tree.gaps.append(&mut lost);
         tree.gaps.sort_by_key(|gap| gap.from);
+        // What was a gap before may lie in one of these.
+        let mut end = Some(Point::default());
+        tree.gaps.retain_mut(|gap| {
+            let is_new = end.is_some_and(|end| gap.from >= end || gap.to.is_none_or(|to| to > end));
+            if let Some(end) = end.filter(|_| is_new) {
+                gap.from = gap.from.max(end);
+            }
+            if is_new {
+                end = gap.to;
+            }
+            is_new
+        });
     }
 }
 
 fn lost_leaf(page: u64, from: Point, to: Option<Point>) -> Gap {
-    let fault = format!("page {page}: its place is taken by a newer page");
+    let fault = format!("page {page}: a part of it was written over or is not there");
     Gap { from, to, page, fault }
 }
 

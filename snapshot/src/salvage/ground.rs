@@ -205,16 +205,18 @@ impl Ground<'_> {
         pairs += put_buckets(&mut build, before)?;
         build.begin_bucket(KEY)?;
         let mut failed = None;
-        self.records(selection, watch, &mut |taken| match build
-            .put(&taken.revision().encode(), taken.copy.value)
-        {
-            Ok(()) => {
-                pairs += 1;
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
+        let mut key = Vec::new();
+        self.records(selection, watch, &mut |taken| {
+            taken.revision().encode_into(&mut key);
+            match build.put(&key, taken.copy.value) {
+                Ok(()) => {
+                    pairs += 1;
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
             }
         })?;
         if let Some(error) = failed {
