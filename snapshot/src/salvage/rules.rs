@@ -18,7 +18,7 @@ use super::SalvageError;
 use super::classify::{Point, key_of_torn};
 use super::evidence::Evidence;
 use super::report::Origin;
-use super::sweep::{Copy, Group, State, Sweep, Trust};
+use super::sweep::{Copy, Group, SECTOR_BYTES, State, Sweep, Trust};
 use super::trees::{Candidate, Gap};
 use crate::mvcc::{KeyValue, Release};
 use crate::newest::Newest;
@@ -400,14 +400,16 @@ fn believe(group: &Group<'_>) -> Verdict {
     };
     let of_best = || group.copies.iter().enumerate().filter(|(_, copy)| copy.state == best);
     let is_same = |a: &Copy<'_>, b: &Copy<'_>| a.is_tombstone == b.is_tombstone && a.value == b.value;
-    // Among copies of equal worth those win that are equal to another one from another page, then those of the better tree.
+    // Among copies of equal worth those win that are equal to another one from another page, then those of which no sector is one
+    // byte repeated, then those of the better tree.
     let first_tree = |copy: &Copy<'_>| copy.trees.trailing_zeros();
-    let mut chosen: Option<(bool, u32, usize)> = None;
+    let differ = of_best().any(|(_, copy)| of_best().next().is_some_and(|(_, first)| !is_same(first, copy)));
+    let mut chosen: Option<(bool, bool, u32, usize)> = None;
     for (at, copy) in of_best() {
         verdict.is_disputed |=
             group.copies.get(chosen.map_or(at, |chosen| chosen.2)).is_some_and(|other| !is_same(other, copy));
         let is_backed = of_best().any(|(_, other)| other.page != copy.page && is_same(other, copy));
-        let better = (!is_backed, first_tree(copy), at);
+        let better = (!is_backed, differ && has_blank_sector(copy), first_tree(copy), at);
         if chosen.is_none_or(|chosen| better < chosen) {
             chosen = Some(better);
         }
@@ -416,7 +418,7 @@ fn believe(group: &Group<'_>) -> Verdict {
             break;
         }
     }
-    let Some((is_alone, _, at)) = chosen else { return verdict };
+    let Some((is_alone, _, _, at)) = chosen else { return verdict };
     verdict.chosen = Some(at);
     verdict.trust = match best {
         State::Whole if !is_alone && !(verdict.is_disputed && is_disputed_by_backed(group, at)) => {
@@ -426,6 +428,16 @@ fn believe(group: &Group<'_>) -> Verdict {
         _ => Trust::Suspect,
     };
     verdict
+}
+
+/// Whether a sector of the record is one byte repeated: a sector that was lost looks so, and so may a value.
+fn has_blank_sector(copy: &Copy<'_>) -> bool {
+    let sector_bytes = SECTOR_BYTES as u64;
+    let to_sector = copy.offset.next_multiple_of(sector_bytes) - copy.offset;
+    let sectors =
+        usize::try_from(to_sector).ok().and_then(|start| copy.value.get(start..)).unwrap_or_default();
+    let mut sectors = sectors.chunks_exact(SECTOR_BYTES);
+    sectors.any(|sector| sector.iter().all(|byte| sector.first() == Some(byte)))
 }
 
 /// Most copies of one revision that are held against each other.

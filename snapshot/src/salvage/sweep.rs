@@ -81,7 +81,7 @@ const LEAVES_A_RANGE: usize = 64;
 /// Leaves of which it is known how far they reach together, so that those that end before a range need not be asked one by one.
 const BLOCK: usize = 1024;
 /// What a disk gives or refuses as a whole, in bytes.
-const SECTOR_BYTES: usize = 512;
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 /// All leaves of records, cut into ranges of main revisions that can be swept one beside the other.
 #[derive(Debug)]
