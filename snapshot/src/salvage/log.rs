@@ -6,6 +6,7 @@ mod align;
 mod asked;
 mod bases;
 mod fill;
+mod held;
 mod lost;
 mod made;
 mod pins;

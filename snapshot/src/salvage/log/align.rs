@@ -92,21 +92,19 @@ impl Edge {
 }
 
 /// Finds out which entry made which of the revisions in `table`. `pins` are by ascending steps and revisions.
-pub(super) fn align(steps: &Steps, mut table: Table, pins: &[Pin]) -> (Aligned, Table) {
+pub(super) fn align(steps: &Steps, table: &Table, pins: &[Pin]) -> Aligned {
     let mut job = Job { steps, looks: 0 };
-    let mut aligned = job.round(&table, pins);
+    let mut aligned = job.round(table, pins);
     for _ in 1..MOST_ROUNDS {
-        let before = aligned.count();
+        // What was found says more of what transactions ask for.
         let Some(fuller) = table.with(|main| made(&aligned, steps, main)) else { break };
-        table = fuller;
-        let next = job.round(&table, pins);
-        // What is found in too many looks is no worse for having been looked for again.
-        if next.count() <= before || job.looks >= MOST_LOOKS {
+        let next = job.round(&fuller, pins);
+        if next.count() <= aligned.count() {
             break;
         }
         aligned = next;
     }
-    (aligned, table)
+    aligned
 }
 
 /// The records of a main revision by the entry that made it.

@@ -23,8 +23,7 @@ pub(super) struct Known<'a> {
 impl Known<'_> {
     /// Whether no tree says anything of this main revision.
     pub(super) fn is_silent(&self, main: i64) -> bool {
-        let behind = self.silent.partition_point(|(from, _)| *from <= main);
-        behind.checked_sub(1).and_then(|at| self.silent.get(at)).is_some_and(|(_, to)| main <= *to)
+        is_in(self.silent, main)
     }
 
     /// Whether no tree says anything of some main revision from `from` to `to`.
@@ -48,6 +47,12 @@ impl Known<'_> {
         let found = self.table.at(main).iter().find(|known| known.sub == sub);
         found.is_some_and(|known| op.is_none_or(|op| known.is_by(op)))
     }
+}
+
+/// Whether a number is in one of the ranges, which ascend.
+pub(super) fn is_in(ranges: &[(i64, i64)], number: i64) -> bool {
+    let behind = ranges.partition_point(|(from, _)| *from <= number);
+    behind.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, to)| number <= *to)
 }
 
 /// Main revisions that are to be made again, and keys whose history has to be known for that.

@@ -5,21 +5,17 @@
 //! that, and what is lost between is made again. What stands in the log behind the last record is then applied to it all, as to any
 //! base.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use bbolt::{Build, BuildOptions, FileSource, Io, Watch};
 
-use super::align::{MOST_STEPS_BEFORE, align};
 use super::asked::key_hash;
 use super::bases::{Attempt, Origin};
-use super::fill::{Event, Filled, Filling, Histories, Numbers};
-use super::lost::{self, Interest, Known, Making, Wanted};
-use super::pins::{Finder, Pin, Pins};
+use super::held::{Held, Question, Witness, hold};
+use super::lost::Known;
 use super::reading::{Read, release_of};
-use super::steps::Steps;
-use super::table::{self, Table};
 use crate::mvcc::{KeyValue, Revision};
 use crate::replay::range::{self, EachError, Stretch, WhyLeftOut, as_far_as_it_goes};
 use crate::salvage::SalvageError;
@@ -31,29 +27,51 @@ use crate::salvage::sweep::State;
 use crate::salvage::ways::{FromLogs, Small};
 use crate::schema::{CONSISTENT_INDEX, KEY, META, Schema, TERM};
 
-/// Of so many records that seem to belong to an entry one may not, by the order of the others.
-const MOST_ODD_IN: usize = 4;
-
-/// The entries of a log that are looked at.
-struct Entries<'r, 'e> {
-    read: &'r Read<'e>,
+/// The evidence and the entries of a log.
+struct Both<'b, 'e> {
+    ground: &'b Ground<'e>,
+    read: &'b Read<'e>,
     first: u64,
     last: u64,
+    watch: &'b dyn Watch,
 }
 
-impl Entries<'_, '_> {
-    fn each(&self, watch: &dyn Watch, look: &mut dyn FnMut(&wal::EntryRef<'_>)) -> Result<(), SalvageError> {
+impl Witness for Both<'_, '_> {
+    fn entries(&self, look: &mut dyn FnMut(&wal::EntryRef<'_>)) -> Result<(), SalvageError> {
+        self.watch.begin("reading what the log asks for", self.read.log.len_bytes());
         let stretch =
             Stretch { files: self.read.files, log: &self.read.log, entries: self.first..=self.last };
         let each = range::each(self.first..=self.last, &[stretch], |entry| {
             look(entry);
-            if watch.interrupted() { Err(()) } else { Ok(()) }
+            if self.watch.interrupted() { Err(()) } else { Ok(()) }
         });
         match each {
             Ok(()) => Ok(()),
             Err(EachError::Visit(())) => Err(SalvageError::Interrupted),
             Err(EachError::Range(error)) => Err(super::made::unreadable(&error.to_string())),
         }
+    }
+
+    fn survivors(&self, look: &mut dyn FnMut(Revision, &[u8], bool)) -> Result<(), SalvageError> {
+        let Self { ground, watch, .. } = self;
+        watch.begin("holding the log against what survived", ground.evidence.leaf_bytes());
+        for range in 0..ground.sweep.ranges() {
+            let mut judge = ground.rules.judge(range);
+            ground.sweep.walk(range, *watch, &mut |group| {
+                let verdict = judge.verdict(group);
+                let copy = verdict.chosen.and_then(|chosen| group.copies.get(chosen));
+                if let Some(copy) = copy.filter(|copy| copy.state == State::Whole)
+                    && verdict.standing != Standing::Foreign
+                    && !verdict.is_disputed
+                {
+                    let tombstone = copy.is_tombstone;
+                    let revision = Revision { main: group.main, sub: group.sub, tombstone };
+                    look(revision, copy.value, verdict.standing == Standing::Compacted);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -64,42 +82,24 @@ pub(super) fn beside(
     found: &mut FromLogs,
     watch: &dyn Watch,
 ) -> Result<bool, SalvageError> {
-    let Some(entries) = entries(ground, read) else { return Ok(false) };
-    watch.begin("reading what the log asks for", read.log.len_bytes());
-    let mut steps = Steps::default();
-    entries.each(watch, &mut |entry| steps.push(entry))?;
+    let Some(both) = entries(ground, read, watch) else { return Ok(false) };
     let known = small::gather(ground, Selection::Leaves, watch)?;
-    steps.has_gates |= has_gates(&known);
-    let trees = tree_pins(ground, read, &steps, entries.first);
-    let pins = pins(ground, &steps, &trees, watch)?;
-    let Some((first, last)) = pins.pins.first().zip(pins.pins.last()).map(|(first, last)| (*first, *last))
-    else {
-        refuse(found, "nothing that it asks for is among the records that survived");
-        return Ok(false);
+    let trees = tree_points(ground, read, (both.first, both.last));
+    let question = Question {
+        compacted: ground.rules.compaction,
+        silent: &ground.rules.silent,
+        has_gates: has_gates(&known),
+        trees: &trees,
     };
-    if pins.odd.saturating_mul(MOST_ODD_IN) > pins.held {
-        let why = format!(
-            "of the records that it seems to have asked for {} come in its order and {} do not: it is the log of another history",
-            pins.held, pins.odd
-        );
-        refuse(found, &why);
-        return Ok(false);
-    }
-    let table = table(ground, first, last, watch)?;
-    let (aligned, _) = align(&steps, table, &pins.pins);
-    // What survived is asked for once more: the records that were found to be made are none that did.
-    let table = self::table(ground, first, last, watch)?;
-    let compacted = ground.rules.compaction;
-    let known =
-        Known { steps: &steps, aligned: &aligned, table: &table, compacted, silent: &ground.rules.silent };
-    let wanted = lost::wanted(&known);
-    let mut makings: Vec<Making> = Vec::new();
-    let mut next = 0;
-    entries.each(watch, &mut |entry| makings.extend(wanted.take(&steps, entry, &mut next)))?;
-    let histories = histories(ground, &Interest::of(&wanted, &makings, compacted), watch)?;
-    let (filled, unmade) = Filling::new(known, histories).run(&makings, &wanted);
-    let given = Given { known, filled, unmade, wanted };
-    given.lead_on(ground, read, (last, &trees, entries.first), found, watch)
+    let held = match hold(&both, &question)? {
+        Ok(held) => held,
+        Err(why) => {
+            refuse(found, &why);
+            return Ok(false);
+        }
+    };
+    let given = Given { known: held.known(&question), held: &held };
+    given.lead_on(ground, read, (&trees, both.first), found, watch)
 }
 
 fn refuse(found: &mut FromLogs, why: &str) {
@@ -109,7 +109,7 @@ fn refuse(found: &mut FromLogs, why: &str) {
 }
 
 /// The entries from the first of those that follow each other to the log's end up to the last that is committed.
-fn entries<'r, 'e>(ground: &Ground<'_>, read: &'r Read<'e>) -> Option<Entries<'r, 'e>> {
+fn entries<'b, 'e>(ground: &'b Ground<'e>, read: &'b Read<'e>, watch: &'b dyn Watch) -> Option<Both<'b, 'e>> {
     let first = read.log.first_index()?;
     let schema = Schema { consistent_index: first.checked_sub(1)?, ..Schema::default() };
     let range = as_far_as_it_goes(Path::new("the log"), &schema, read.files, &read.log).ok()?;
@@ -118,7 +118,7 @@ fn entries<'r, 'e>(ground: &Ground<'_>, read: &'r Read<'e>) -> Option<Entries<'r
     let uncertain = range.left_out.iter().find(|left| left.why == WhyLeftOut::NotCommitted);
     let limit = uncertain.map_or(range.last, |left| *left.entries.end());
     let last = range.last.max(applied.unwrap_or_default().min(limit));
-    (first <= last).then_some(Entries { read, first, last })
+    (first <= last).then_some(Both { ground, read, first, last, watch })
 }
 
 /// Whether something stands before the store that may refuse what entries ask for.
@@ -130,122 +130,30 @@ fn has_gates(small: &Small) -> bool {
     is_on || rows(crate::schema::ALARM).is_some_and(|rows| !rows.is_empty())
 }
 
-/// Where trees stand: those of metas, whose pages nobody has written over since.
-fn tree_pins(ground: &Ground<'_>, read: &Read<'_>, steps: &Steps, first: u64) -> Vec<(Pin, u64)> {
-    let mut pins = Vec::new();
+/// Where trees stand, as entry and revision: those of metas, whose pages nobody has written over since.
+fn tree_points(ground: &Ground<'_>, read: &Read<'_>, (first, last): (u64, u64)) -> Vec<(u64, i64)> {
+    let mut points = Vec::new();
     for tree in &ground.evidence.trees {
         let Some(index) = tree.facts.consistent_index else { continue };
         let is_of_meta = tree.origin != report::Origin::OrphanRoot;
-        let is_in_log = (first.saturating_sub(1)..=steps.last).contains(&index);
+        let is_in_log = (first.saturating_sub(1)..=last).contains(&index);
         let terms = (tree.facts.term.filter(|term| *term > 0), read.log.term_of(index));
         let is_other = matches!(terms, (Some(own), Some(of_log)) if own != of_log);
         if is_of_meta && is_in_log && !is_other && !tree.is_open_ended() && tree.revision > 0 {
-            pins.push((Pin { steps: steps.up_to(index), revision: tree.revision }, index));
+            points.push((index, tree.revision));
         }
     }
     // A log that begins with nothing begins at revision 1.
     if first == 1 && read.begins_with_nothing() {
-        pins.push((Pin { steps: 0, revision: 1 }, 0));
+        points.push((0, 1));
     }
-    pins
-}
-
-/// Shows `look` every record that survived whole and of which no two copies differ, by ascending revisions, and whether a compaction
-/// removed it.
-fn each_survivor(
-    ground: &Ground<'_>,
-    watch: &dyn Watch,
-    look: &mut dyn FnMut(Revision, &[u8], bool),
-) -> Result<(), SalvageError> {
-    for range in 0..ground.sweep.ranges() {
-        let mut judge = ground.rules.judge(range);
-        ground.sweep.walk(range, watch, &mut |group| {
-            let verdict = judge.verdict(group);
-            let copy = verdict.chosen.and_then(|chosen| group.copies.get(chosen));
-            if let Some(copy) = copy.filter(|copy| copy.state == State::Whole)
-                && verdict.standing != Standing::Foreign
-                && !verdict.is_disputed
-            {
-                let revision = Revision { main: group.main, sub: group.sub, tombstone: copy.is_tombstone };
-                look(revision, copy.value, verdict.standing == Standing::Compacted);
-            }
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok(())
-}
-
-fn pins(
-    ground: &Ground<'_>,
-    steps: &Steps,
-    trees: &[(Pin, u64)],
-    watch: &dyn Watch,
-) -> Result<Pins, SalvageError> {
-    let mut finder = Finder::new(steps);
-    watch.begin("looking for what the log asks for", ground.evidence.leaf_bytes());
-    each_survivor(ground, watch, &mut |revision, value, _| {
-        if let Some(known) = table::Known::of(revision, value) {
-            finder.see(revision.main, known.content);
-        }
-    })?;
-    let trees: Vec<Pin> = trees.iter().map(|(pin, _)| *pin).collect();
-    Ok(finder.pins(steps, &trees))
-}
-
-/// What survived of the main revisions that the log may have made.
-fn table(ground: &Ground<'_>, first: Pin, last: Pin, watch: &dyn Watch) -> Result<Table, SalvageError> {
-    let before = i64::try_from(first.steps.min(MOST_STEPS_BEFORE)).unwrap_or(0);
-    let mains = first.revision.saturating_sub(before).saturating_add(1).max(1)..=last.revision;
-    let mut table = Table::new(&mains);
-    watch.begin("looking at what survived", ground.evidence.leaf_bytes());
-    each_survivor(ground, watch, &mut |revision, value, _| {
-        if mains.contains(&revision.main)
-            && let Some(known) = table::Known::of(revision, value)
-        {
-            table.push(revision.main, known);
-        }
-    })?;
-    let silent = &ground.rules.silent;
-    table.close(*mains.end(), |main| {
-        let behind = silent.partition_point(|(from, _)| *from <= main);
-        behind.checked_sub(1).and_then(|at| silent.get(at)).is_some_and(|(_, to)| main <= *to)
-    });
-    Ok(table)
-}
-
-/// What is known of the keys of interest.
-fn histories(
-    ground: &Ground<'_>,
-    interest: &Interest<'_>,
-    watch: &dyn Watch,
-) -> Result<Histories, SalvageError> {
-    let mut histories = Histories::new();
-    watch.begin("looking at the keys of what is lost", ground.evidence.leaf_bytes());
-    each_survivor(ground, watch, &mut |revision, value, is_gone| {
-        let Ok(kv) = KeyValue::decode(value) else { return };
-        if !interest.wants(kv.key, kv.lease) {
-            return;
-        }
-        let put = (!revision.tombstone).then_some(Numbers {
-            create_revision: kv.create_revision,
-            version: kv.version,
-            lease: kv.lease,
-            is_certain: true,
-        });
-        let value = interest.wants_value(kv.key).then(|| kv.value.to_vec());
-        let event = Event { main: revision.main, sub: revision.sub, put, value, is_gone };
-        histories.entry(kv.key.to_vec()).or_default().push(event);
-    })?;
-    Ok(histories)
+    points
 }
 
 /// What the log gives back.
 struct Given<'k> {
     known: Known<'k>,
-    filled: Vec<Filled>,
-    /// Main revisions that could not be made again in full.
-    unmade: BTreeSet<i64>,
-    wanted: Wanted,
+    held: &'k Held,
 }
 
 impl Given<'_> {
@@ -254,21 +162,24 @@ impl Given<'_> {
         &self,
         ground: &Ground<'_>,
         read: &Read<'_>,
-        (last, trees, first): (Pin, &[(Pin, u64)], u64),
+        (trees, first): (&[(u64, i64)], u64),
         found: &mut FromLogs,
         watch: &dyn Watch,
     ) -> Result<bool, SalvageError> {
         let Known { steps, aligned, .. } = self.known;
+        let Held { filled, unmade, last, .. } = self.held;
         let of_step = last.steps.checked_sub(1).and_then(|step| steps.steps.get(step));
-        let of_tree = trees.iter().filter(|(pin, _)| *pin == last).map(|(_, index)| *index).max();
+        let is_last =
+            |(index, revision): &&(u64, i64)| (steps.up_to(*index), *revision) == (last.steps, last.revision);
+        let of_tree = trees.iter().filter(is_last).map(|(index, _)| *index).max();
         let index =
             of_step.map_or(first.saturating_sub(1), |step| step.index).max(of_tree.unwrap_or_default());
         let mut small = small::gather(ground, Selection::Upto(last.revision), watch)?;
         let term = read.log.term_of(index).unwrap_or_default();
         set_entry(&mut small, index, term);
         let source = self.build(ground, last.revision, &small, watch)?;
-        let certain = self.filled.iter().filter(|filled| filled.is_certain).count();
-        let doubtful = self.filled.len() - certain;
+        let certain = filled.iter().filter(|filled| filled.is_certain).count();
+        let doubtful = filled.len() - certain;
         let mut notes = vec![format!(
             "held against what survived, the log says of {} revision(s) which entry made them",
             aligned.count()
@@ -281,15 +192,13 @@ impl Given<'_> {
                 "{doubtful} record(s) are made from the log whose value is certain, but not how often the key was written before"
             ));
         }
-        if !self.unmade.is_empty() {
-            notes.push(format!(
-                "{} revision(s) that the log made cannot be made again in full",
-                self.unmade.len()
-            ));
+        if !unmade.is_empty() {
+            notes
+                .push(format!("{} revision(s) that the log made cannot be made again in full", unmade.len()));
         }
         let open_holes = self.open_holes(last.revision);
         // What is applied to a base that lacks something may come out otherwise.
-        let is_complete = open_holes == 0 && doubtful == 0 && self.unmade.is_empty() && self.is_dense(ground);
+        let is_complete = open_holes == 0 && doubtful == 0 && unmade.is_empty() && self.is_dense(ground);
         let attempt = Attempt {
             kind: WayKind::SurvivorsAndLog,
             tree: (!ground.evidence.trees.is_empty()).then_some(0),
@@ -311,9 +220,10 @@ impl Given<'_> {
     fn from_log(&self) -> Vec<(i64, i64)> {
         let Known { steps, .. } = self.known;
         let made: HashSet<(i64, i64)> =
-            self.filled.iter().map(|filled| (filled.revision.main, filled.revision.sub)).collect();
+            self.held.filled.iter().map(|filled| (filled.revision.main, filled.revision.sub)).collect();
         let is_told = |main: &i64| {
-            let Some(edge) = self.known.closed_edge(*main).filter(|_| !self.unmade.contains(main)) else {
+            let Some(edge) = self.known.closed_edge(*main).filter(|_| !self.held.unmade.contains(main))
+            else {
                 return false;
             };
             (0..).zip(edge.ops(steps)).all(|(sub, (_, op))| {
@@ -352,8 +262,9 @@ impl Given<'_> {
             from <= to
                 && (from < *mains.start()
                     || to > *mains.end()
-                    || (from..=to)
-                        .any(|main| self.known.aligned.edge(main).is_none() || self.unmade.contains(&main)))
+                    || (from..=to).any(|main| {
+                        self.known.aligned.edge(main).is_none() || self.held.unmade.contains(&main)
+                    }))
         };
         self.known.silent.iter().filter(is_open).count() as u64
     }
@@ -394,7 +305,7 @@ impl Given<'_> {
             .partition(|(name, _)| name.as_slice() < KEY);
         put_buckets(&mut build, before.into_iter())?;
         build.begin_bucket(KEY)?;
-        let mut filled = self.filled.iter().peekable();
+        let mut filled = self.held.filled.iter().peekable();
         let mut failed = None;
         let place = |revision: &Revision| (revision.main, revision.sub);
         ground.records(Selection::Upto(upto), watch, &mut |taken| {
@@ -434,7 +345,7 @@ impl Given<'_> {
 
     /// Whether the log says that the key was written again, or deleted, before the compaction.
     fn is_superseded(&self, taken: &Taken<'_>) -> bool {
-        let last: &HashMap<u64, i64> = &self.wanted.last_compacted;
+        let last: &HashMap<u64, i64> = &self.held.wanted.last_compacted;
         if last.is_empty() || taken.group.main > self.known.compacted {
             return false;
         }
