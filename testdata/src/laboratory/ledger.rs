@@ -41,16 +41,16 @@ fn leaves(file: PlainFile<'_>) -> impl Iterator<Item = usize> + '_ {
 
 impl Ledger {
     /// Reads the undamaged file, which comes first, and files of the same member whose pages a damage mixes with it. `earlier`
-    /// are still others, whose records are history. Panics when one is not sound.
+    /// are still others, whose records are history, as those in `history` are. Panics when one is not sound.
     #[must_use]
-    pub fn of(files: &[PlainFile<'_>], earlier: &[PlainFile<'_>]) -> Self {
+    pub fn of(files: &[PlainFile<'_>], earlier: &[PlainFile<'_>], history: Pairs) -> Self {
         let live = |file: &PlainFile<'_>| -> Pairs {
             let (_, meta) = file.newest().expect("a meta");
             let mut tree = file.tree(meta.root).expect("a sound tree");
             tree.buckets.remove(&b"key"[..]).expect("bucket key")
         };
         let truth = live(&files[0]);
-        let mut history = Pairs::new();
+        let mut history = history;
         for (key, value) in earlier.iter().chain(files).flat_map(live) {
             let before = history.insert(key.clone(), value);
             assert!(
@@ -124,6 +124,17 @@ impl Ledger {
         found.collect()
     }
 
+    /// The records of all history of which a whole copy is in the file.
+    #[must_use]
+    pub fn seen_of_history(&self, file: PlainFile<'_>) -> Pairs {
+        let pairs = leaves(file).flat_map(|page| file.leaf(page));
+        let found = pairs.filter_map(|pair| {
+            let (key, value) = self.history.get_key_value(file.bytes(&pair.key))?;
+            (file.bytes(&pair.value) == value.as_slice()).then(|| (key.clone(), value.clone()))
+        });
+        found.collect()
+    }
+
     /// The newest record of each key that is alive in `records`, by the key.
     #[must_use]
     pub fn alive<'a>(
@@ -160,7 +171,7 @@ mod tests {
                 let bytes = crate::snapshot(version, stage);
                 let bytes = &bytes[..bytes.len() / 4096 * 4096];
                 let file = PlainFile::of(bytes).unwrap();
-                let ledger = Ledger::of(&[file], &[]);
+                let ledger = Ledger::of(&[file], &[], Pairs::new());
                 let (hash, revision, compacted) = crate::hashkv_facts(version, stage);
                 let finished = (compacted > 0).then_some(compacted);
                 let space = KeySpace::new(ledger.truth.clone(), finished, finished, true).unwrap();
@@ -184,7 +195,7 @@ mod tests {
     fn records_are_gone_with_the_last_page_that_holds_them() {
         let bytes = Base::Etcd.bytes();
         let files = [PlainFile::of(&bytes).unwrap()];
-        let ledger = Ledger::of(&files, &[]);
+        let ledger = Ledger::of(&files, &[], Pairs::new());
         let (mut rng, whole) = (Rng::seeded_by("ledger"), Damaged::new(bytes.clone(), 4096));
         assert_eq!(ledger.there(&whole, &files).len(), ledger.truth.len());
         let live: Vec<Vec<Vec<u8>>> = [5, 7, 31]

@@ -290,7 +290,7 @@ impl Served {
         let before = stage.kept.pop();
         let young =
             stage.kept.first().map(|file| [0, 1].map(|slot| file[slot * 4096..(slot + 1) * 4096].to_vec()));
-        let parts = Parts { file, before, young, copied, earlier: stage.kept };
+        let parts = Parts { file, before, young, copied, earlier: stage.kept, ..Parts::default() };
         let specimen = Specimen::new(&Tools::find(version).release(), parts);
         Self { specimen, data_dir, hash, listing, is_log_whole }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::damaged::Damaged;
 use super::ledger::Ledger;
-use super::plain::{PlainFile, PlainMeta, PlainNode, PlainTree};
+use super::plain::{Pairs, PlainFile, PlainMeta, PlainNode, PlainTree};
 
 /// An undamaged database, what is in it, and what else of the same member a damage needs.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Parts {
     pub copied: Option<Vec<u8>>,
     /// The file at still earlier times: what they hold is history.
     pub earlier: Vec<Vec<u8>>,
+    /// More records of earlier times.
+    pub history: Pairs,
 }
 
 impl Specimen {
@@ -42,7 +44,7 @@ impl Specimen {
     /// that is no copy of a running server's is not sound.
     #[must_use]
     pub fn new(name: &str, parts: Parts) -> Self {
-        let Parts { file, before, young, mut copied, earlier } = parts;
+        let Parts { file, before, young, mut copied, earlier, history } = parts;
         let mut files: Vec<Vec<u8>> = [file].into_iter().chain(before).collect();
         let first = PlainFile::of(&files[0]).expect("a meta");
         let page_size = first.page_size();
@@ -53,7 +55,7 @@ impl Specimen {
         let others: Vec<PlainFile<'_>> = earlier.iter().map(|bytes| open(bytes)).collect();
         let (_, meta) = plain[0].newest().expect("a meta");
         let tree = plain[0].tree(meta.root).expect("a sound tree");
-        let ledger = Ledger::of(&plain, &others);
+        let ledger = Ledger::of(&plain, &others, history);
         Self { name: name.to_owned(), page_size, young, copied, meta, tree, ledger, files }
     }
 
@@ -67,6 +69,12 @@ impl Specimen {
     #[must_use]
     pub fn page_size(&self) -> usize {
         self.page_size
+    }
+
+    /// Other bytes, as a file with pages of this size.
+    #[must_use]
+    pub fn read<'b>(&self, bytes: &'b [u8]) -> PlainFile<'b> {
+        PlainFile::with_page_size(bytes, self.page_size)
     }
 
     /// The file, for damage to be done to.

@@ -1,0 +1,86 @@
+//! The databases on the bench.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use generate::{LogOptions, Preset, SCALE_ONE, Shape};
+use testdata::key_space::KeySpace;
+use testdata::laboratory::{Pairs, Parts, Served, Specimen};
+use testdata::oracle::{Bbolt, Version};
+
+/// A specimen, its log, and what a server of its version says of it.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) specimen: Specimen,
+    /// The member's log: all that the database holds was written by it, but for what a restored one began with.
+    pub(crate) wal: PathBuf,
+    /// hashkv of the undamaged member at its last revision.
+    pub(crate) hash: u64,
+    /// Who starts what is salvaged.
+    pub(crate) version: Version,
+}
+
+/// A size in millionths of a preset's.
+const GENERATED_SCALE: u64 = SCALE_ONE / 500;
+
+impl Bench {
+    pub(crate) fn name(&self) -> &str {
+        self.specimen.name()
+    }
+
+    /// What a real server wrote.
+    pub(crate) fn served(version: Version, seed: u64, scratch: &Path) -> Self {
+        let Served { specimen, data_dir, hash, .. } = Served::new(version, seed, true, scratch);
+        Self { specimen, wal: data_dir.join("member/wal"), hash: hash.hash, version }
+    }
+
+    /// The same history on 3.5.1, to which bbolt's own tool has given a freelist.
+    pub(crate) fn with_a_freelist(seed: u64, scratch: &Path) -> Self {
+        let Served { specimen, data_dir, hash, .. } = Served::new(Version::V3_5_1, seed, false, scratch);
+        let (db, with) = (data_dir.join("member/snap/db"), scratch.join("with-a-freelist.db"));
+        let run = Bbolt::find().run([
+            "surgery",
+            "freelist",
+            "rebuild",
+            db.to_str().unwrap(),
+            "--output",
+            with.to_str().unwrap(),
+        ]);
+        let run = run.ok();
+        let history = specimen.ledger().history.clone();
+        let parts = Parts { file: fs::read(&with).unwrap(), history, ..Parts::default() };
+        let specimen = Specimen::new("3.5.1, with a freelist", parts);
+        assert!(specimen.meta().freelist.is_some(), "{run:?}");
+        Self { specimen, wal: data_dir.join("member/wal"), hash: hash.hash, version: Version::V3_5_1 }
+    }
+
+    /// Generated: dense, or mostly free pages after a compaction.
+    pub(crate) fn generated(name: &str, preset: Preset, page_size: u32, seed: u64, scratch: &Path) -> Self {
+        let shape = Shape { page_size, ..Shape::preset(preset, seed).scaled(GENERATED_SCALE).unwrap() };
+        let (db, all, wal) = (scratch.join("generated.db"), scratch.join("all.db"), scratch.join("wal"));
+        let facts = generate::db_file(&shape, &db, false, &()).unwrap();
+        // The same history before its compaction.
+        generate::db_file(&Shape { compacted: false, ..shape.clone() }, &all, false, &()).unwrap();
+        generate::log_dir(&shape, &wal, LogOptions::default(), &()).unwrap();
+        let parts = Parts {
+            file: fs::read(&db).unwrap(),
+            earlier: vec![fs::read(&all).unwrap()],
+            ..Parts::default()
+        };
+        let specimen = Specimen::new(name, parts);
+        assert_eq!(specimen.ledger().truth.len() as u64, facts.records);
+        let hash = hash_of(&specimen.ledger().truth, facts.compact_revision.map(i64::from), Version::V3_5New);
+        Self { specimen, wal, hash: hash.into(), version: Version::V3_5New }
+    }
+
+    /// hashkv at the last revision of these records, after the specimen's compaction.
+    pub(crate) fn hash_of(&self, records: &Pairs, compacted: Option<i64>) -> u64 {
+        hash_of(records, compacted, self.version).into()
+    }
+}
+
+fn hash_of(records: &Pairs, compacted: Option<i64>, version: Version) -> u32 {
+    let is_newer = version == Version::V3_5New;
+    let space = KeySpace::new(records.clone(), compacted, compacted, is_newer).unwrap();
+    space.hashkv(space.revision())
+}

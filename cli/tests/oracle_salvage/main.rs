@@ -1,0 +1,212 @@
+//! The damage laboratory: databases of known content are damaged in every way of its table, singly and in pairs, and salvaged. What
+//! comes of it is held against what the ledger says is left (`testdata::laboratory`), and served by real servers.
+//! About 15 s for each database on two cores.
+//!
+//! `ETCD_RESCUE_SOAK=1` does all pairs on more databases and prints the table of `docs/salvage.md`; `ETCD_RESCUE_BLESS=1` writes it there too.
+//! `ETCD_RESCUE_ONLY="NAME"` or `"NAME NAME"` does one damage or pair alone, `ETCD_RESCUE_SEED=N` with another seed, and
+//! `ETCD_RESCUE_KEEP=DIR` keeps the files of what failed.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
+
+mod bench;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+mod told;
+mod trial;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use bench::Bench;
+use generate::Preset;
+use rstest::rstest;
+use testdata::damage::Rng;
+use testdata::laboratory::{DAMAGES, Damage};
+use testdata::oracle::Version;
+
+use table::Table;
+use trial::{Help, How, Tally, Trial};
+
+/// The databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Served(Version),
+    WithAFreelist,
+    Compacted,
+    Dense,
+    LargePages,
+}
+
+/// All of them: the table is done when each has had its trials.
+const KINDS: usize = 7;
+
+impl Kind {
+    fn bench(self, seed: u64, scratch: &Path) -> Bench {
+        match self {
+            Self::Served(version) => Bench::served(version, seed, scratch),
+            Self::WithAFreelist => Bench::with_a_freelist(seed, scratch),
+            Self::Compacted => Bench::generated("generated, compacted", Preset::Frag, 4096, seed, scratch),
+            Self::Dense => Bench::generated("generated, dense", Preset::Flat, 4096, seed, scratch),
+            Self::LargePages => {
+                Bench::generated("generated, 16 KiB pages", Preset::Frag, 16_384, seed, scratch)
+            }
+        }
+    }
+}
+
+fn is_soak() -> bool {
+    env::var_os("ETCD_RESCUE_SOAK").is_some()
+}
+
+/// The seed asked for.
+fn given_seed() -> Option<u64> {
+    env::var("ETCD_RESCUE_SEED").ok().map(|seed| seed.parse().unwrap())
+}
+
+/// The one damage, or the two, asked for.
+fn given_damages() -> Option<Vec<&'static Damage>> {
+    let names = env::var("ETCD_RESCUE_ONLY").ok()?;
+    Some(names.split_whitespace().map(Damage::named).collect())
+}
+
+/// All pairs of damages, each in the order of the table.
+fn pairs() -> Vec<Vec<&'static Damage>> {
+    let one_of =
+        |(at, one): (usize, &'static Damage)| DAMAGES[at + 1..].iter().map(move |other| vec![one, other]);
+    DAMAGES.iter().enumerate().flat_map(one_of).collect()
+}
+
+/// Some of `from`, by the dice.
+fn some<T>(mut from: Vec<T>, count: usize, dice: &mut Rng) -> Vec<T> {
+    while from.len() > count {
+        let at = usize::try_from(dice.below(from.len() as u64)).unwrap();
+        from.swap_remove(at);
+    }
+    from
+}
+
+/// Pairs that the gate tries of each database.
+const PAIRS_OF_A_GATE: usize = 6;
+/// Seeds with which a soak does each damage alone.
+const SEEDS_OF_A_SOAK: u64 = 5;
+/// Trials with the log of each database, and as many with each other help: of the gate, and of a soak.
+const HELPED: [usize; 2] = [3, 120];
+/// One of so many trials is done by the program, and one of three of those results started by a real server: in the gate, and in
+/// a soak.
+const ONE_WRITTEN_OF: [usize; 2] = [8, 5];
+const ONE_SERVED_OF: usize = 3;
+
+/// What is tried of one database: damages and seeds.
+struct Plan {
+    unhelped: Vec<(Vec<&'static Damage>, u64)>,
+    helped: Vec<(Vec<&'static Damage>, u64)>,
+    one_written_of: usize,
+}
+
+impl Plan {
+    fn drawn(seed: u64, dice: &mut Rng) -> Self {
+        if let Some(damages) = given_damages() {
+            let one = vec![(damages, seed)];
+            return Self { unhelped: one.clone(), helped: one, one_written_of: 1 };
+        }
+        let which = usize::from(is_soak());
+        let seeds = seed..seed + if is_soak() { SEEDS_OF_A_SOAK } else { 1 };
+        let singles = seeds.flat_map(|seed| DAMAGES.iter().map(move |damage| (vec![damage], seed)));
+        let pairs = if is_soak() { pairs() } else { some(pairs(), PAIRS_OF_A_GATE, dice) };
+        let unhelped: Vec<_> = singles.chain(pairs.into_iter().map(|pair| (pair, seed))).collect();
+        Self {
+            helped: some(unhelped.clone(), HELPED[which], dice),
+            unhelped,
+            one_written_of: ONE_WRITTEN_OF[which],
+        }
+    }
+}
+
+/// Where the files of a trial lie; they are kept where that was asked for and something failed.
+struct Scratch(tempfile::TempDir);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if (std::thread::panicking() || given_damages().is_some())
+            && let Some(dir) = env::var_os("ETCD_RESCUE_KEEP")
+        {
+            fs::create_dir_all(&dir).unwrap();
+            for entry in fs::read_dir(self.0.path()).unwrap() {
+                let entry = entry.unwrap();
+                fs::copy(entry.path(), Path::new(&dir).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+}
+
+/// What the trials of one database came to, and what in them was not as it has to be.
+fn tried(bench: &Bench, seed: u64) -> (Table, Vec<String>) {
+    let mut dice = Rng::seeded_by(&format!("laboratory {} {seed}", bench.name()));
+    let plan = Plan::drawn(seed, &mut dice);
+    let scratch = Scratch(tempfile::tempdir().unwrap());
+    let (dir, mut table, mut count) = (scratch.0.path(), Table::default(), 0);
+    let failures = RefCell::default();
+    let mut how = || {
+        count += 1;
+        match count {
+            count if count % plan.one_written_of > 0 => How::Planned,
+            count if count % (plan.one_written_of * ONE_SERVED_OF) > 0 => How::Written,
+            _ => How::Served,
+        }
+    };
+    for (damages, seed) in plan.unhelped {
+        let trial = Trial { bench, damages, seed, failures: &failures };
+        let Some(tally) = trial.salvaged(Help::Nothing, how(), dir) else { continue };
+        let tallies = if trial.damages.len() == 1 { &mut table.alone } else { &mut table.paired };
+        for damage in &trial.damages {
+            tallies.entry(damage.name).or_default().add(tally);
+        }
+    }
+    for (damages, seed) in plan.helped {
+        let trial = Trial { bench, damages, seed, failures: &failures };
+        for (help, total) in [(Help::Map, &mut table.with_map), (Help::OlderFile, &mut table.with_older)] {
+            total.add(trial.salvaged(help, how(), dir).unwrap_or_default());
+        }
+        table.with_log.add(trial.with_log(how(), dir).unwrap_or_default());
+    }
+    (table, failures.into_inner())
+}
+
+static TABLES: Mutex<BTreeMap<Kind, Table>> = Mutex::new(BTreeMap::new());
+
+/// The last of the databases has the table of all published.
+fn publish(kind: Kind, table: Table) {
+    let mut tables = TABLES.lock().unwrap();
+    tables.insert(kind, table);
+    if is_soak() && given_damages().is_none() && tables.len() == KINDS {
+        let mut all = Table::default();
+        tables.values().for_each(|table| all.add(table));
+        all.publish();
+    }
+}
+
+#[rstest]
+#[ignore = "needs real etcd: scripts/test.sh runs it"]
+fn oracle_what_is_left_is_salvaged(
+    #[values(
+        Kind::Served(Version::V3_4),
+        Kind::Served(Version::V3_5_1),
+        Kind::Served(Version::V3_5New),
+        Kind::WithAFreelist,
+        Kind::Compacted,
+        Kind::Dense,
+        Kind::LargePages
+    )]
+    kind: Kind,
+) {
+    let seed = given_seed().unwrap_or(1);
+    let scratch = tempfile::tempdir().unwrap();
+    let bench = kind.bench(seed, scratch.path());
+    let (table, failures) = tried(&bench, seed);
+    publish(kind, table);
+    assert!(failures.is_empty(), "{} of them:\n{}", failures.len(), failures.join("\n"));
+}
