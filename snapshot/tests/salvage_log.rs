@@ -181,18 +181,12 @@ fn records_on(path: &Path, page: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// Whether the log has an entry that names the record's key and value, told from the bytes alone.
 fn is_in_log(log: &PlainLog, value: &[u8]) -> bool {
     let kv = KeyValue::decode(value).unwrap();
-<<<<<<< HEAD
-    let has =
-        |data: &[u8], part: &[u8]| part.is_empty() || data.windows(part.len()).any(|window| window == part);
-    log.entries.values().any(|entry| has(&entry.data, kv.key) && has(&entry.data, kv.value))
-=======
     let has = |data: &[u8], part: &[u8]| {
         // Long values stand at the end.
         data.ends_with(part) || (part.len() < 100 && data.windows(part.len()).any(|window| window == part))
     };
     let is_it = |data: &[u8]| has(data, kv.value) && has(&data[..data.len() - kv.value.len()], kv.key);
     log.entries.values().any(|entry| is_it(&entry.data))
->>>>>>> 2c96d22 (Salvage log: the log held against what survived is a room of its own)
 }
 
 /// One leaf after the other is lost of a member whose log begins somewhere. What the log has of it comes back to the byte; the rest is

@@ -59,41 +59,12 @@ fn hold(specimen: &Specimen, damaged: &Damaged, what: &str) -> usize {
             lost.iter().take(5).filter_map(|key| snapshot::mvcc::Revision::parse(key)).collect();
         eprintln!("{what}: {} of {} not found: {first:?}…", lost.len(), there.len());
     }
-    if std::env::var("DBG").is_ok()
-        && let Some(key) = lost.first()
-    {
-        explain(specimen, damaged, key);
-    }
     // What is not there cannot be in order.
     let ledger = specimen.ledger();
     if ledger.truth.keys().any(|key| !outcome.records.contains_key(key)) {
         assert!(!outcome.report.account.is_complete(), "{what}: something is missing and nothing said");
     }
     lost.len()
-}
-
-fn explain(specimen: &Specimen, damaged: &Damaged, key: &[u8]) {
-    let file = specimen.files()[0];
-    for page in 0..file.pages() {
-        let Some(head) = file.head(page).filter(|head| head.flags == 2) else { continue };
-        if !file.leaf(page).iter().any(|pair| file.bytes(&pair.key) == key) {
-            continue;
-        }
-        for (at, place) in damaged.places().iter().enumerate() {
-            let Some((_, origin)) = place.origin else { continue };
-            if (page..page + head.pages).contains(&origin) {
-                let now = damaged.file();
-                let above = (at.saturating_sub(8)..=at).filter_map(|at| now.head(at).map(|head| (at, head)));
-                eprintln!(
-                    "  leaf {page} of {} pages, {} records: page {origin} is at {at} {:?}; {:?}",
-                    head.pages,
-                    file.leaf(page).len(),
-                    place.spoiled,
-                    above.collect::<Vec<_>>()
-                );
-            }
-        }
-    }
 }
 
 /// The trees in short: root, revision, compaction, leaves, gaps.
