@@ -225,7 +225,7 @@ fn lone(version: Version) {
     server.stop();
     // Whatever its row says.
     let inspected = rescue(["inspect", text(&place("a")), "-w", "json"]);
-    let page: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
+    let page: Value = serde_json::from_str(&inspected.stdout).unwrap();
     assert_eq!(page["members"][0]["peerURLs"], serde_json::json!([urls[0]]), "{page}");
 
     let learner = Launch::new(version, &place("n2"), "n2");

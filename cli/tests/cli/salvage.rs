@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
-use std::path::Path;
 
 use rstest::rstest;
 use serde_json::Value;

@@ -11,10 +11,11 @@ use bbolt::{Source, Watch};
 use rayon::prelude::*;
 
 use super::classify::{Class, Judged, Point, judge};
-use super::inputs::{Bytes, Input, Inputs, LogInput, Pages, ensure_unchanged};
+use super::inputs::{Bytes, Input, Inputs, Pages, ensure_unchanged};
 use super::report::{ByteRange, Histogram, InputKind, InputReport, MOST_LISTED, MetaReport, Origin};
 use super::trees::{Candidate, Gap, Generation, MOST_ORPHANS, MOST_TREES, follow};
 use super::{SalvageError, SalvageOptions};
+use crate::log_files::LogFiles;
 use crate::schema::KEY;
 
 /// One database file, looked at page by page.
@@ -24,8 +25,6 @@ pub(crate) struct SourceFile {
     pub(crate) path: PathBuf,
     /// The file itself.
     pub(crate) file: PathBuf,
-    /// What it is.
-    pub(crate) kind: InputKind,
     /// Its pages.
     pub(crate) pages: Pages,
     /// Every leaf in it, by ascending index.
@@ -64,7 +63,7 @@ const _: () = assert!(size_of::<KeyLeaf>() <= 48);
 
 /// A [`Point`] in 12 bytes: what is beyond the 32nd bit of a place within a revision is cut off, which keeps the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(packed(4))]
+#[repr(C, packed(4))]
 pub(crate) struct Place64 {
     main: i64,
     sub: u32,
@@ -88,7 +87,7 @@ impl Place64 {
 pub struct Evidence {
     pub(crate) options: SalvageOptions,
     pub(crate) sources: Vec<SourceFile>,
-    pub(crate) logs: Vec<LogInput>,
+    pub(crate) logs: Vec<LogFiles>,
     /// Inputs in which not even the pages could be told apart.
     pub(crate) unknown: Vec<InputReport>,
     /// The trees, the one to be believed first before all others.
@@ -152,8 +151,7 @@ fn survey(inputs: Inputs, options: &SalvageOptions, watch: &dyn Watch) -> Result
         let report = blank_report(&path, &file, kind, &bytes, notes);
         match PageFile::search(bytes, options.page_size) {
             Ok(pages) => {
-                let source =
-                    SourceFile { path, file, kind, pages, runs: Vec::new(), classes: Vec::new(), report };
+                let source = SourceFile { path, file, pages, runs: Vec::new(), classes: Vec::new(), report };
                 found.push(look_at(source, number, watch)?);
             }
             Err(error) => unknown.push(unknown_report(report, &error)),
@@ -417,7 +415,7 @@ impl Evidence {
             ensure_unchanged(source.pages.source().inner()).map_err(changed)?;
         }
         for log in &self.logs {
-            log.files.ensure_unchanged()?;
+            log.ensure_unchanged()?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::rules::{Judge, Rules, Standing, Verdict};
 use super::sweep::{Copy, Group, State, Sweep, Trust};
 use super::ways::{Base, Small};
 use crate::edited::EditError;
-use crate::mvcc::{Release, Revision};
+use crate::mvcc::Revision;
 use crate::schema::KEY;
 
 /// Which of the records that belong a way has.
@@ -72,8 +72,6 @@ pub(crate) struct Ground<'e> {
     pub(crate) sweep: Sweep<'e>,
     /// What becomes of each.
     pub(crate) rules: Rules,
-    /// The release whose rules hold.
-    pub(crate) release: Release,
     /// Whether what is newer than all trees is missed when it is left out.
     pub(crate) counts_beyond: bool,
 }
@@ -143,7 +141,6 @@ impl Ground<'_> {
         match base {
             Base::Empty => Selection::Nothing,
             Base::Tree(number) => Selection::Tree(number),
-            Base::Survivors { upto } => Selection::Upto(upto),
         }
     }
 

@@ -72,20 +72,12 @@ pub(crate) struct Input {
     pub(crate) notes: Vec<String>,
 }
 
-/// A log that was opened.
-#[derive(Debug)]
-pub(crate) struct LogInput {
-    /// The log, with the `.snap` files beside it.
-    pub(crate) files: LogFiles,
-    /// What the user gave, that it belongs to.
-    pub(crate) path: PathBuf,
-}
-
 /// All that was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     pub(crate) files: Vec<Input>,
-    pub(crate) logs: Vec<LogInput>,
+    /// The logs, each with the `.snap` files beside it.
+    pub(crate) logs: Vec<LogFiles>,
 }
 
 /// Makes sure that nobody wrote to a file since it was opened.
@@ -111,7 +103,7 @@ impl Inputs {
             options.wal_dir.as_deref().filter(|_| inputs.logs.is_empty() && !options.no_replay)
         {
             let files = log_files::open(wal_dir, &log_options(options, None), watch)?;
-            inputs.logs.push(LogInput { files, path: wal_dir.to_owned() });
+            inputs.logs.push(files);
         }
         if inputs.files.len() > MOST_SOURCES {
             return Err(SalvageError::TooMany { found: inputs.files.len() });
@@ -142,7 +134,7 @@ impl Inputs {
             return Ok(());
         }
         match log_files::open(path, &log_options(options, options.wal_dir.clone()), watch) {
-            Ok(files) => self.logs.push(LogInput { files, path: path.to_owned() }),
+            Ok(files) => self.logs.push(files),
             // A member whose log lies elsewhere, or a directory of snapshots.
             Err(LogFilesError::NoLog { .. } | LogFilesError::Locate(_)) => {}
             Err(error) => return Err(error.into()),

@@ -62,7 +62,7 @@ impl Evidence {
         let sweep = Sweep::new(self);
         let release = self.options.as_etcd.unwrap_or(Release::NEWEST);
         let rules = Rules::new(self, &sweep, release, watch)?;
-        let ground = Ground { evidence: self, sweep, rules, release, counts_beyond: counts_beyond(self) };
+        let ground = Ground { evidence: self, sweep, rules, counts_beyond: counts_beyond(self) };
         let trees = self.trees.len().min(MOST_TREE_WAYS);
         let mut selections: Vec<Selection> = (0..trees).map(Selection::Tree).collect();
         selections.extend([Selection::Leaves, Selection::Carved]);
@@ -106,13 +106,13 @@ impl Plan<'_> {
                 Selection::Leaves => {
                     let has_gaps =
                         self.ground.evidence.trees.first().is_some_and(|tree| !tree.has_all_keys());
-                    if !has_trees || !has_gaps && has.records == first.records {
+                    if !has_trees || (!has_gaps && has.records == first.records) {
                         continue;
                     }
                     (WayKind::Leaves, Some(0))
                 }
                 _ => {
-                    if has_trees && has.beyond == 0 || has.records == 0 && has_trees {
+                    if has_trees && (has.beyond == 0 || has.records == 0) {
                         continue;
                     }
                     (WayKind::Carved, has_trees.then_some(0))

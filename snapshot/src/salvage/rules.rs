@@ -407,7 +407,7 @@ fn believe(group: &Group<'_>) -> Verdict {
     let mut chosen: Option<(bool, bool, u32, usize)> = None;
     for (at, copy) in of_best() {
         verdict.is_disputed |=
-            group.copies.get(chosen.map_or(at, |chosen| chosen.2)).is_some_and(|other| !is_same(other, copy));
+            group.copies.get(chosen.map_or(at, |chosen| chosen.3)).is_some_and(|other| !is_same(other, copy));
         let is_backed = of_best().any(|(_, other)| other.page != copy.page && is_same(other, copy));
         let better = (!is_backed, differ && has_blank_sector(copy), first_tree(copy), at);
         if chosen.is_none_or(|chosen| better < chosen) {
@@ -421,7 +421,7 @@ fn believe(group: &Group<'_>) -> Verdict {
     let Some((is_alone, _, _, at)) = chosen else { return verdict };
     verdict.chosen = Some(at);
     verdict.trust = match best {
-        State::Whole if !is_alone && !(verdict.is_disputed && is_disputed_by_backed(group, at)) => {
+        State::Whole if !is_alone && (!verdict.is_disputed || !is_disputed_by_backed(group, at)) => {
             Trust::Confirmed
         }
         State::Whole if !verdict.is_disputed => Trust::Single,

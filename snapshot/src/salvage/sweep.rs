@@ -543,5 +543,5 @@ impl<'e> Merge<'e> {
 
 /// The room of a vector, for copies that live as long as they may: what is collected from itself is not allocated anew.
 fn emptied<'to>(copies: Vec<Copy<'_>>) -> Vec<Copy<'to>> {
-    copies.into_iter().filter_map(|_| None).collect()
+    copies.into_iter().map_while(|_| None).collect()
 }

@@ -46,11 +46,6 @@ pub(crate) enum Base {
     Empty,
     /// Those of a candidate tree, which must be sound.
     Tree(usize),
-    /// Every whole record that belongs to the history, up to this main revision.
-    Survivors {
-        /// The last main revision.
-        upto: i64,
-    },
 }
 
 /// What came of a log on a base, verified against the survivors.
@@ -66,10 +61,6 @@ pub(crate) struct LogWay {
     pub(crate) base_revision: i64,
     /// The last main revision in [`Self::db`].
     pub(crate) last_revision: i64,
-    /// The last entry that was applied.
-    pub(crate) last_index: u64,
-    /// Entries that were applied.
-    pub(crate) entries: u64,
     /// The small buckets, for people.
     pub(crate) small: Vec<BucketReport>,
     /// Rows and small buckets of the base that are lost or were made anew.

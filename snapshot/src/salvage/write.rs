@@ -98,7 +98,7 @@ pub fn write(
 fn ensure_free(plan: &Plan<'_>, output: &Path, options: &WriteOptions) -> Result<(), SalvageError> {
     stage::ensure_owner(options.owner)?;
     for log in &plan.ground.evidence.logs {
-        if let Some(input) = log.files.holding(output) {
+        if let Some(input) = log.holding(output) {
             return Err(SaveError::Inside { output: output.to_owned(), input: input.to_owned() }.into());
         }
     }

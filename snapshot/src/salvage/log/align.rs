@@ -70,7 +70,7 @@ impl Aligned {
 
 impl Edge {
     /// The operations that wrote, in the order of their records. Behind them there may be more where the branch is open.
-    pub(super) fn ops<'s>(self, steps: &'s Steps) -> impl Iterator<Item = (usize, &'s Op)> {
+    pub(super) fn ops(self, steps: &Steps) -> impl Iterator<Item = (usize, &Op)> {
         let step = steps.steps.get(self.step as usize);
         let branch = step.and_then(|step| step.branches.get(usize::from(self.branch)));
         let ops = branch.map(|branch| steps.ops(branch)).unwrap_or_default();
@@ -360,11 +360,10 @@ impl Job<'_> {
                 branch: number,
                 found: u8::try_from(found).unwrap_or_default(),
             };
-            let mut written = edge.ops(self.steps).map(|(_, op)| op);
             let mut count = 0_u32;
             let mut rest = known.iter().peekable();
             let mut fits = true;
-            while let Some(op) = written.next() {
+            for (_, op) in edge.ops(self.steps) {
                 if let Some(known) = rest.next_if(|known| known.sub == count) {
                     fits &= known.is_by(op);
                 }

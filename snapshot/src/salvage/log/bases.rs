@@ -219,10 +219,8 @@ impl Attempt<'_> {
             );
             findings.push(Finding::new("SALVAGE-LOG-SHORT", Severity::Warning, message));
         }
-        let (mut entries, mut last_index) = (0, range.last);
         if let Some(fold) = &fold {
             findings.extend(fold.findings.iter().cloned());
-            (entries, last_index) = (fold.account.entries, fold.after.index);
         }
         findings.extend(self.small.findings.iter().cloned());
         Ok(LogWay {
@@ -236,8 +234,6 @@ impl Attempt<'_> {
             db,
             base_revision,
             last_revision,
-            last_index,
-            entries,
             notes,
             findings,
         })

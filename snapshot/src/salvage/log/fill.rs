@@ -79,7 +79,7 @@ impl<'a> Filling<'a> {
         for making in makings {
             self.make(making);
         }
-        self.from_behind();
+        self.ask_those_behind();
         self.keep_newest_compacted(wanted);
         self.filled.sort_unstable_by_key(|filled| filled.revision);
         (self.filled, self.unmade)
@@ -220,7 +220,7 @@ impl<'a> Filling<'a> {
         let op = making.edge.ops(self.known.steps).nth(usize::try_from(sub).unwrap_or(usize::MAX));
         let op = op.map(|(_, op)| op).filter(|op| is_told && op.what != What::Delete);
         let survived = self.known.has(main, place, op);
-        if survived && self.histories.get(&write.key).is_none() {
+        if survived && !self.histories.contains_key(&write.key) {
             return;
         }
         let is_listed = |event: &&Event| (event.main, event.sub) == (main, sub) && event.put.is_some();
@@ -294,7 +294,7 @@ impl<'a> Filling<'a> {
 
     /// Holds each put against the record behind it: makes certain what the record before it did not tell, and open to doubt where the
     /// two say different things.
-    fn from_behind(&mut self) {
+    fn ask_those_behind(&mut self) {
         for at in (0..self.filled.len()).rev() {
             let Some(found) = self.filled.get(at).and_then(|filled| self.told_from_behind(filled)) else {
                 continue;

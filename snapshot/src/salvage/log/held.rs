@@ -68,7 +68,8 @@ pub(super) fn hold(
     witness: &dyn Witness,
     question: &Question<'_>,
 ) -> Result<Result<Held, String>, SalvageError> {
-    let mut steps = Steps { has_gates: question.has_gates, ..Steps::default() };
+    let mut steps = Steps::default();
+    steps.has_gates = question.has_gates;
     witness.entries(&mut |entry| steps.push(entry))?;
     let mut finder = Finder::new(&steps);
     witness.survivors(&mut |revision, value, _| {

@@ -93,10 +93,10 @@ impl Finder {
         hits.extend(trees.iter().map(of_tree));
         hits.sort_unstable_by_key(|hit| (hit.main, hit.step, hit.is_tree));
         // No more revisions pass than steps do.
-        let hits = longest(hits, |hit| hit.step.saturating_sub(hit.main));
+        let hits = longest(&hits, |hit| hit.step.saturating_sub(hit.main));
         // And a step that must have written has written.
         let certain = Certain::of(steps);
-        let hits = longest(hits, |hit| {
+        let hits = longest(&hits, |hit| {
             let done = hit.step.saturating_add(i64::from(hit.is_tree));
             let written = certain.before(usize::try_from(done).unwrap_or(0));
             hit.main.saturating_sub(i64::from(written))
@@ -147,7 +147,7 @@ impl Certain {
 }
 
 /// The longest part of `hits` in which `number` does not go down.
-fn longest(hits: Vec<Hit>, number: impl Fn(&Hit) -> i64) -> Vec<Hit> {
+fn longest(hits: &[Hit], number: impl Fn(&Hit) -> i64) -> Vec<Hit> {
     // For each length the place of the smallest last number of such a part, and before each place the one before it.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(hits.len());

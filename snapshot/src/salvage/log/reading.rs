@@ -29,16 +29,16 @@ pub(super) fn newest<'e>(
 ) -> Result<Option<Read<'e>>, SalvageError> {
     let mut read = Vec::new();
     for input in &ground.evidence.logs {
-        watch.begin("reading the log", input.files.len_bytes());
-        let log = wal::log::read(&input.files, &progress(watch)).map_err(|_| SalvageError::Interrupted)?;
+        watch.begin("reading the log", input.len_bytes());
+        let log = wal::log::read(input, &progress(watch)).map_err(|_| SalvageError::Interrupted)?;
         found.reports.push(LogReport {
-            path: input.files.wal_dir().to_owned(),
+            path: input.wal_dir().to_owned(),
             first_index: log.first_index(),
             last_index: log.last_index(),
             commit_index: (log.commit() > 0).then(|| log.commit()),
             notes: Vec::new(),
         });
-        read.push(Read { files: &input.files, log });
+        read.push(Read { files: input, log });
     }
     let furthest = |(_, read): &(usize, &Read<'_>)| (read.log.last_index(), read.log.commit());
     let Some((at, newest)) = read.iter().enumerate().max_by_key(furthest) else { return Ok(None) };

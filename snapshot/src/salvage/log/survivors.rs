@@ -205,7 +205,7 @@ impl Given<'_> {
             called: "what survived".to_owned(),
             small: &small,
             origin: Origin {
-                from_log: self.from_log(),
+                from_log: self.told_by_log(),
                 doubtful: self.doubtful(),
                 is_incomplete: !is_complete,
                 open_holes,
@@ -217,7 +217,7 @@ impl Given<'_> {
     }
 
     /// Main revisions of which the log says what was written, as ranges.
-    fn from_log(&self) -> Vec<(i64, i64)> {
+    fn told_by_log(&self) -> Vec<(i64, i64)> {
         let Known { steps, .. } = self.known;
         let made: HashSet<(i64, i64)> =
             self.held.filled.iter().map(|filled| (filled.revision.main, filled.revision.sub)).collect();
@@ -236,6 +236,7 @@ impl Given<'_> {
     /// Main revisions with records that were made again and may be wrong.
     fn doubtful(&self) -> Vec<(i64, i64)> {
         let mut mains: Vec<i64> = self
+            .held
             .filled
             .iter()
             .filter(|filled| !filled.is_certain)

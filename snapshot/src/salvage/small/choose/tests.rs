@@ -130,7 +130,7 @@ fn users_of_the_same_revision_are_certain_and_older_ones_are_not() {
 #[test]
 fn a_switch_that_is_lost_is_off_or_that_of_an_older_page() {
     let tree = without(whole("tree", 70), &[Name::Auth]);
-    let chosen = choose(&[tree.clone()], &[], &AT);
+    let chosen = choose(std::slice::from_ref(&tree), &[], &AT);
     assert_eq!(chosen.buckets[&Name::Auth].get(AUTH_ENABLED), None);
     assert_eq!(choice(&chosen, Name::Auth).consequences, [Consequence::AuthOff { users: 1, was_off: false }]);
     let chosen = choose(&[tree.clone(), whole("older", 60)], &[], &AT);
