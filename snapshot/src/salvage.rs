@@ -54,6 +54,9 @@ pub use report::Report;
 pub use sweep::{Copy, Group, State, Trust};
 pub use write::write;
 
+/// Bytes that must not be read, of one input as it was given; `None` is all of them.
+pub type Unreadable = (Option<PathBuf>, Vec<Range<u64>>);
+
 /// How inputs are read, and by which rules.
 #[derive(Debug, Clone, Default)]
 pub struct SalvageOptions {
@@ -61,8 +64,8 @@ pub struct SalvageOptions {
     pub input: InputOptions,
     /// Length of a page in bytes, where the user knows it.
     pub page_size: Option<u32>,
-    /// What must not be read of which input; `None` is all of them.
-    pub bad_maps: Vec<(Option<PathBuf>, Vec<Range<u64>>)>,
+    /// What must not be read.
+    pub bad_maps: Vec<Unreadable>,
     /// The log's directory, where etcd was given one of its own.
     pub wal_dir: Option<PathBuf>,
     /// Whether logs are left alone.

@@ -11,8 +11,6 @@ mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +19,7 @@ use clap::Args;
 use serde::Serialize;
 use snapshot::humanize;
 use snapshot::mvcc::Release;
-use snapshot::salvage::{self, Report, SalvageError, SalvageOptions, WriteOptions};
+use snapshot::salvage::{self, Report, SalvageError, SalvageOptions, Unreadable, WriteOptions};
 use snapshot::text_file::{self, TextFileError};
 
 use super::writing::WriteArgs;
@@ -226,18 +224,11 @@ fn ensure_sensible(args: &SalvageArgs, context: &Context) -> Result<(), Failure>
 }
 
 /// The maps of `--bad-map`, each with the path it is of.
-fn bad_maps(
-    args: &SalvageArgs,
-    notes: &mut Vec<Note>,
-) -> Result<Vec<(Option<PathBuf>, Vec<Range<u64>>)>, Failure> {
+fn bad_maps(args: &SalvageArgs, notes: &mut Vec<Note>) -> Result<Vec<Unreadable>, Failure> {
     args.bad_map.iter().map(|text| bad_map(text, &args.inputs, notes)).collect()
 }
 
-fn bad_map(
-    text: &OsStr,
-    inputs: &[PathBuf],
-    notes: &mut Vec<Note>,
-) -> Result<(Option<PathBuf>, Vec<Range<u64>>), Failure> {
+fn bad_map(text: &OsStr, inputs: &[PathBuf], notes: &mut Vec<Note>) -> Result<Unreadable, Failure> {
     let named = inputs.iter().find_map(|input| {
         let rest = text.as_bytes().strip_prefix(input.as_os_str().as_bytes())?;
         Some((input, PathBuf::from(OsStr::from_bytes(rest.strip_prefix(b"=")?))))

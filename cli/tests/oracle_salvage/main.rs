@@ -29,7 +29,7 @@ use testdata::laboratory::{DAMAGES, Damage};
 use testdata::oracle::Version;
 
 use table::Table;
-use trial::{Help, How, Tally, Trial};
+use trial::{Help, How, Trial};
 
 /// The databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -31,7 +31,8 @@ fn member(name: &str, seed: u64, revisions: u64, compacted: bool) -> Specimen {
     let before = member.file.clone();
     member.live(20);
     member.commit(false);
-    let parts = Parts { file: member.file, before: Some(before), young: Some(young), copied: None, earlier };
+    let parts =
+        Parts { file: member.file, before: Some(before), young: Some(young), earlier, ..Parts::default() };
     Specimen::new(name, parts)
 }
 
@@ -54,31 +55,12 @@ fn hold(specimen: &Specimen, damaged: &Damaged, what: &str) -> usize {
     };
     right(specimen, &outcome, what);
     let lost: Vec<_> = there.iter().filter(|key| !outcome.records.contains_key(**key)).collect();
-    if !lost.is_empty() {
-        let first: Vec<_> =
-            lost.iter().take(5).filter_map(|key| snapshot::mvcc::Revision::parse(key)).collect();
-        eprintln!("{what}: {} of {} not found: {first:?}…", lost.len(), there.len());
-    }
     // What is not there cannot be in order.
     let ledger = specimen.ledger();
     if ledger.truth.keys().any(|key| !outcome.records.contains_key(key)) {
         assert!(!outcome.report.account.is_complete(), "{what}: something is missing and nothing said");
     }
     lost.len()
-}
-
-/// The trees in short: root, revision, compaction, leaves, gaps.
-fn trees(
-    report: &snapshot::salvage::Report,
-) -> Vec<(u64, i64, Option<i64>, u64, Vec<(Option<i64>, Option<i64>)>)> {
-    let holes = |tree: &snapshot::salvage::report::TreeReport| {
-        tree.holes.iter().map(|hole| (hole.from, hole.to)).collect()
-    };
-    report
-        .trees
-        .iter()
-        .map(|tree| (tree.root_page, tree.revision, tree.compact_revision, tree.leaves, holes(tree)))
-        .collect()
 }
 
 fn right(specimen: &Specimen, outcome: &Outcome, what: &str) {
@@ -102,7 +84,7 @@ fn right(specimen: &Specimen, outcome: &Outcome, what: &str) {
                             | snapshot::salvage::report::WayKind::Leaves
                     ),
                 "{what}: {revision:?} was compacted and came back as {trust:?}: {:?} {:?} {:?}",
-                trees(&outcome.report),
+                outcome.report.trees,
                 outcome.report.known,
                 outcome.report.chosen_way()
             );

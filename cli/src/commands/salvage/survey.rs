@@ -240,6 +240,6 @@ fn of_way(report: &Report, way: &WayReport) -> (Vec<String>, String) {
         loses.suspect,
     ];
     let taken = if way.number == report.chosen { "  <- this one" } else { "" };
-    let cells = std::iter::once(way.number.to_string()).chain(numbers.map(|number| grouped(number)));
+    let cells = std::iter::once(way.number.to_string()).chain(numbers.map(grouped));
     (cells.collect(), format!("{}{taken}", shown(&way.name)))
 }
