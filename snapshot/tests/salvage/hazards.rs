@@ -93,7 +93,7 @@ fn what_cannot_be_read_is_salvaged_around() {
     let bad: Vec<Range<u64>> =
         (0..6).map(|at| (2 + at * pages / 7) * 4096 + 512..(2 + at * pages / 7) * 4096 + 1024).collect();
     let options = SalvageOptions { bad_maps: vec![(None, bad.clone())], ..SalvageOptions::default() };
-    let evidence = gather(&std::slice::from_ref(&path), &options, &()).unwrap();
+    let evidence = gather(std::slice::from_ref(&path), &options, &()).unwrap();
     let plan = evidence.plan(&()).unwrap();
     let report = plan.report(1, &()).unwrap();
     assert_eq!(report.inputs[0].bad_bytes, 6 * 512);
