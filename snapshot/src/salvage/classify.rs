@@ -149,6 +149,13 @@ impl Votes {
         if best.0 * 2 > self.pairs { best.1 } else { Class::Other }
     }
 
+    /// Whether there are records, and no row of another bucket of etcd: what is left of a leaf of records of which most was lost. The
+    /// rest of it is no key of anything.
+    fn has_records_alone(&self) -> bool {
+        let others = CLASSES.iter().zip(self.of_class).filter(|(class, _)| **class != Class::Other);
+        self.revisions > 0 && others.map(|(_, votes)| votes).sum::<u32>() == 0
+    }
+
     fn span(&self) -> Option<(Point, Point)> {
         self.first.map(|first| (first, self.last))
     }
@@ -210,7 +217,10 @@ pub(crate) fn judge(leaf: &Leaf<'_>) -> Judged {
     for element in leaf.elements().filter(Element::has_key) {
         votes.add(element.key, element.value, element.is_bucket);
     }
-    let class = votes.class();
+    let class = match votes.class() {
+        Class::Other if votes.has_records_alone() => Class::Key,
+        class => class,
+    };
     let span = match class {
         Class::Key => votes.span(),
         Class::Root => inline_records(leaf).and_then(|(node, _)| {

@@ -37,7 +37,7 @@ pub enum State {
     /// Bytes of it are not there, or are no record of this revision.
     Torn,
     /// All there and possible, but something else may have been written over a part of it: a sector of it is all zeros or all ones,
-    /// a page in it begins as pages do, its leaf is not in its place, or other elements of its leaf cannot be.
+    /// a page in it begins as pages do, its leaf is not in its place, or what stands behind it or elsewhere in its leaf cannot be.
     Doubtful,
     /// All there, and what a server writes for this revision.
     Whole,
@@ -361,10 +361,21 @@ impl<'e> Open<'e> {
         }
     }
 
-    /// Whether something else may have been written over a part of the bytes from `start` on: a sector of zeros or of ones, or a
-    /// page that says that it is where it is.
+    /// Whether the element behind the one at hand cannot be, though all of it is there.
+    fn is_next_impossible(&self) -> bool {
+        let (Entries::Sound(leaf), Ok(next)) = (&self.entries, u16::try_from(self.next)) else {
+            return false;
+        };
+        leaf.element(next).filter(Element::is_whole).is_some_and(|element| {
+            Point::parse(element.key)
+                .is_none_or(|(point, is_tombstone)| !is_believable(element.value, point.main, is_tombstone))
+        })
+    }
+
+    /// Whether something else may have been written over a part of the bytes from `start` on: a sector of zeros or of ones, a
+    /// page that says that it is where it is, or a page in which what follows cannot be.
     fn is_doubtful(&self, start: usize, len: usize) -> bool {
-        if len < SECTOR_BYTES || matches!(self.entries, Entries::Inline(_)) {
+        if matches!(self.entries, Entries::Inline(_)) {
             return false;
         }
         let (bytes, end) = (self.bytes(), start + len);
@@ -373,11 +384,20 @@ impl<'e> Open<'e> {
             _ => false,
         };
         let mut sector = start.next_multiple_of(SECTOR_BYTES);
-        while sector + SECTOR_BYTES <= end {
-            if bytes.get(sector..sector + SECTOR_BYTES).is_some_and(is_blank) {
+        while sector < end {
+            // The one in which it ends is lost as a whole too, with what is behind it.
+            let sector_end = (sector + SECTOR_BYTES).min(bytes.len());
+            if bytes.get(sector..sector_end).is_some_and(is_blank) {
                 return true;
             }
             sector += SECTOR_BYTES;
+        }
+        let last_page = end / self.page_size;
+        if start / self.page_size < last_page
+            && !end.is_multiple_of(self.page_size)
+            && self.is_next_impossible()
+        {
+            return true;
         }
         let mut page = start.next_multiple_of(self.page_size);
         while page < end {

@@ -135,6 +135,21 @@ impl Ledger {
         found.collect()
     }
 
+    /// The records of the truth of which the file has, in a leaf, a copy with other bytes that could be right as well: the message of a
+    /// record that names the revision under which it stands.
+    #[must_use]
+    pub fn disputed(&self, file: PlainFile<'_>) -> BTreeSet<&[u8]> {
+        let pairs = leaves(file).flat_map(|page| file.leaf(page));
+        let found = pairs.filter_map(|pair| {
+            let (key, value) = self.truth.get_key_value(file.bytes(&pair.key))?;
+            let other = file.bytes(&pair.value);
+            let (main, ..) = revision_of(key)?;
+            let is_possible = message_of(other).is_some_and(|kv| kv.mod_revision == main);
+            (other != value.as_slice() && is_possible).then_some(key.as_slice())
+        });
+        found.collect()
+    }
+
     /// The newest record of each key that is alive in `records`, by the key.
     #[must_use]
     pub fn alive<'a>(
