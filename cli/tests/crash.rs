@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use jobs::{ALL, ATTACH, FREELIST_REBUILT, INSIDE, INSIDE_WITH_LOG, Job, ONE, PAIR, SAVE};
+use jobs::{ALL, ATTACH, FREELIST_REBUILT, INSIDE, INSIDE_WITH_LOG, Job, ONE, PAIR, SALVAGED, SAVE};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 use support_hostile::{BINARY, PATIENCE, Ran, THREE, World, good, grown, image, in_own_mounts};
@@ -151,7 +151,7 @@ fn only_mount_point(job: Job) -> Vec<String> {
 
 #[rstest]
 fn an_interrupted_run_leaves_nothing(
-    #[values(ONE, INSIDE, INSIDE_WITH_LOG, PAIR, ALL, SAVE, ATTACH, FREELIST_REBUILT)] job: Job,
+    #[values(ONE, INSIDE, INSIDE_WITH_LOG, PAIR, ALL, SAVE, ATTACH, FREELIST_REBUILT, SALVAGED)] job: Job,
     #[values((Signal::INT, 130), (Signal::TERM, 143))] signal: (Signal, i32),
 ) {
     assert_interruptible(job, signal);
@@ -206,7 +206,7 @@ fn assert_interruptible(job: Job, (signal, code): (Signal, i32)) {
 
 #[rstest]
 fn a_killed_run_leaves_what_says_so_and_can_be_cleaned(
-    #[values(ONE, INSIDE, INSIDE_WITH_LOG, PAIR, ALL, SAVE, ATTACH, FREELIST_REBUILT)] job: Job,
+    #[values(ONE, INSIDE, INSIDE_WITH_LOG, PAIR, ALL, SAVE, ATTACH, FREELIST_REBUILT, SALVAGED)] job: Job,
 ) {
     let world = world();
     world.guard(|| {

@@ -19,6 +19,8 @@
 
 mod account;
 mod classify;
+#[cfg(test)]
+mod crafted;
 mod evidence;
 pub mod extract;
 mod ground;
@@ -131,6 +133,15 @@ pub enum SalvageError {
     Nothing {
         /// What was given.
         paths: String,
+    },
+    /// A map counts the bytes of the disk, and those of a packed file are others.
+    #[error(
+        "--bad-map: {path} is packed, and a map counts the bytes of a file as it lay on the disk: leave the map out, or unpack the file \
+         and give both"
+    )]
+    MapOfPacked {
+        /// What was given.
+        path: String,
     },
     /// No such way.
     #[error("--plan {wanted}: there are ways 1 to {ways}; --dry-run lists them. Nothing was written")]

@@ -11,6 +11,7 @@ mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -217,10 +218,18 @@ fn ensure_sensible(args: &SalvageArgs, context: &Context) -> Result<(), Failure>
             return Err(Failure::usage("what --extract writes is JSON lines, or values; leave -w out"));
         }
     }
-    if args.output.is_some() && args.output == args.report {
+    if let (Some(output), Some(report)) = (&args.output, &args.report)
+        && (output == report || place(output).is_some_and(|there| place(report) == Some(there)))
+    {
         return Err(Failure::usage("--report and -o name the same file"));
     }
     Ok(())
+}
+
+/// Where a file will be that is not there yet, wherever links lead.
+fn place(path: &Path) -> Option<PathBuf> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(dir.canonicalize().ok()?.join(path.file_name()?))
 }
 
 /// The maps of `--bad-map`, each with the path it is of.
@@ -256,18 +265,27 @@ fn bad_map(text: &OsStr, inputs: &[PathBuf], notes: &mut Vec<Note>) -> Result<Un
         failed("is no text, and so no map; ddrescue calls it its mapfile or logfile".to_owned())
     })?;
     let read = BadMap::parse(&text).map_err(|error| failed(error.to_string()))?;
-    // A copy that is packed, or in a directory, has another length than what is given.
+    // What is in a directory has another length than what is given.
     if let Ok(file) = fs::metadata(input)
         && file.is_file()
-        && file.len() < read.end
     {
-        notes.push(Note::Warning(format!(
-            "warning: --bad-map {}: is of {}, and {} has {}: a map of a whole disk has other offsets than a file on it",
-            words::named(&map),
-            humanize::bytes(read.end),
-            words::named(input),
-            humanize::bytes(file.len())
-        )));
+        let bad = |range: &Range<u64>| range.end.min(file.len()).saturating_sub(range.start);
+        let unread: u64 = read.bad.iter().map(bad).sum();
+        let said = if file.len() < read.end {
+            Some(format!("is of {}, and", humanize::bytes(read.end)))
+        } else if unread > file.len() / 2 {
+            Some(format!("says that {} were never read;", humanize::bytes(unread)))
+        } else {
+            None
+        };
+        if let Some(said) = said {
+            notes.push(Note::Warning(format!(
+                "warning: --bad-map {}: {said} {} has {}: a map of a whole disk has other offsets than a file on it",
+                words::named(&map),
+                words::named(input),
+                humanize::bytes(file.len())
+            )));
+        }
     }
     let of = (inputs.len() > 1).then(|| input.clone());
     Ok((of, read.bad))

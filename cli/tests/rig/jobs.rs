@@ -324,6 +324,20 @@ pub const KEYS_PURGED: Job = Job {
     ..HISTORY_CUT_MEMBER
 };
 
+/// What is left of a database, which is all of it.
+pub const SALVAGED: Job = Job { line: "salvage in/source.db -o out/s.db", ..SAVE };
+/// The same of one so long that several windows of it are written at once.
+pub const LONG_SALVAGED: Job = Job { input: Input::LongBare, ..SALVAGED };
+/// What is left of a member, its log given by itself, and applied to what it has.
+pub const SALVAGED_MEMBER: Job = Job {
+    line: "salvage in/node --wal-dir in/node/member/wal -o out/s.db",
+    input: Input::Behind,
+    ..SALVAGED
+};
+/// Some keys as lines.
+pub const SALVAGED_LINES: Job =
+    Job { line: "salvage in/source.db --extract / -o out/s.jsonl", made: &["s.jsonl"], ..SALVAGED };
+
 /// A member made the only one, its log given by itself.
 pub const FORCED: Job = Job {
     line: "cluster force-new in/node --wal-dir in/node/member/wal -o out/m1",
@@ -384,7 +398,7 @@ pub const BACKED_UP_INSIDE: Job = Job {
 };
 
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 66] = [
+pub const JOBS: [(&str, Job); 70] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -440,6 +454,10 @@ pub const JOBS: [(&str, Job); 66] = [
     ("history cut, inside", HISTORY_CUT_INSIDE),
     ("keys deleted", KEYS_DELETED),
     ("keys purged", KEYS_PURGED),
+    ("salvaged", SALVAGED),
+    ("long salvaged", LONG_SALVAGED),
+    ("salvaged member", SALVAGED_MEMBER),
+    ("salvaged lines", SALVAGED_LINES),
     ("forced", FORCED),
     ("forced inside", FORCED_INSIDE),
     ("forced pair", FORCED_PAIR),

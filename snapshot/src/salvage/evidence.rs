@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::classify::{Class, Judged, Point, judge};
 use super::inputs::{Bytes, Input, Inputs, Pages, ensure_unchanged};
 use super::report::{ByteRange, Histogram, InputKind, InputReport, MOST_LISTED, MetaReport, Origin};
-use super::trees::{Candidate, Gap, Generation, MOST_ORPHANS, MOST_TREES, follow};
+use super::trees::{Candidate, Gap, Generation, Looks, MOST_ORPHANS, MOST_TREES, follow};
 use super::{SalvageError, SalvageOptions};
 use crate::log_files::LogFiles;
 use crate::schema::KEY;
@@ -205,10 +205,10 @@ fn look_at(mut source: SourceFile, number: usize, watch: &dyn Watch) -> Result<F
         carve(pages, newest_use.as_ref(), &judge, watch).map_err(|_| SalvageError::Interrupted)?;
     drop(newest_use);
     add_wanted(pages, &mut carved, &trees, watch)?;
-    let mut generations = Vec::new();
+    let (mut generations, mut looks) = (Vec::new(), Looks::default());
     for (run, judged) in &carved.runs {
         if judged.class == Class::Root {
-            generations.extend(Generation::of(pages, number, run));
+            generations.extend(Generation::of(pages, number, run, &mut looks));
         }
     }
     follow_orphans(pages, number, &generations, &mut trees, watch)?;

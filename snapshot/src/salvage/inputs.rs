@@ -10,7 +10,7 @@ use bbolt::{FileSource, Io, Source, SourceError, Watch};
 
 use super::report::InputKind;
 use super::{MOST_SOURCES, SalvageError, SalvageOptions};
-use crate::datadir::Kind;
+use crate::datadir::{Kind, LocateError};
 use crate::input::InputError;
 use crate::integrity::Changed;
 use crate::log_files::{self, LogFiles, LogFilesError, LogOptions};
@@ -99,11 +99,25 @@ impl Inputs {
         for path in paths {
             inputs.add(path, options, watch)?;
         }
+        // Beside others an empty file is only a loss; alone it is the wrong file.
+        if inputs.logs.is_empty()
+            && options.wal_dir.is_none()
+            && let Some(first) = inputs.files.first()
+            && inputs.files.iter().all(|input| input.bytes.len_bytes() == 0)
+        {
+            return Err(SalvageError::Open(OpenError::Input(InputError::Empty(first.file.clone()))));
+        }
         if let Some(wal_dir) =
             options.wal_dir.as_deref().filter(|_| inputs.logs.is_empty() && !options.no_replay)
         {
-            let files = log_files::open(wal_dir, &log_options(options, None), watch)?;
-            inputs.logs.push(files);
+            inputs.push_log(log_files::open(wal_dir, &log_options(options, None), watch)?);
+        }
+        // Without a segment it is another directory than was meant: silence would leave the log out.
+        if let Some(wal_dir) = options.wal_dir.as_deref().filter(|_| !options.no_replay)
+            && inputs.logs.iter().all(|log| log.listing().segments.is_empty())
+        {
+            let error = LocateError::NoLog { path: wal_dir.to_owned() };
+            return Err(LogFilesError::Locate(error).into());
         }
         if inputs.files.len() > MOST_SOURCES {
             return Err(SalvageError::TooMany { found: inputs.files.len() });
@@ -113,10 +127,13 @@ impl Inputs {
 
     fn add(&mut self, path: &Path, options: &SalvageOptions, watch: &dyn Watch) -> Result<(), SalvageError> {
         let is_dir = path.is_dir();
+        let mut nothing = None;
         match open(path, options, watch) {
-            Ok((bytes, file, kind, notes)) => self.push(path, file, kind, bytes, notes, options),
+            Ok((bytes, file, kind, notes)) => self.push(path, file, kind, bytes, notes, options)?,
             // The log alone may be enough, and so may a database that the member was sent.
-            Err(SalvageError::Open(OpenError::Locate(error))) if is_dir && error.is_no_database() => {}
+            Err(SalvageError::Open(OpenError::Locate(error))) if is_dir && error.is_no_database() => {
+                nothing = Some(error);
+            }
             Err(error) => return Err(error),
         }
         if !is_dir {
@@ -126,20 +143,30 @@ impl Inputs {
             for received in snap_files::list(&snap).unwrap_or_default() {
                 if let SnapKind::Database { .. } = received.kind() {
                     let (bytes, file, _, notes) = open(received.path(), options, watch)?;
-                    self.push(path, file, InputKind::Received, bytes, notes, options);
+                    self.push(path, file, InputKind::Received, bytes, notes, options)?;
+                    nothing = None;
                 }
             }
         }
-        if options.no_replay {
-            return Ok(());
+        if !options.no_replay {
+            match log_files::open(path, &log_options(options, options.wal_dir.clone()), watch) {
+                Ok(files) => {
+                    self.push_log(files);
+                    nothing = None;
+                }
+                // A member whose log lies elsewhere, or a directory of snapshots.
+                Err(LogFilesError::NoLog { .. } | LogFilesError::Locate(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        match log_files::open(path, &log_options(options, options.wal_dir.clone()), watch) {
-            Ok(files) => self.logs.push(files),
-            // A member whose log lies elsewhere, or a directory of snapshots.
-            Err(LogFilesError::NoLog { .. } | LogFilesError::Locate(_)) => {}
-            Err(error) => return Err(error.into()),
+        nothing.map_or(Ok(()), |error| Err(SalvageError::Open(OpenError::Locate(error))))
+    }
+
+    /// Adds a log, unless it was given before.
+    fn push_log(&mut self, files: LogFiles) {
+        if !self.logs.iter().any(|log| is_same(log.wal_dir(), files.wal_dir())) {
+            self.logs.push(files);
         }
-        Ok(())
     }
 
     fn push(
@@ -150,18 +177,21 @@ impl Inputs {
         bytes: Bytes,
         notes: Vec<String>,
         options: &SalvageOptions,
-    ) {
-        let is_same = |a: &Path, b: &Path| {
-            a == b || a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-        };
+    ) -> Result<(), SalvageError> {
         if self.files.iter().any(|input| is_same(&input.file, &file)) {
-            return;
+            return Ok(());
         }
+        // Of a directory a map is that of its database, not of those that the member was sent.
+        let is_named = |of: &Path| is_same(of, &file) || (kind != InputKind::Received && is_same(of, path));
+        let is_alone = kind != InputKind::Received;
         let maps = options.bad_maps.iter();
-        let of_this =
-            maps.filter(|(of, _)| of.as_deref().is_none_or(|of| is_same(of, path) || is_same(of, &file)));
+        let mut of_this = maps.filter(|(of, _)| of.as_deref().map_or(is_alone, is_named)).peekable();
+        if of_this.peek().is_some() && matches!(&bytes, Bytes::Opened(opened) if !opened.is_in_place()) {
+            return Err(SalvageError::MapOfPacked { path: file.display().to_string() });
+        }
         let bad = of_this.flat_map(|(_, ranges)| ranges.iter().cloned()).collect();
         self.files.push(Input { path: path.to_owned(), file, kind, bytes: Holes::new(bytes, bad), notes });
+        Ok(())
     }
 
     /// Bytes in memory as the inputs.
@@ -173,6 +203,11 @@ impl Inputs {
         };
         Self { files: files.into_iter().enumerate().map(input).collect(), logs: Vec::new() }
     }
+}
+
+/// Whether two paths lead to the same place.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 fn log_options(options: &SalvageOptions, wal_dir: Option<PathBuf>) -> LogOptions {
@@ -200,6 +235,16 @@ fn open(path: &Path, options: &SalvageOptions, watch: &dyn Watch) -> Result<Foun
                 "its very beginning cannot be read ({error}), so it was taken for a plain database and is read with pread"
             );
             Ok((Bytes::Plain(source), file, InputKind::File, vec![note]))
+        }
+        // A file that was lost whole, as after a power cut: the log or other files may have what stood in it.
+        Err(OpenError::Input(InputError::Empty(file))) => {
+            let kind = if path.is_dir() { InputKind::Member } else { InputKind::File };
+            Ok((
+                Bytes::Memory(Vec::new()),
+                file,
+                kind,
+                vec!["it is empty: it has no bytes at all".to_owned()],
+            ))
         }
         Err(OpenError::Input(InputError::Interrupted) | OpenError::File(FileError::Interrupted)) => {
             Err(SalvageError::Interrupted)

@@ -57,6 +57,14 @@ pub(super) const SECTION: Section = Section {
                      them apart.",
         },
         Entry {
+            code: "SALVAGE-STRANGERS",
+            title: "The files that were given hardly belong together",
+            cause: "Of the revisions of which there are several copies, one in ten or more differs. Damage does not do that: the files are \
+                    of different clusters, or of one cluster before and after a restore or `--force-new-cluster`.",
+            consequence: "What is written is a mixture of both, which never existed.",
+            remedy: "Salvage each file alone, and compare what comes out (`kv diff`). Name only files of one member, and of one history.",
+        },
+        Entry {
             code: "SALVAGE-FOREIGN",
             title: "Records that the newest state should have and does not",
             cause: "Old pages from before a restore or `--force-new-cluster` that used the same revisions, a transaction that was never \

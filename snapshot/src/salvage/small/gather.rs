@@ -29,6 +29,11 @@ use crate::salvage::ways::Small;
 const MOST_GENERATIONS: usize = 64;
 /// Most bytes of rows that are taken from leaves to which no generation leads.
 const MOST_LOOSE_BYTES: usize = 64 << 20;
+/// Most bytes of memory for rows of all generations but the way's own, the newest first: a crafted file has a long bucket that all of them
+/// share. etcd's own are some kilobytes each.
+const MOST_OTHER_BYTES: usize = 256 << 20;
+/// What a row takes besides its bytes.
+const ROW_BYTES: usize = 96;
 
 /// The small buckets that go with the records of `selection`.
 ///
@@ -46,10 +51,13 @@ pub(crate) fn gather(
         Selection::Leaves | Selection::Carved | Selection::Upto(_) => Some(0),
     };
     let tree = number.and_then(|number| evidence.trees.get(number));
-    let mut generations = vec![tree.map_or_else(Generation::default, |tree| of_tree(ground, tree))];
+    let mut unlimited = usize::MAX;
+    let mut generations =
+        vec![tree.map_or_else(Generation::default, |tree| of_tree(ground, tree, &mut unlimited))];
     let others = evidence.trees.iter().enumerate().filter(|(other, _)| Some(*other) != number);
-    generations.extend(others.map(|(_, tree)| of_tree(ground, tree)));
-    generations.extend(of_leaves(ground));
+    let mut room = MOST_OTHER_BYTES;
+    generations.extend(others.map(|(_, tree)| of_tree(ground, tree, &mut room)));
+    generations.extend(of_leaves(ground, &mut room));
     let loose = loose(ground);
     let is_whole =
         |generation: &Generation| generation.buckets.get(&Name::Lease).is_some_and(|rows| rows.is_whole);
@@ -66,8 +74,17 @@ pub(crate) fn gather(
     Ok(small(chosen))
 }
 
-/// The buckets of a tree that was followed.
-fn of_tree(ground: &Ground<'_>, tree: &Candidate) -> Generation {
+/// Whether there is room in memory for the rows of a page, which is `room` less then.
+fn has_room(node: &Node<'_>, room: &mut usize) -> bool {
+    let bytes: usize =
+        (0..node.count()).map(|at| node.key(at).len() + node.value(at).len() + ROW_BYTES).sum();
+    let left = room.checked_sub(bytes);
+    *room = left.unwrap_or(*room);
+    left.is_some()
+}
+
+/// The buckets of a tree that was followed, as far as there is room.
+fn of_tree(ground: &Ground<'_>, tree: &Candidate, room: &mut usize) -> Generation {
     let mut generation = Generation { name: name_of(tree), ..Generation::default() };
     let Some(source) = ground.evidence.sources.get(tree.source) else { return generation };
     for bucket in Name::ALL {
@@ -75,7 +92,7 @@ fn of_tree(ground: &Ground<'_>, tree: &Candidate) -> Generation {
         let mut rows = Rows { is_whole: reached.holes.is_empty(), ..Rows::default() };
         rows.is_whole &= reached.content != Content::Unknown;
         for node in reached.nodes(&source.pages) {
-            rows.is_whole &= add_rows(bucket, &node, &mut rows.pairs);
+            rows.is_whole &= has_room(&node, room) && add_rows(bucket, &node, &mut rows.pairs);
         }
         generation.buckets.insert(bucket, rows);
     }
@@ -109,43 +126,43 @@ fn add_rows(bucket: Name, node: &Node<'_>, pairs: &mut Pairs) -> bool {
 }
 
 /// The generations of the root bucket's leaves, the newest first.
-fn of_leaves(ground: &Ground<'_>) -> Vec<Generation> {
+fn of_leaves(ground: &Ground<'_>, room: &mut usize) -> Vec<Generation> {
     let evidence = ground.evidence;
     let mut leaves: Vec<_> = evidence.generations.iter().collect();
     leaves.sort_by_key(|leaf| std::cmp::Reverse((leaf.facts.consistent_index, leaf.revision)));
     leaves.truncate(MOST_GENERATIONS);
     let of = |leaf: &trees::Generation| {
         let source = evidence.sources.get(leaf.source)?;
-        of_leaf(&source.pages, &leaf.run)
+        of_leaf(&source.pages, &leaf.run, room)
     };
     leaves.into_iter().filter_map(of).collect()
 }
 
-/// The buckets that a leaf of the root bucket has in it, and those of one page that it leads to.
-fn of_leaf(pages: &Pages, run: &Run) -> Option<Generation> {
+/// The buckets that a leaf of the root bucket has in it, and those of one page that it leads to, as far as there is room.
+fn of_leaf(pages: &Pages, run: &Run, room: &mut usize) -> Option<Generation> {
     let leaf = Leaf::open(pages, run)?;
     let mut generation =
         Generation { name: format!("the root bucket at page {}", run.id), ..Generation::default() };
     for element in leaf.elements().filter(|element| element.is_bucket) {
         let Some(bucket) = Name::ALL.into_iter().find(|name| name.bytes() == element.key) else { continue };
-        if let Some(rows) = rows_of(pages, bucket, &element) {
+        if let Some(rows) = rows_of(pages, bucket, &element, room) {
             generation.buckets.insert(bucket, rows);
         }
     }
     Some(generation)
 }
 
-fn rows_of(pages: &Pages, bucket: Name, element: &Element<'_>) -> Option<Rows> {
+fn rows_of(pages: &Pages, bucket: Name, element: &Element<'_>, room: &mut usize) -> Option<Rows> {
     let mut rows = Rows::default();
     if let Some((node, _)) = inline_page(element) {
-        rows.is_whole = add_rows(bucket, &node, &mut rows.pairs);
+        rows.is_whole = has_room(&node, room) && add_rows(bucket, &node, &mut rows.pairs);
         return Some(rows);
     }
     let root = u64::from_le_bytes(element.value.get(..8)?.try_into().ok()?);
     let node = pages.node(PageId(root)).ok().filter(|node| root > 1 && node.kind() == NodeKind::Leaf)?;
     let found = (0..node.count()).map(|at| (node.key(at), node.value(at)));
     // The page may have been used again since.
-    if bucket_of(found) != Some(bucket) {
+    if bucket_of(found) != Some(bucket) || !has_room(&node, room) {
         return None;
     }
     rows.is_whole = add_rows(bucket, &node, &mut rows.pairs);
@@ -283,4 +300,31 @@ fn small(chosen: Chosen) -> Small {
     }
     small.reports.sort_by(|one, other| one.name.cmp(&other.name));
     small
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::salvage::crafted::{bucket, file, leaf, roots};
+    use crate::schema::LeaseRow;
+
+    /// A long bucket that all generations of a crafted file share is not kept once for each.
+    #[test]
+    fn generations_share_a_limit() {
+        let lease = |id: i64| LeaseRow { id, ttl: 60, remaining_ttl: 0 }.encode_to_vec();
+        let ids: Vec<[u8; 8]> = (1..=50_i64).map(i64::to_be_bytes).collect();
+        let pairs: Vec<(&[u8], Vec<u8>)> = (1..).zip(&ids).map(|(id, key)| (&key[..], lease(id))).collect();
+        let root = |id| leaf(id, &[(b"key", bucket(9)), (b"lease", bucket(4))], true);
+        let pages = file([vec![], vec![], root(2), root(3), leaf(4, &pairs, false)]);
+        let runs = roots(&pages);
+        assert_eq!(runs.len(), 2);
+        let mut room = 50 * (ROW_BYTES + 8 + 8);
+        let mut rows = |run| {
+            let generation = of_leaf(&pages, run, &mut room).unwrap();
+            generation.buckets.get(&Name::Lease).map(|rows| (rows.pairs.len(), rows.is_whole))
+        };
+        assert_eq!((rows(&runs[0]), rows(&runs[1])), (Some((50, true)), None));
+    }
 }
