@@ -1,6 +1,8 @@
 //! Salvage on files made here, whose content is known record by record, damaged page by page.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
+#[path = "salvage/account.rs"]
+mod account;
 mod common;
 #[path = "salvage/damages.rs"]
 mod damages;

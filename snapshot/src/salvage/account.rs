@@ -1,5 +1,8 @@
 //! The account: what each way has and lacks, counted in one sweep on all cores.
 
+mod gaps;
+pub(crate) mod keys;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -7,16 +10,15 @@ use bbolt::Watch;
 use bbolt::fault::readable;
 use rayon::prelude::*;
 
+use self::gaps::Named;
 use super::SalvageError;
 use super::classify::Point;
 use super::ground::{Ground, Selection};
-use super::report::{
-    Account, Dropped, HoleReport, Known, Listed, Losses, LostKey, MOST_LISTED, RevisionRange,
-};
+use super::report::{Account, Dropped, HoleReport, Known, Listed, Losses, MOST_LISTED, RevisionRange};
 use super::rules::{Standing, Verdict, intersection, key_of};
 use super::sweep::{Copy, Group, Trust};
+use super::ways::is_in;
 use crate::finding::{Finding, Severity};
-use crate::mvcc::KeyValue;
 
 /// Revisions with two values that may be damage, whatever share they are.
 const MOST_DISPUTES: u64 = 10;
@@ -36,8 +38,10 @@ pub(crate) struct Has {
     pub(crate) last: i64,
     /// Of the records that are known, those it has.
     known: u64,
-    /// Main revisions that are known and of which it lacks something.
+    /// Main revisions that are known and of which it lacks something, be it that of this nothing was found.
     lacking: u64,
+    /// Those of them of which it has something.
+    halves: u64,
     /// Records that it has and that do not count as known.
     disputed: u64,
 }
@@ -69,6 +73,7 @@ impl Has {
         self.resurrected += next.resurrected;
         self.known += next.known;
         self.lacking += next.lacking;
+        self.halves += next.halves;
         self.disputed += next.disputed;
         if self.first == 0 {
             self.first = next.first;
@@ -101,6 +106,12 @@ pub(crate) struct Counted {
     /// Main revisions that certainly existed and of which nothing was found.
     pub(crate) missing: u64,
     missing_ranges: Listed<RevisionRange>,
+    /// Records that certainly existed, of which nothing was found, and whose main revisions are not missing as a whole.
+    pub(crate) absent: u64,
+    /// For each way that was counted, the main revisions that it has in part.
+    halves: Vec<Listed<i64>>,
+    /// Which of the records that the first tree's branches name were met.
+    met: Named,
     pub(crate) torn: Listed<Torn>,
     compacted: u64,
     foreign: u64,
@@ -115,9 +126,17 @@ struct Counting<'g> {
     ground: &'g Ground<'g>,
     selections: &'g [Selection],
     counted: Counted,
-    /// The main revision at hand, if it is known, and the ways that lack something of it, a bit each.
+    /// What the first tree's branches name.
+    named: &'g Named,
+    /// Of these the next that may be met.
+    next_named: usize,
+    /// The main revision at hand, if it is known, and the ways that lack something of it, or have something, a bit each.
     main: i64,
     lacking: u32,
+    having: u32,
+    /// Above the compaction: the place in it that comes next, and how many were passed over that must have been there.
+    next_sub: i64,
+    absent: u64,
 }
 
 /// Counts what each of `selections` has and lacks.
@@ -128,11 +147,28 @@ pub(crate) fn count(
 ) -> Result<Counted, SalvageError> {
     let selections = selections.get(..MOST_COUNTED).unwrap_or(selections);
     watch.begin("counting what was found", ground.evidence.leaf_bytes());
+    let named = Named::of(ground);
+    let counted = || Counted {
+        has: vec![Has::default(); selections.len()],
+        halves: vec![Listed::default(); selections.len()],
+        met: named.unmet(),
+        ..Counted::default()
+    };
     let ranges = (0..ground.sweep.ranges()).into_par_iter();
     let parts: Vec<Counted> = ranges
         .map(|range| {
-            let counted = Counted { has: vec![Has::default(); selections.len()], ..Counted::default() };
-            let mut counting = Counting { ground, selections, counted, main: 0, lacking: 0 };
+            let mut counting = Counting {
+                ground,
+                selections,
+                counted: counted(),
+                named: &named,
+                next_named: 0,
+                main: 0,
+                lacking: 0,
+                having: 0,
+                next_sub: 0,
+                absent: 0,
+            };
             let mut judge = ground.rules.judge(range);
             ground.sweep.walk(range, watch, &mut |group| {
                 let verdict = judge.verdict(group);
@@ -143,10 +179,11 @@ pub(crate) fn count(
             Ok(counting.counted)
         })
         .collect::<Result<_, SalvageError>>()?;
-    let mut all = Counted { has: vec![Has::default(); selections.len()], ..Counted::default() };
+    let mut all = counted();
     for part in parts {
         all.append(ground, part);
     }
+    all.end(ground);
     Ok(all)
 }
 
@@ -154,6 +191,7 @@ impl Counting<'_> {
     #[inline]
     fn add(&mut self, group: &Group<'_>, verdict: &Verdict) {
         let ground = self.ground;
+        self.meet(Point { main: group.main, sub: group.sub });
         let counted = &mut self.counted;
         counted.copies += group.copies.len() as u64;
         counted.copied += u64::from(group.copies.len() > 1);
@@ -169,6 +207,7 @@ impl Counting<'_> {
                 self.end_main();
                 self.begin_main(group.main);
             }
+            self.pass(group.sub);
             self.counted.known += 1;
             if verdict.chosen.is_none() {
                 self.counted.torn.push(Torn {
@@ -186,7 +225,10 @@ impl Counting<'_> {
         }
         for (at, (selection, has)) in self.selections.iter().zip(&mut self.counted.has).enumerate() {
             match selection.takes(group, verdict) {
-                Some((_, trust)) => has.add(group, trust, verdict, is_known),
+                Some((_, trust)) => {
+                    has.add(group, trust, verdict, is_known);
+                    self.having |= u32::from(is_known) << at;
+                }
                 None => self.lacking |= u32::from(is_known) << at,
             }
         }
@@ -214,11 +256,55 @@ impl Counting<'_> {
         self.main = main;
     }
 
-    fn end_main(&mut self) {
-        for (at, has) in self.counted.has.iter_mut().enumerate() {
-            has.lacking += u64::from(self.lacking >> at & 1);
+    /// Notes that a record was found, whatever it is worth.
+    #[inline]
+    fn meet(&mut self, point: Point) {
+        let named = self.named.points();
+        if self.next_named == 0 {
+            // A range begins anywhere.
+            self.next_named = named.partition_point(|named| *named < point);
         }
-        self.lacking = 0;
+        while named.get(self.next_named).is_some_and(|named| *named < point) {
+            self.next_named += 1;
+        }
+        if named.get(self.next_named) == Some(&point) {
+            self.counted.met.insert(self.next_named);
+        }
+    }
+
+    /// Goes on to place `sub` of the main revision at hand: above the compaction the places are numbered without gaps.
+    #[inline]
+    fn pass(&mut self, sub: i64) {
+        if self.main <= self.ground.rules.compaction {
+            return;
+        }
+        if sub > self.next_sub && is_in(&self.ground.rules.silent, self.main) {
+            self.absent += u64::try_from(sub - self.next_sub).unwrap_or_default();
+        }
+        self.next_sub = sub.saturating_add(1);
+    }
+
+    fn end_main(&mut self) {
+        if self.main > self.ground.rules.compaction {
+            // What a branch names behind the last that was found.
+            let behind = Point { main: self.main, sub: self.next_sub };
+            if let Some(last) = self.named.last_of_main(behind) {
+                self.absent += u64::try_from(last.sub - behind.sub + 1).unwrap_or_default();
+            }
+        }
+        let is_absent = self.absent > 0;
+        for (at, has) in self.counted.has.iter_mut().enumerate() {
+            let lacks = is_absent || self.lacking >> at & 1 != 0;
+            has.lacking += u64::from(lacks);
+            if lacks && self.having >> at & 1 != 0 {
+                has.halves += 1;
+                if let Some(halves) = self.counted.halves.get_mut(at) {
+                    halves.push(self.main);
+                }
+            }
+        }
+        self.counted.absent += self.absent;
+        (self.lacking, self.having, self.next_sub, self.absent) = (0, 0, 0, 0);
     }
 }
 
@@ -268,6 +354,11 @@ impl Counted {
             }
             self.last = next.last;
         }
+        for (halves, more) in self.halves.iter_mut().zip(next.halves) {
+            halves.append(more);
+        }
+        self.met.join(&next.met);
+        self.absent += next.absent;
         self.known += next.known;
         self.copies += next.copies;
         self.copied += next.copied;
@@ -312,74 +403,26 @@ impl Counted {
         }
     }
 
-    /// What way number `at` of those that were counted lacks of what is known; `gaps` says which gaps stay open in it.
+    /// What way number `at` of those that were counted lacks of what is known to have been there; `holes` has what else it may lack.
     pub(crate) fn loses(&self, at: usize, holes: &[HoleReport]) -> Losses {
         let has = self.has.get(at).copied().unwrap_or_default();
-        // A branch never names an empty page.
-        let is_empty = |hole: &&HoleReport| hole.is_open && hole.filled == 0 && hole.to.is_some();
-        let empty = holes.iter().filter(is_empty).count() as u64;
         Losses {
             revisions: has.lacking + self.missing,
-            records: self.known - has.known + empty,
+            records: self.known - has.known + self.absent,
             open_holes: holes.iter().filter(|hole| hole.is_open).count() as u64,
             small: 0,
             suspect: has.suspect,
         }
     }
 
-    /// The gaps of tree `number`. What was found for those of the first tree is known.
-    pub(crate) fn holes(&self, ground: &Ground<'_>, number: usize, is_filled: bool) -> Vec<HoleReport> {
-        let Some(tree) = ground.evidence.trees.get(number) else { return Vec::new() };
-        let compaction = ground.rules.compaction;
-        let hole = |(at, gap): (usize, &super::trees::Gap)| {
-            let from = gap.from.main;
-            let to = gap.to.map(|to| if to.sub > 0 { to.main } else { to.main.saturating_sub(1) });
-            // Above the compaction every revision is accounted for, up to the last that is known.
-            let span = (from.max(1), to.unwrap_or(i64::MAX));
-            let is_silent =
-                |upto: i64| intersection(&[span], &ground.rules.silent).iter().any(|(from, _)| *from <= upto);
-            let is_open = if number == 0 {
-                is_silent(compaction) || to.is_none() && is_silent(i64::MAX)
-            } else {
-                from <= compaction
-            };
-            HoleReport {
-                from: (from > 0).then_some(from),
-                to,
-                page: gap.page,
-                fault: gap.fault.clone(),
-                filled: if is_filled && number == 0 {
-                    self.filled.get(&at).copied().unwrap_or_default()
-                } else {
-                    0
-                },
-                is_open,
-            }
-        };
-        let mut holes: Vec<HoleReport> = tree.gaps.iter().enumerate().map(hole).collect();
-        if let Some(fault) = ground.evidence.newer_may_be_lost(number).filter(|_| !tree.is_open_ended()) {
-            holes.push(HoleReport {
-                from: Some(tree.revision.max(self.last).saturating_add(1)),
-                to: None,
-                page: tree.root_page,
-                fault,
-                filled: 0,
-                is_open: true,
-            });
-        }
-        holes
-    }
-
     /// The account of way number `at` of those that were counted, without its small buckets and its lost keys.
     pub(crate) fn account(&self, ground: &Ground<'_>, at: usize, selection: Selection) -> Account {
         let has = self.has.get(at).copied().unwrap_or_default();
-        let all_holes = match selection {
-            Selection::Tree(number) => self.holes(ground, number, false),
-            _ => self.holes(ground, 0, true),
-        };
+        let all_holes = self.holes_of(ground, selection);
         let loses = self.loses(at, &all_holes);
         let mut holes = Listed::default();
         all_holes.into_iter().for_each(|hole| holes.push(hole));
+        let halves = self.halves.get(at).cloned().unwrap_or_default();
         let takes_beyond = matches!(selection, Selection::Carved);
         let unknown_beyond = if takes_beyond { 0 } else { self.beyond };
         Account {
@@ -395,6 +438,12 @@ impl Counted {
             missing_revisions: self.missing,
             missing: self.missing_ranges.listed.clone(),
             more_missing: self.missing_ranges.more,
+            missing_records: self.absent,
+            half_revisions: halves.listed,
+            more_half_revisions: halves.more,
+            keys: 0,
+            exposed_keys: 0,
+            superseded: 0,
             more_holes: holes.more,
             holes: holes.listed,
             lost_keys: Vec::new(),
@@ -438,46 +487,6 @@ impl Counted {
             findings.push(Finding::new("SALVAGE-FOREIGN", Severity::Warning, message));
         }
         findings
-    }
-
-    /// Looks up what stands in for the records of which only torn copies were found, in what `selection` takes.
-    pub(crate) fn lost_keys(
-        &self,
-        ground: &Ground<'_>,
-        selection: Selection,
-        watch: &dyn Watch,
-    ) -> Result<(Vec<LostKey>, u64), SalvageError> {
-        let named: Vec<(&Torn, &[u8])> =
-            self.torn.listed.iter().filter_map(|torn| Some((torn, torn.key.as_deref()?))).collect();
-        if named.is_empty() {
-            return Ok((Vec::new(), self.torn.count()));
-        }
-        let mut newest: HashMap<&[u8], Option<i64>> = named.iter().map(|(_, key)| (*key, None)).collect();
-        watch.begin("looking for older versions", ground.evidence.leaf_bytes());
-        ground.records(selection, watch, &mut |taken| {
-            if let Ok(kv) = KeyValue::decode(taken.copy.value)
-                && let Some(found) = newest.get_mut(kv.key)
-            {
-                *found = Some(taken.group.main);
-            }
-            ControlFlow::Continue(())
-        })?;
-        let lost: Vec<LostKey> = named
-            .iter()
-            .map(|(torn, key)| {
-                let found = newest.get(key).copied().flatten();
-                let is_newest = found.is_none_or(|found| found < torn.point.main);
-                LostKey {
-                    key: readable(key),
-                    revision: torn.point.main,
-                    sub: torn.point.sub,
-                    is_newest,
-                    stands_in: found,
-                }
-            })
-            .collect();
-        let more = self.torn.count().saturating_sub(lost.len() as u64);
-        Ok((lost, more))
     }
 }
 

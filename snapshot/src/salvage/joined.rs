@@ -1,26 +1,22 @@
 //! A database that a log was applied to, held against all that was found.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bbolt::{Db, FileSource, LeafRange, Node, Source, Watch};
 
 use super::SalvageError;
 use super::Salvaged;
+use super::account::Counted;
 use super::classify::Point;
 use super::ground::Ground;
-use super::report::{Account, Dropped, Listed, Losses, RevisionRange};
-use super::rules::Standing;
+use super::report::{Account, Listed, Losses, RevisionRange, WayKind};
+use super::rules::{Standing, Verdict, intersection};
 use super::sweep::{Group, Trust};
-use super::ways::LogWay;
+use super::ways::{LogWay, is_in};
 use crate::edited::EditError;
 use crate::mvcc::Revision;
 use crate::schema::{KEY, Schema};
-
-/// What came of counting.
-#[derive(Debug)]
-pub(crate) struct LogCount {
-    pub(crate) account: Account,
-}
 
 /// How many parts the leaves of a database are read in.
 const RANGES: usize = 4096;
@@ -97,8 +93,8 @@ pub(crate) fn records(
 enum Joined<'a> {
     /// A record of the database.
     Record(&'a Salvaged<'a>),
-    /// What was found and is not in the database, and whether it is known to have existed.
-    Absent(&'a Group<'a>, bool),
+    /// What was found, is known to have existed, and is not in the database.
+    Absent(&'a Group<'a>, &'a Verdict),
 }
 
 fn join(
@@ -139,10 +135,13 @@ fn join(
                         return Ok(flow);
                     }
                 }
-                let is_known = verdict.belongs()
-                    && verdict.chosen.is_some()
-                    && (ground.counts_beyond || verdict.standing != Standing::Beyond);
-                Ok(each(&Joined::Absent(group, is_known)))
+                let is_known =
+                    verdict.belongs() && (ground.counts_beyond || verdict.standing != Standing::Beyond);
+                if is_known {
+                    Ok(each(&Joined::Absent(group, &verdict)))
+                } else {
+                    Ok(ControlFlow::Continue(()))
+                }
             };
             match step() {
                 Ok(flow) => {
@@ -177,78 +176,177 @@ fn join(
     Ok(())
 }
 
+/// What a way with a log has and lacks.
+#[derive(Debug)]
+pub(crate) struct LogCount {
+    pub(crate) account: Account,
+    /// Records at or below the compaction that it has and of which nothing else is left.
+    pub(crate) only_log: u64,
+}
+
 /// Counts what a way with a log has and lacks; `last_known` is the last main revision that is known of.
 pub(crate) fn count(
     ground: &Ground<'_>,
     way: &LogWay,
+    counted: &Counted,
     last_known: i64,
     watch: &dyn Watch,
 ) -> Result<LogCount, SalvageError> {
     let db: Db<&FileSource> = Db::from_source(&way.db).map_err(|error| unreadable(&error.to_string()))?;
     let schema = Schema::read(&db).map_err(|fault| unreadable(&fault.to_string()))?;
     let compaction = schema.finished_compact.max(schema.scheduled_compact);
+    // What the log made has no gaps. Of what survived beside it, what stood at or below the compaction may be lost, unless the log went on
+    // to a later one.
     let compacted = compaction.unwrap_or_default();
+    let has_survivors = way.kind == WayKind::SurvivorsAndLog && ground.rules.compaction >= compacted;
+    let unmet = if has_survivors { counted.unmet_compacted(ground).collect() } else { BTreeSet::new() };
     watch.begin("counting what the log makes of it", ground.evidence.leaf_bytes());
-    let mut account = Account { compact_revision: compaction, ..Account::default() };
-    let mut missing: Listed<RevisionRange> = Listed::default();
-    let (mut lacking, mut lacking_main, mut dropped) = (0u64, 0, Dropped::default());
-    let mut gap = |from: i64, to: i64, account: &mut Account| {
-        let from = from.max(compacted).saturating_add(1);
-        let to = to.saturating_sub(1);
-        if from <= to {
-            for (from, to) in super::rules::intersection(&[(from, to)], &ground.rules.silent) {
-                // What the log made is dense by itself: what a revision has no record of was compacted.
-                let to = to.min(way.base_revision);
-                if from <= to {
-                    account.missing_revisions += u64::try_from(to - from + 1).unwrap_or_default();
-                    missing.push(RevisionRange { from, to });
-                }
-            }
-        }
+    let mut tally = Tally {
+        way,
+        silent: &ground.rules.silent,
+        compacted,
+        has_survivors,
+        unmet,
+        account: Account { compact_revision: compaction, ..Account::default() },
+        only_log: 0,
+        missing: Listed::default(),
+        halves: Listed::default(),
+        lacking: 0,
+        main: 0,
+        has_some: false,
+        lacks_some: false,
+        next_sub: 0,
     };
     join(ground, way, watch, &mut |joined| {
         match joined {
-            Joined::Record(record) => {
-                let main = record.revision.main;
-                account.records += 1;
-                match record.trust {
-                    Trust::Confirmed => account.confirmed += 1,
-                    Trust::Single => account.single += 1,
-                    Trust::Suspect => account.suspect += 1,
-                }
-                account.from_log += u64::from(record.is_from_log);
-                if account.first_revision == 0 {
-                    account.first_revision = main;
-                }
-                if main != account.last_revision {
-                    gap(account.last_revision.max(1), main, &mut account);
-                }
-                account.last_revision = main;
-            }
-            Joined::Absent(group, true) if group.main > compacted => {
-                dropped.unfilled += 1;
-                lacking += u64::from(lacking_main != group.main);
-                lacking_main = group.main;
-            }
-            Joined::Absent(_, true) => dropped.compacted += 1,
-            Joined::Absent(_, false) => {}
+            Joined::Record(record) => tally.record(record),
+            Joined::Absent(group, verdict) => tally.absent(group, verdict),
         }
         ControlFlow::Continue(())
     })?;
-    account.last_revision = account.last_revision.max(way.last_revision);
-    if last_known > account.last_revision {
-        account.missing_revisions += u64::try_from(last_known - account.last_revision).unwrap_or_default();
-        missing.push(RevisionRange { from: account.last_revision + 1, to: last_known });
+    Ok(tally.done(last_known))
+}
+
+/// What was counted so far.
+struct Tally<'t> {
+    way: &'t LogWay,
+    /// Main revisions of which no tree says anything.
+    silent: &'t [(i64, i64)],
+    compacted: i64,
+    /// Whether records at or below the compaction are what survived.
+    has_survivors: bool,
+    /// Records at or below the compaction that certainly existed and were not found.
+    unmet: BTreeSet<Point>,
+    account: Account,
+    only_log: u64,
+    missing: Listed<RevisionRange>,
+    halves: Listed<i64>,
+    /// Main revisions of which something is missing that was found, or must have been there.
+    lacking: u64,
+    /// The main revision at hand, whether the way has something of it, or lacks something, and the place in it that comes next.
+    main: i64,
+    has_some: bool,
+    lacks_some: bool,
+    next_sub: i64,
+}
+
+impl Tally<'_> {
+    fn record(&mut self, record: &Salvaged<'_>) {
+        let Revision { main, sub, .. } = record.revision;
+        let account = &mut self.account;
+        account.records += 1;
+        match record.trust {
+            Trust::Confirmed => account.confirmed += 1,
+            Trust::Single => account.single += 1,
+            Trust::Suspect => account.suspect += 1,
+        }
+        account.from_log += u64::from(record.is_from_log);
+        if account.first_revision == 0 {
+            account.first_revision = main;
+        }
+        account.last_revision = main;
+        self.only_log += u64::from(record.copies.is_empty() && main <= self.compacted);
+        self.unmet.remove(&Point { main, sub });
+        self.go_to(main);
+        if main > self.compacted && sub > self.next_sub && !record.is_from_log && is_in(self.silent, main) {
+            self.account.missing_records += u64::try_from(sub - self.next_sub).unwrap_or_default();
+            self.lacks_some = true;
+        }
+        self.next_sub = sub.saturating_add(1);
+        self.has_some = true;
     }
-    account.dropped = dropped;
-    account.more_missing = missing.more;
-    account.missing = missing.listed;
-    account.loses = Losses {
-        revisions: lacking + account.missing_revisions,
-        records: dropped.unfilled,
-        open_holes: way.open_holes,
-        small: way.small_lost,
-        suspect: account.suspect,
-    };
-    Ok(LogCount { account })
+
+    fn absent(&mut self, group: &Group<'_>, verdict: &Verdict) {
+        let dropped = &mut self.account.dropped;
+        if group.main <= self.compacted {
+            match verdict.chosen {
+                Some(_) => dropped.compacted += 1,
+                None if self.has_survivors => {
+                    self.unmet.remove(&Point { main: group.main, sub: group.sub });
+                    dropped.torn += 1;
+                }
+                None => {}
+            }
+            return;
+        }
+        match verdict.chosen {
+            Some(_) => dropped.unfilled += 1,
+            None => dropped.torn += 1,
+        }
+        self.go_to(group.main);
+        self.next_sub = group.sub.saturating_add(1);
+        self.lacks_some = true;
+    }
+
+    /// Goes on to a main revision of which something is known.
+    fn go_to(&mut self, main: i64) {
+        if main == self.main {
+            return;
+        }
+        self.end_main();
+        let from = self.main.max(self.compacted).max(1).saturating_add(1);
+        // What the log made is dense by itself: what a revision has no record of was compacted.
+        let to = main.saturating_sub(1).min(self.way.base_revision);
+        if from <= to {
+            let first = self.silent.partition_point(|(_, last)| *last < from);
+            for (from, to) in intersection(&[(from, to)], self.silent.get(first..).unwrap_or_default()) {
+                self.miss(from, to);
+            }
+        }
+        self.main = main;
+    }
+
+    fn end_main(&mut self) {
+        self.lacking += u64::from(self.lacks_some);
+        if self.lacks_some && self.has_some {
+            self.halves.push(self.main);
+        }
+        (self.has_some, self.lacks_some, self.next_sub) = (false, false, 0);
+    }
+
+    fn miss(&mut self, from: i64, to: i64) {
+        self.account.missing_revisions += u64::try_from(to - from + 1).unwrap_or_default();
+        self.missing.push(RevisionRange { from, to });
+    }
+
+    fn done(mut self, last_known: i64) -> LogCount {
+        self.end_main();
+        let last = self.account.last_revision.max(self.way.last_revision);
+        if last_known > last.max(self.main) {
+            self.miss(last.max(self.main).saturating_add(1), last_known);
+        }
+        let Self { mut account, only_log, way, missing, halves, lacking, unmet, .. } = self;
+        account.last_revision = last;
+        account.missing_records += unmet.len() as u64;
+        (account.missing, account.more_missing) = (missing.listed, missing.more);
+        (account.half_revisions, account.more_half_revisions) = (halves.listed, halves.more);
+        account.loses = Losses {
+            revisions: lacking + account.missing_revisions,
+            records: account.dropped.unfilled + account.dropped.torn + account.missing_records,
+            open_holes: way.open_holes,
+            small: way.small_lost,
+            suspect: account.suspect,
+        };
+        LogCount { account, only_log }
+    }
 }

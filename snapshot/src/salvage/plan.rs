@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use bbolt::Watch;
 
-use super::account::{self, Counted};
+use super::account::{self, Counted, keys};
 use super::evidence::Evidence;
 use super::ground::{Ground, Selection};
 use super::joined::{self, LogCount};
@@ -16,7 +16,7 @@ use super::sweep::Sweep;
 use super::ways::{FromLogs, LogWay, Small};
 use super::{SalvageError, Salvaged, log, small};
 use crate::finding::{Finding, Severity};
-use crate::mvcc::Release;
+use crate::mvcc::{Release, Revision};
 
 /// Most trees that are offered as ways of their own.
 const MOST_TREE_WAYS: usize = 8;
@@ -152,8 +152,16 @@ impl Plan<'_> {
     }
 
     fn offer_log(&mut self, way: LogWay, watch: &dyn Watch) -> Result<(), SalvageError> {
-        let LogCount { mut account, .. } =
-            joined::count(&self.ground, &way, self.known.last_revision, watch)?;
+        let LogCount { mut account, only_log } =
+            joined::count(&self.ground, &way, &self.counted, self.known.last_revision, watch)?;
+        // What only the log tells of is known as well, and the ways without it lack it.
+        if way.kind == WayKind::SurvivorsAndLog {
+            let without_log = self.ways.iter_mut().filter(|way| matches!(way.taking, Taking::Found(_)));
+            for account in without_log.map(|way| &mut way.account) {
+                account.missing_records += only_log;
+                account.loses.records += only_log;
+            }
+        }
         account.buckets.clone_from(&way.small);
         let notes = way.notes.clone();
         self.ways.push(Way {
@@ -205,9 +213,15 @@ impl Plan<'_> {
         let way = self.way(number)?;
         let mut account = way.account.clone();
         let mut findings = self.findings.clone();
-        if let Taking::Found(selection) = way.taking {
-            (account.lost_keys, account.more_lost_keys) =
-                self.counted.lost_keys(&self.ground, selection, watch)?;
+        let walk = |each: &mut dyn FnMut(Revision, &[u8]) -> ControlFlow<()>| {
+            watch.begin("looking for what stands in for what is lost", self.ground.evidence.leaf_bytes());
+            self.records(number, watch, &mut |record| each(record.revision, record.value))
+        };
+        keys::look_up(&mut account, self.ground.rules.compaction, &walk)?;
+        if account.dropped.torn > 0 {
+            (account.lost_keys, account.more_lost_keys) = self.counted.lost_keys(&walk)?;
+        }
+        if let Taking::Found(_) = way.taking {
             findings.extend(self.small_of_way(way).map(|small| small.findings.clone()).unwrap_or_default());
         }
         if let Taking::Log(log) = &way.taking {
@@ -324,7 +338,7 @@ impl Plan<'_> {
 fn of_account(account: &Account) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |code, message: String| findings.push(Finding::new(code, Severity::Error, message));
-    let Losses { revisions, records, open_holes, suspect, .. } = account.loses;
+    let Losses { open_holes, suspect, .. } = account.loses;
     if account.missing_revisions > 0 {
         let range = |range: &RevisionRange| match range.to - range.from {
             0 => range.from.to_string(),
@@ -336,10 +350,30 @@ fn of_account(account: &Account) -> Vec<Finding> {
             "SALVAGE-MISSING",
             format!("{} revision(s) are missing: {}{more}", account.missing_revisions, listed.join(", ")),
         );
-    } else if revisions > 0 || records > account.dropped.torn {
+    }
+    let found = account.dropped.unfilled;
+    if found > 0 {
+        add("SALVAGE-MISSING", format!("{found} record(s) that were found are not in this way"));
+    }
+    let halves = account.half_revisions.len() as u64 + account.more_half_revisions;
+    if halves > 0 {
+        let listed: Vec<String> = account.half_revisions.iter().take(10).map(i64::to_string).collect();
+        let more = if halves > 10 { ", …" } else { "" };
+        add(
+            "SALVAGE-HALF",
+            format!(
+                "{halves} transaction(s) come out in half, those of revision {}{more}",
+                listed.join(", ")
+            ),
+        );
+    }
+    if account.missing_records > 0 {
         add(
             "SALVAGE-MISSING",
-            format!("{records} record(s) of {revisions} revision(s) that were found are not in this way"),
+            format!(
+                "{} record(s) that certainly existed were found nowhere, beside those of missing revisions",
+                account.missing_records
+            ),
         );
     }
     if account.dropped.torn > 0 {

@@ -307,9 +307,10 @@ pub enum WayKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Losses {
-    /// Main revisions that certainly existed and of which it has nothing, or not all that was found.
+    /// Main revisions that certainly existed and of which it has nothing, or not all.
     pub revisions: u64,
-    /// Records that were found whole and are not in it; and those found torn only.
+    /// Records that were found whole and are not in it; those found torn only; and those that certainly existed and of which nothing was
+    /// found, but for those of revisions that are missing as a whole.
     pub records: u64,
     /// Parts of the key space in which it may lack records that nobody knows of.
     pub open_holes: u64,
@@ -361,6 +362,20 @@ pub struct Account {
     pub missing: Vec<RevisionRange>,
     /// Ranges not listed.
     pub more_missing: u64,
+    /// Records that certainly existed and of which nothing was found, beside those of the missing revisions: of transactions whose other
+    /// records were found, and the first of pages that a branch names.
+    pub missing_records: u64,
+    /// Main revisions that the output has in part: transactions that come out in half.
+    pub half_revisions: Vec<i64>,
+    /// Those not listed.
+    pub more_half_revisions: u64,
+    /// Keys that exist in the output; 0 where nothing is missing, and nobody counted.
+    pub keys: u64,
+    /// Of these those that were not written since the last that is missing: each may have had a newer value, or may have been deleted.
+    pub exposed_keys: u64,
+    /// Records above the compaction that are missing and matter to history only: a later one of the same key is there, whose version
+    /// tells of them.
+    pub superseded: u64,
     /// Parts of the reference tree's key space that could not be reached, and what became of them.
     pub holes: Vec<HoleReport>,
     /// Those not listed.

@@ -89,7 +89,8 @@ impl LogWay {
     }
 }
 
-fn is_in(ranges: &[(i64, i64)], main: i64) -> bool {
+/// Whether a main revision is in one of the ranges, which ascend.
+pub(crate) fn is_in(ranges: &[(i64, i64)], main: i64) -> bool {
     let behind = ranges.partition_point(|(from, _)| *from <= main);
     behind.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, to)| main <= *to)
 }

@@ -15,19 +15,32 @@ const MOST_LINES: usize = 10;
 
 /// What is certainly lost, in a few words.
 pub(super) fn certain(report: &Report) -> String {
-    let loses = &report.account.loses;
+    let account = &report.account;
+    let loses = &account.loses;
+    let halves = halves(account).min(loses.revisions);
     let mut what = Vec::new();
-    if loses.revisions > 0 {
-        what.push(format!("{} {} missing", counted(loses.revisions, "revision"), are(loses.revisions)));
+    match loses.revisions - halves {
+        0 => {}
+        whole => what.push(format!("{} {} missing", counted(whole, "revision"), are(whole))),
+    }
+    match halves {
+        0 => {}
+        1 => what.push("1 transaction comes out in half".to_owned()),
+        many => what.push(format!("{} transactions come out in half", grouped(many))),
     }
     if loses.records > 0 {
+        let is_known = if loses.records == 1 { "is known to have been" } else { "are known to have been" };
         what.push(format!(
-            "{} {} known and cannot be had whole this way",
-            counted(loses.records, "record"),
-            are(loses.records)
+            "{} {is_known} there and cannot be had whole this way",
+            counted(loses.records, "record")
         ));
     }
     what.join(", ")
+}
+
+/// How many transactions come out in half.
+fn halves(account: &Account) -> u64 {
+    (account.half_revisions.len() as u64).saturating_add(account.more_half_revisions)
 }
 
 /// The account.
@@ -77,15 +90,56 @@ pub(super) fn of(report: &Report) -> String {
 }
 
 fn missing(page: &mut Page, account: &Account) {
-    if account.missing_revisions == 0 {
-        page.line("missing", "no revision that is known to have been there");
-    } else {
+    if !account.loses.is_certain() {
+        page.line("missing", "nothing that is known to have been there");
+    }
+    if account.missing_revisions > 0 {
         page.line(
             "missing",
             &format!(
                 "{}: {}",
                 counted(account.missing_revisions, "revision"),
                 listed(account.missing.iter().map(revisions), MOST_RANGES, account.more_missing)
+            ),
+        );
+    }
+    if halves(account) > 0 {
+        let revisions = account.half_revisions.iter().map(|revision| grouped(*revision));
+        page.line(
+            "in half",
+            &format!(
+                "{}, of {}",
+                counted(halves(account), "transaction"),
+                listed(revisions, MOST_RANGES, account.more_half_revisions)
+            ),
+        );
+    }
+    if account.missing_records > 0 {
+        page.line(
+            "nowhere",
+            &format!(
+                "{} that certainly existed, beside those of missing revisions",
+                counted(account.missing_records, "record")
+            ),
+        );
+    }
+    if account.superseded > 0 {
+        page.line(
+            "history",
+            &format!(
+                "{} of what is missing {} written over later, as the versions of what is there tell",
+                counted(account.superseded, "record"),
+                if account.superseded == 1 { "was" } else { "were" }
+            ),
+        );
+    }
+    if account.exposed_keys > 0 {
+        page.line(
+            "keys",
+            &format!(
+                "{} of {} were not written after what is missing, and may be older than they should be, or may have been deleted",
+                grouped(account.exposed_keys),
+                grouped(account.keys)
             ),
         );
     }
@@ -121,14 +175,13 @@ fn gap(hole: &HoleReport) -> String {
     let rest = if hole.is_open {
         "; whether there was more is not known"
     } else {
-        "; what is missing of it is among the missing revisions"
+        "; what is missing of it is counted above"
     };
-    format!(
-        "{where_is}, below page {} ({}): {} found elsewhere{rest}",
-        grouped(hole.page),
-        hole.fault,
-        counted(hole.filled, "record"),
-    )
+    let found = match hole.filled {
+        0 => "nothing".to_owned(),
+        filled => counted(filled, "record"),
+    };
+    format!("{where_is} ({}): {found} found elsewhere{rest}", shown(&hole.fault))
 }
 
 fn lost(key: &LostKey) -> String {

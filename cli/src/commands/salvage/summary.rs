@@ -129,6 +129,7 @@ fn lost(report: &Report) -> Vec<String> {
     } else {
         out.push(format!("Certainly lost: {}.", super::account::certain(report)));
     }
+    out.extend(of_keys(report));
     let hit = account.lost_keys.iter().filter(|key| key.is_newest);
     let (old, gone): (Vec<_>, Vec<_>) = hit.partition(|key| key.stands_in.is_some());
     let more = if account.more_lost_keys > 0 { ", of those that were looked at" } else { "" };
@@ -151,6 +152,37 @@ fn lost(report: &Report) -> Vec<String> {
             },
             if loses.open_holes == 1 { "left" } else { "have left" }
         ));
+    }
+    out
+}
+
+/// What the loss means for keys, as far as it is known.
+fn of_keys(report: &Report) -> Vec<String> {
+    let account = &report.account;
+    let loses = &account.loses;
+    let mut out = Vec::new();
+    if account.superseded > 0 && account.missing_revisions + account.missing_records > 0 {
+        out.push(format!(
+            "{} of the lost {} known to matter to history only: the same {} changed again later, and that is there.",
+            grouped(account.superseded),
+            if account.superseded == 1 { "records is" } else { "records are" },
+            if account.superseded == 1 { "key was" } else { "keys were" },
+        ));
+    }
+    let is_vague =
+        account.missing_revisions + account.missing_records + account.dropped.unfilled + loses.open_holes > 0;
+    match (is_vague, account.keys, account.exposed_keys) {
+        (false, ..) | (true, 0, _) => {}
+        (true, keys, 0) => out.push(format!(
+            "None of the {} is older than it should be: each was written after what is lost. Other keys may be missing.",
+            counted(keys, "key")
+        )),
+        (true, keys, exposed) => out.push(format!(
+            "Of the {} up to {} may be older than they should be, or may be back although they had been deleted, since what is lost \
+             came after what is there of them; other keys may be missing.",
+            counted(keys, "key"),
+            grouped(exposed)
+        )),
     }
     out
 }

@@ -28,6 +28,14 @@ pub(super) const SECTION: Section = Section {
             remedy: "As for missing revisions. The part that is there can be looked at with `bbolt page`.",
         },
         Entry {
+            code: "SALVAGE-HALF",
+            title: "Transactions come out in half",
+            cause: "A transaction writes several records under one revision, numbered without gaps, and these may stand on two pages, of which \
+                    one was lost.",
+            consequence: "Keys that were always changed together do not fit together any more: one has its new value, another its old one.",
+            remedy: "As for missing revisions. `--report FILE` lists the revisions; look at the keys that were written in them.",
+        },
+        Entry {
             code: "SALVAGE-HOLE",
             title: "A part of the key space of which nobody knows what stood in it",
             cause: "A branch or leaf of the newest state is damaged, and what it led to lies at or below the last compaction, where revisions \
