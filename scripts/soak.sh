@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # The full numbers, once per issue and by hand: what the gate runs as samples runs here whole.
-# Usage: scripts/soak.sh [--scale SIZE] [--dir DIR] [--only "crash judge log property keyspace replay recover heap fuzz bench"]
+# Usage: scripts/soak.sh [--scale SIZE] [--dir DIR] [--only "crash judge log property keyspace replay recover salvage heap fuzz bench"]
 #   --scale  size of the big file whose heap is measured (default 8GiB); --dir where it goes (default target/soak)
 # crash: the crash rig with all its kills at random moments (240) and at each call, faults at each call, and every size
 # step of a full disk. judge: every seeded case of the independent
 # judge. log: every row of the table of damage on every version's log, and 400 logs damaged at random for each installed server.
 # property: the property tests of all libraries with twenty other seeds. keyspace: 3000 random histories
 # on the installed servers, read, compacted and restored. replay: 3000 more, of every kind of request, killed, folded and
-# booted. recover: 600 kills of three members under load, 200 for each version, recovered and held against the cluster itself. heap: status, save, restore, compact and defrag of a file of that size under a hard limit of 64 MiB and 32 bytes a distinct key.
+# booted. recover: 600 kills of three members under load, 200 for each version, recovered and held against the cluster itself. salvage: the damage laboratory,
+# each damage a hundred times and all pairs of them on seven databases; prints the table of docs/salvage.md (ETCD_RESCUE_BLESS=1 writes it there). heap: status, save, restore, compact and defrag of a file of that size under a hard limit of 64 MiB and 32 bytes a distinct key.
 # fuzz: half an hour, shared among the targets. bench: scripts/bench-peers.sh at the size of the baseline.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-scale=8GiB dir=target/soak only='crash judge log property keyspace replay recover heap fuzz bench'
+scale=8GiB dir=target/soak only='crash judge log property keyspace replay recover salvage heap fuzz bench'
 while [ $# -gt 0 ]; do
     case $1 in
         --scale|--dir|--only)
@@ -69,6 +70,9 @@ replay() { cargo test --locked -p etcd-rescue --test oracle_replay -- --include-
 # Its clusters too, by the same variable.
 recover() { cargo test --locked -p etcd-rescue --test oracle_recover -- --include-ignored --test-threads 2; }
 
+# ETCD_RESCUE_SEED=N has other dice.
+salvage() { cargo test --locked -p etcd-rescue --test oracle_salvage -- --include-ignored --test-threads 2; }
+
 # RLIMIT_DATA counts every private page that may be written, thread stacks and allocator slack included, and not the
 # map of the file: an allocation beyond it fails, and so does the command. Stricter than measuring what was touched.
 limited() { # BYTES COMMAND...
@@ -113,6 +117,7 @@ part property property
 part keyspace keyspace
 part replay replay
 part recover recover
+part salvage salvage
 part heap heap
 part fuzz scripts/fuzz.sh 1800
 part bench scripts/bench-peers.sh --scale 2331MiB

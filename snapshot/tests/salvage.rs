@@ -12,3 +12,5 @@ mod hazards;
 mod member;
 #[path = "salvage/sound.rs"]
 mod sound;
+#[path = "salvage/spoiled.rs"]
+mod spoiled;

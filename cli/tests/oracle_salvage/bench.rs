@@ -78,7 +78,8 @@ impl Bench {
         assert_eq!(specimen.ledger().truth.len() as u64, facts.records);
         let hash = hash_of(&specimen.ledger().truth, facts.compact_revision.map(i64::from), Version::V3_5New);
         let version = Version::V3_5New;
-        Self { specimen, wal, hash: hash.into(), version, is_log_whole: true, is_fixed: true }
+        let hash = hash.unwrap();
+        Self { specimen, wal, hash, version, is_log_whole: true, is_fixed: true }
     }
 
     /// Whether the log goes on from something in the damaged file that is sound: from a meta and its tree of which no page is
@@ -100,14 +101,15 @@ impl Bench {
                     .any(|slot| file.meta(slot).is_some_and(is_kept))
     }
 
-    /// hashkv at the last revision of these records, after the specimen's compaction.
-    pub(crate) fn hash_of(&self, records: &Pairs, compacted: Option<i64>) -> u64 {
-        hash_of(records, compacted, self.version).into()
+    /// hashkv at the last revision of these records, after the specimen's compaction; `None` when one of them is none that a server
+    /// writes.
+    pub(crate) fn hash_of(&self, records: &Pairs, compacted: Option<i64>) -> Option<u64> {
+        hash_of(records, compacted, self.version)
     }
 }
 
-fn hash_of(records: &Pairs, compacted: Option<i64>, version: Version) -> u32 {
+fn hash_of(records: &Pairs, compacted: Option<i64>, version: Version) -> Option<u64> {
     let is_newer = version == Version::V3_5New;
-    let space = KeySpace::new(records.clone(), compacted, compacted, is_newer).unwrap();
-    space.hashkv(space.revision())
+    let space = KeySpace::new(records.clone(), compacted, compacted, is_newer)?;
+    Some(space.hashkv(space.revision()).into())
 }

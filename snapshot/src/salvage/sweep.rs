@@ -37,7 +37,8 @@ pub enum State {
     /// Bytes of it are not there, or are no record of this revision.
     Torn,
     /// All there and possible, but something else may have been written over a part of it: a sector of it is all zeros or all ones,
-    /// a page in it begins as pages do, its leaf is not in its place, or what stands behind it or elsewhere in its leaf cannot be.
+    /// a page in it begins as pages do, its leaf is not in its place, what stands behind it or elsewhere in its leaf cannot be, or
+    /// it has more in it than a server writes.
     Doubtful,
     /// All there, and what a server writes for this revision.
     Whole,
@@ -340,8 +341,9 @@ impl<'e> Open<'e> {
     fn copy(&self) -> Copy<'_> {
         let Head { point, is_tombstone, start, len, is_whole } = self.head;
         let value = self.bytes().get(start..start + len).unwrap_or_default();
-        let state = if !is_whole || !is_believable(value, point.main, is_tombstone) {
-            State::Torn
+        let worth = if is_whole { worth_of(value, point.main, is_tombstone) } else { State::Torn };
+        let state = if worth != State::Whole {
+            worth
         } else if self.is_displaced
             || matches!(self.entries, Entries::Listed(..))
             || self.is_doubtful(start, len)
@@ -367,8 +369,9 @@ impl<'e> Open<'e> {
             return false;
         };
         leaf.element(next).filter(Element::is_whole).is_some_and(|element| {
-            Point::parse(element.key)
-                .is_none_or(|(point, is_tombstone)| !is_believable(element.value, point.main, is_tombstone))
+            Point::parse(element.key).is_none_or(|(point, is_tombstone)| {
+                worth_of(element.value, point.main, is_tombstone) != State::Whole
+            })
         })
     }
 
@@ -415,18 +418,25 @@ impl<'e> Open<'e> {
     }
 }
 
-/// Whether `value` is what a server writes for main revision `main`: the message fills it, a put says its own revision, a tombstone
-/// has a key and nothing else (FORMATS B.3). What `snapshot restore --bump-revision` writes is empty.
+/// What `value` is worth as the record of main revision `main`: the message fills it, a put says its own revision, a tombstone has a
+/// key and nothing else (FORMATS B.3). What `snapshot restore --bump-revision` writes is empty. What no known server's encoder
+/// makes of that is open to doubt.
 #[inline]
-fn is_believable(value: &[u8], main: i64, is_tombstone: bool) -> bool {
+fn worth_of(value: &[u8], main: i64, is_tombstone: bool) -> State {
+    let possible = |is_possible: bool| if is_possible { State::Whole } else { State::Torn };
     if value.is_empty() {
-        return !is_tombstone;
+        return possible(!is_tombstone);
     }
-    let Ok(kv) = KeyValue::decode(value) else { return false };
-    if is_tombstone {
-        return KeyValue { key: kv.key, ..KeyValue::default() } == kv && !kv.key.is_empty();
+    let Ok(kv) = KeyValue::decode(value) else { return State::Torn };
+    let is_possible = if is_tombstone {
+        KeyValue { key: kv.key, ..KeyValue::default() } == kv && !kv.key.is_empty()
+    } else {
+        kv.mod_revision == main && kv.create_revision > 0 && kv.create_revision <= main && kv.version >= 1
+    };
+    if is_possible && kv.encoded_bytes() != value.len() {
+        return State::Doubtful;
     }
-    kv.mod_revision == main && kv.create_revision > 0 && kv.create_revision <= main && kv.version >= 1
+    possible(is_possible)
 }
 
 /// Leaves merged by revision.
