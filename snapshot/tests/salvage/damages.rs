@@ -60,6 +60,10 @@ fn hold(specimen: &Specimen, damaged: &Damaged, what: &str) -> usize {
     if ledger.truth.keys().any(|key| !outcome.records.contains_key(key)) {
         assert!(!outcome.report.account.is_complete(), "{what}: something is missing and nothing said");
     }
+    if let Some(first) = lost.first() {
+        // Shown when the test fails.
+        println!("{what}: {} lost, the first {:?}", lost.len(), snapshot::mvcc::Revision::parse(first));
+    }
     lost.len()
 }
 
