@@ -189,10 +189,10 @@ fn lost(report: &Report) -> String {
     let loses = report.account.loses;
     let mut what = Vec::new();
     if loses.revisions > 0 {
-        what.push(format!("{} revision(s) are missing", loses.revisions));
+        what.push(format!("{} revision(s) are missing or not whole", loses.revisions));
     }
     if loses.records > 0 {
-        what.push(format!("{} record(s) that were found whole or in part are not in it", loses.records));
+        what.push(format!("{} record(s) that are known to have been there are not in it", loses.records));
     }
     what.join(", ")
 }

@@ -237,6 +237,8 @@ pub struct HoleReport {
     /// Whether there may have been more in it than what is listed as missing. False where every revision that belongs there is
     /// accounted for.
     pub is_open: bool,
+    /// Whether it is no gap of a tree but what a newer tree may have had, of which nothing is left.
+    pub is_newer: bool,
 }
 
 /// All that is known to have existed, by whatever copy, tree or log says so, after compaction.

@@ -28,12 +28,19 @@ pub(super) fn certain(report: &Report) -> String {
         1 => what.push("1 transaction comes out in half".to_owned()),
         many => what.push(format!("{} transactions come out in half", grouped(many))),
     }
-    if loses.records > 0 {
-        let is_known = if loses.records == 1 { "is known to have been" } else { "are known to have been" };
-        what.push(format!(
-            "{} {is_known} there and cannot be had whole this way",
-            counted(loses.records, "record")
-        ));
+    match account.missing_records {
+        0 => {}
+        lost if what.is_empty() => what.push(format!("{} {} lost", counted(lost, "record"), are(lost))),
+        lost => what.push(format!(
+            "{} {} lost beside those of missing revisions",
+            counted(lost, "record"),
+            are(lost)
+        )),
+    }
+    match loses.records.saturating_sub(account.missing_records) {
+        0 => {}
+        1 => what.push("1 record was found that is not in it whole".to_owned()),
+        many => what.push(format!("{} records were found that are not in it whole", grouped(many))),
     }
     what.join(", ")
 }

@@ -1,6 +1,6 @@
 //! What happened, in sentences that can be read aloud to who has no idea of pages.
 
-use snapshot::salvage::report::{BucketOrigin, InputReport, WayKind};
+use snapshot::salvage::report::{BucketOrigin, InputReport, TreeReport, WayKind};
 use snapshot::salvage::{Report, Trust};
 
 use super::words::{are, counted, grouped, named};
@@ -14,7 +14,7 @@ pub(super) fn of(report: &Report, done: Done, args: &SalvageArgs) -> String {
     let mut sentences = vec![what_was_there(report)];
     sentences.push(saved(report, done));
     sentences.extend(how(report).map(str::to_owned));
-    sentences.push(trust(report));
+    sentences.extend(trust(report));
     sentences.extend(lost(report));
     sentences.extend(doubtful(report));
     sentences.extend(accounts(report));
@@ -48,14 +48,23 @@ fn what_was_there(report: &Report) -> String {
         Some(tree) if tree.is_sound => {
             format!("There is a sound state of the database in it, of revision {}.", grouped(tree.revision))
         }
-        Some(tree) => format!(
-            "The newest state of the database that is left in it, of revision {}, is damaged.",
-            grouped(tree.revision)
-        ),
+        Some(tree) => damaged(tree),
         None if files.is_empty() => String::new(),
         None => "Nothing in it leads to the data any more.".to_owned(),
     };
     format!("{what}{headless} {state}").trim_end().to_owned()
+}
+
+/// That a tree is damaged, and how far it goes.
+fn damaged(tree: &TreeReport) -> String {
+    let revision = grouped(tree.revision);
+    let is_open_ended = tree.more_holes > 0 || tree.holes.last().is_some_and(|hole| hole.to.is_none());
+    let state = "The newest state of the database that is left in it";
+    match (tree.revision, is_open_ended) {
+        (0, true) => format!("{state} is damaged: no key can be reached in it."),
+        (_, true) => format!("{state}, of revision {revision} or a later one, is damaged."),
+        (_, false) => format!("{state}, of revision {revision}, is damaged."),
+    }
 }
 
 fn saved(report: &Report, done: Done) -> String {
@@ -96,26 +105,29 @@ fn how(report: &Report) -> Option<&'static str> {
     })
 }
 
-fn trust(report: &Report) -> String {
+fn trust(report: &Report) -> Option<String> {
     let account = &report.account;
-    let confirmed = if account.confirmed == account.records {
-        "All of them are certain: a second copy in the files, or the log, says the same.".to_owned()
-    } else {
-        format!(
-            "{} of these {} certain: a second copy in the files, or the log, says the same.",
-            grouped(account.confirmed),
-            are(account.confirmed)
-        )
+    let says = match (report.logs.is_empty(), account.confirmed) {
+        (true, 0) => "there is no second copy in the files that could confirm one",
+        (false, 0) => "neither a second copy in the files nor the log confirms one",
+        (true, _) => "a second copy in the files says the same",
+        (false, _) => "a second copy in the files, or the log, says the same",
     };
-    match account.single {
-        0 => confirmed,
+    let certain = match account.confirmed {
+        _ if account.records == 0 => return None,
+        0 => format!("None of these is certain: {says}."),
+        all if all == account.records => format!("All of them are certain: {says}."),
+        some => format!("{} of these {} certain: {says}.", grouped(some), are(some)),
+    };
+    Some(match account.single {
+        0 => certain,
         single => format!(
-            "{confirmed} {} {} on one whole copy; nothing speaks against {}.",
+            "{certain} {} {} on one whole copy; nothing speaks against {}.",
             grouped(single),
             if single == 1 { "rests" } else { "rest" },
             if single == 1 { "it" } else { "them" }
         ),
-    }
+    })
 }
 
 fn lost(report: &Report) -> Vec<String> {
@@ -129,7 +141,7 @@ fn lost(report: &Report) -> Vec<String> {
     } else {
         out.push(format!("Certainly lost: {}.", super::account::certain(report)));
     }
-    out.extend(of_keys(report));
+    out.extend(history(report));
     let hit = account.lost_keys.iter().filter(|key| key.is_newest);
     let (old, gone): (Vec<_>, Vec<_>) = hit.partition(|key| key.stands_in.is_some());
     let more = if account.more_lost_keys > 0 { ", of those that were looked at" } else { "" };
@@ -143,48 +155,66 @@ fn lost(report: &Report) -> Vec<String> {
             grouped(gone.len())
         ));
     }
-    if loses.open_holes > 0 {
+    let newer = account.holes.iter().filter(|hole| hole.is_newer).count() as u64;
+    let parts = loses.open_holes.saturating_sub(newer);
+    if parts > 0 {
         out.push(format!(
             "More may be lost than can be counted: {} {} no trace of how much there was.",
-            match loses.open_holes {
+            match parts {
                 1 => "one part of the file".to_owned(),
                 many => format!("{} parts of the file", grouped(many)),
             },
-            if loses.open_holes == 1 { "left" } else { "have left" }
+            if parts == 1 { "left" } else { "have left" }
         ));
     }
+    if newer > 0 {
+        out.push(
+            "There may have been a newer state of the database, of which nothing is left: these files cannot tell."
+                .to_owned(),
+        );
+    }
+    out.extend(of_keys(report, parts));
     out
 }
 
-/// What the loss means for keys, as far as it is known.
-fn of_keys(report: &Report) -> Vec<String> {
+/// What of the loss matters to history only.
+fn history(report: &Report) -> Option<String> {
     let account = &report.account;
-    let loses = &account.loses;
-    let mut out = Vec::new();
-    if account.superseded > 0 && account.missing_revisions + account.missing_records > 0 {
-        out.push(format!(
-            "{} of the lost {} known to matter to history only: the same {} changed again later, and that is there.",
-            grouped(account.superseded),
-            if account.superseded == 1 { "records is" } else { "records are" },
-            if account.superseded == 1 { "key was" } else { "keys were" },
-        ));
+    let is_lost = account.missing_revisions + account.missing_records > 0;
+    let (is, keys) = match account.superseded {
+        0 => return None,
+        1 => ("1 of the lost records matters", "key was"),
+        _ => ("of the lost records matter", "keys were"),
+    };
+    let count = if account.superseded == 1 { String::new() } else { grouped(account.superseded) + " " };
+    is_lost.then(|| {
+        format!(
+            "At least {count}{is} to history only: the same {keys} changed again later, and that is there."
+        )
+    })
+}
+
+/// What the loss means for keys, as far as it is known; `parts` are those of which nobody knows how much there was.
+fn of_keys(report: &Report, parts: u64) -> Option<String> {
+    let account = &report.account;
+    let counted_loss = account.missing_revisions + account.missing_records + account.dropped.unfilled;
+    if counted_loss + parts == 0 || account.keys == 0 {
+        return None;
     }
-    let is_vague =
-        account.missing_revisions + account.missing_records + account.dropped.unfilled + loses.open_holes > 0;
-    match (is_vague, account.keys, account.exposed_keys) {
-        (false, ..) | (true, 0, _) => {}
-        (true, keys, 0) => out.push(format!(
-            "None of the {} is older than it should be: each was written after what is lost. Other keys may be missing.",
-            counted(keys, "key")
-        )),
-        (true, keys, exposed) => out.push(format!(
-            "Of the {} up to {} may be older than they should be, or may be back although they had been deleted, since what is lost \
-             came after what is there of them; other keys may be missing.",
-            counted(keys, "key"),
+    let keys = counted(account.keys, "key");
+    Some(match account.exposed_keys {
+        0 => format!(
+            "None of the {keys} is older than it should be: each was written after what is lost. Other keys may be missing."
+        ),
+        exposed if exposed == account.keys => format!(
+            "Any of the {keys} may therefore be older than it should be, or be back although it had been deleted; other keys may be missing."
+        ),
+        exposed => format!(
+            "Up to {} of the {keys} may therefore be older than they should be, or be back although they had been deleted; other keys may be \
+             missing.",
             grouped(exposed)
-        )),
-    }
-    out
+        ),
+    })
 }
 
 fn doubtful(report: &Report) -> Option<String> {

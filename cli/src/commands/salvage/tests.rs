@@ -96,7 +96,7 @@ fn known() -> Known {
 
 /// A file without a log that has lost some pages for good.
 fn hit() -> Report {
-    let loses = Losses { revisions: 12, records: 1, open_holes: 1, small: 3, suspect: 2 };
+    let loses = Losses { revisions: 14, records: 4, open_holes: 1, small: 3, suspect: 2 };
     let hole = HoleReport {
         from: Some(17),
         to: Some(39_000),
@@ -104,6 +104,7 @@ fn hit() -> Report {
         fault: "page type 0".to_owned(),
         filled: 20,
         is_open: true,
+        is_newer: false,
     };
     let lost = |key: &str, is_newest, stands_in| LostKey {
         key: key.to_owned(),
@@ -137,6 +138,11 @@ fn hit() -> Report {
         compact_revision: Some(40_000),
         missing_revisions: 12,
         missing: vec![RevisionRange { from: 50_001, to: 50_011 }, RevisionRange { from: 50_100, to: 50_100 }],
+        missing_records: 3,
+        half_revisions: vec![50_099, 50_101],
+        keys: 4_000,
+        exposed_keys: 812,
+        superseded: 5,
         holes: vec![hole],
         lost_keys: vec![
             lost("/registry/pods/a", true, Some(49_000)),

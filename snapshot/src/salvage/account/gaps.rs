@@ -106,14 +106,16 @@ impl Counted {
             holes.extend(unknown.map(|hole| HoleReport { from: hole.from.max(Some(newer)), ..hole }));
         }
         if let Some(fault) = ground.evidence.newer_may_be_lost(0).filter(|_| !first.is_open_ended()) {
-            holes.push(HoleReport {
+            let newer = HoleReport {
                 from: Some(first.revision.max(self.last).saturating_add(1)),
                 to: None,
                 page: first.root_page,
                 fault,
                 filled: 0,
                 is_open: true,
-            });
+                is_newer: true,
+            };
+            holes.insert(0, newer);
         }
         holes
     }
@@ -133,15 +135,26 @@ impl Counted {
                 from: (from > 0).then_some(from),
                 to,
                 page: gap.page,
-                fault: gap.fault.clone(),
+                fault: fault(ground, tree, gap),
                 filled: match self.filled.get(&at) {
                     Some(filled) if is_filled && number == 0 => *filled,
                     _ => 0,
                 },
                 is_open: silent.iter().any(|(from, _)| *from <= upto),
+                is_newer: false,
             }
         };
         tree.gaps.iter().enumerate().map(hole).collect()
+    }
+}
+
+/// What is wrong with the page that is to blame.
+fn fault(ground: &Ground<'_>, tree: &Candidate, gap: &Gap) -> String {
+    let first = ground.evidence.sources.get(tree.source).map_or(0, |source| source.pages.first_page());
+    if gap.page < first {
+        format!("page {}: it stood in front of where the file begins", gap.page)
+    } else {
+        gap.fault.clone()
     }
 }
 

@@ -34,6 +34,9 @@ pub(crate) fn look_up(account: &mut Account, compaction: i64, walk: &Walk<'_>) -
         return Ok(());
     }
     let after = after.unwrap_or_default();
+    let is_below = |from: Option<i64>| from.unwrap_or_default() <= compaction;
+    let is_base_whole = account.more_holes == 0
+        && !account.holes.iter().any(|hole| hole.is_open && !hole.is_newer && is_below(hole.from));
     let hasher = RandomState::new();
     let parts = account.records / MOST_TOGETHER + 1;
     for part in 0..parts {
@@ -47,7 +50,7 @@ pub(crate) fn look_up(account: &mut Account, compaction: i64, walk: &Walk<'_>) -
                 let now = Newest { main: revision.main, version };
                 let before = newest.insert(hash, now);
                 if revision.main > compaction {
-                    superseded += lost_between(before, revision, &kv, compaction);
+                    superseded += lost_between(before, (revision, &kv), compaction, is_base_whole);
                 }
             }
             ControlFlow::Continue(())
@@ -61,17 +64,23 @@ pub(crate) fn look_up(account: &mut Account, compaction: i64, walk: &Walk<'_>) -
 }
 
 /// How many records of a key stood above the compaction between the one before and this, and are not there: versions count the puts
-/// since the key was created.
-fn lost_between(before: Option<Newest>, revision: Revision, kv: &KeyValue<'_>, compaction: i64) -> u64 {
+/// since the key was created. `is_base_whole`: whether all is there that the compaction left, so that what stands there of a key was its
+/// newest.
+fn lost_between(
+    before: Option<Newest>,
+    (revision, kv): (Revision, &KeyValue<'_>),
+    compaction: i64,
+    is_base_whole: bool,
+) -> u64 {
+    let before = before.filter(|before| is_base_whole || before.main > compaction);
+    let created = kv.create_revision;
     let lost = match before {
         // A tombstone says nothing of what was before it, and that must have been a put.
         before if revision.tombstone => i64::from(before.is_some_and(|before| before.version == 0)),
-        Some(before) if before.version > 0 && before.main >= kv.create_revision => {
-            kv.version - before.version - 1
-        }
+        Some(before) if before.version > 0 && before.main >= created => kv.version - before.version - 1,
         // It was deleted in between and created anew.
-        Some(before) if kv.create_revision > compaction => i64::from(before.version > 0) + kv.version - 1,
-        None if kv.create_revision > compaction => kv.version - 1,
+        Some(before) if created > compaction => i64::from(before.version > 0) + kv.version - 1,
+        None if created > compaction => kv.version - 1,
         _ => 0,
     };
     u64::try_from(lost).unwrap_or_default()
@@ -79,7 +88,7 @@ fn lost_between(before: Option<Newest>, revision: Revision, kv: &KeyValue<'_>, c
 
 /// The last revision at which something is missing; `None` when nothing is.
 fn last_loss(account: &Account) -> Option<i64> {
-    let holes = account.holes.iter().filter(|hole| hole.is_open);
+    let holes = account.holes.iter().filter(|hole| hole.is_open && !hole.is_newer);
     let ends = holes.map(|hole| hole.to.unwrap_or(i64::MAX));
     let halves = account.half_revisions.last().copied();
     let is_more = account.more_holes > 0
