@@ -27,12 +27,14 @@ const RUNBOOKS: &str = "docs/runbooks";
 const LANGUAGES: [&str; 4] = ["console", "sh", "text", "yaml"];
 
 /// Lines with an etcd-rescue command outside of a console fence, and why they are not run.
-const NOT_RUN: [(&str, &str, &str); 5] = [
+const NOT_RUN: [(&str, &str, &str); 7] = [
     ("CONTRIBUTING.md", "cargo build -p etcd-rescue", "the build itself"),
     ("README.md", "install -m 0755 target/", "the path of a release build, which takes minutes"),
     ("docs/restore.md", "scp etcd-rescue snapshot.db node-a:", "needs the operator's hosts"),
     ("docs/restore.md", "etcd-rescue snapshot restore snapshot.db --name n1 \\", "writes /var/lib/etcd"),
     ("docs/restore.md", "etcd-rescue snapshot restore snapshot.db --name node-a", "writes /var/lib/etcd"),
+    ("docs/salvage.md", "etcd-rescue salvage db.img --bad-map db.map", "needs a broken disk, and ddrescue"),
+    ("docs/salvage.md", "etcd-rescue salvage db.img older.db", "needs a broken disk, and ddrescue"),
 ];
 
 fn root() -> PathBuf {

@@ -26,7 +26,8 @@ pub enum Trust {
     Suspect,
     /// One whole copy.
     Single,
-    /// Two independent equal copies, or the log's word.
+    /// Two independent equal copies, or the log's word. Two generations of a page that had rotted before the second was written from the
+    /// first are equal too, and cannot be told from sound ones: pages have no checksum.
     Confirmed,
 }
 
