@@ -143,6 +143,21 @@ pub enum SalvageError {
         /// What was given.
         path: String,
     },
+    /// A packed file was cut or damaged, and what came out before can be salvaged.
+    #[error(
+        "{path}: cannot unpack the {kind}, {after_bytes} bytes came out: {error}. Unpack what there is into a file ('zcat', 'zstd -dc'; \
+         they end with an error too) and give that"
+    )]
+    CutPacked {
+        /// What was given.
+        path: String,
+        /// How it is packed.
+        kind: &'static str,
+        /// How much came out.
+        after_bytes: u64,
+        /// What went wrong then.
+        error: String,
+    },
     /// No such way.
     #[error("--plan {wanted}: there are ways 1 to {ways}; --dry-run lists them. Nothing was written")]
     NoSuchWay {

@@ -152,15 +152,18 @@ pub(crate) fn run(args: &SalvageArgs, context: &Context) -> Result<Outcome, Fail
     ensure_sensible(args, context)?;
     let owner = args.write.owner()?;
     let mut outcome = Outcome::default();
+    let mut said_of_maps = Vec::new();
     let options = SalvageOptions {
         input: context.input_options(),
         page_size: args.page_size,
-        bad_maps: bad_maps(args, &mut outcome.before)?,
+        bad_maps: bad_maps(args, &mut said_of_maps)?,
         wal_dir: args.wal_dir.clone(),
         no_replay: args.no_replay,
         include_compacted: args.include_compacted,
         as_etcd: args.as_etcd,
     };
+    let warned = said_of_maps.iter().map(|said| Note::Warning(format!("warning: {said}")));
+    outcome.before.extend(warned);
     for output in [&args.output, &args.report].into_iter().flatten() {
         let inputs = args.inputs.iter().chain(&args.wal_dir).map(PathBuf::as_path);
         text_file::ensure_outside(inputs, output)?;
@@ -169,7 +172,8 @@ pub(crate) fn run(args: &SalvageArgs, context: &Context) -> Result<Outcome, Fail
         outcome.before.extend(left.notes());
     }
     let watch = context.watch.as_ref();
-    let evidence = salvage::gather(&args.inputs, &options, watch)?;
+    let evidence = salvage::gather(&args.inputs, &options, watch)
+        .map_err(|error| nothing_found(error, &said_of_maps))?;
     let plan = evidence.plan(watch)?;
     let way = usize::try_from(args.plan.unwrap_or(1)).unwrap_or(usize::MAX);
     if let Some(prefix) = &args.extract {
@@ -226,6 +230,16 @@ fn ensure_sensible(args: &SalvageArgs, context: &Context) -> Result<(), Failure>
     Ok(())
 }
 
+/// That nothing was found; a map that does not fit may be why.
+fn nothing_found(error: SalvageError, said_of_maps: &[String]) -> Failure {
+    let is_for_maps = matches!(error, SalvageError::Nothing { .. });
+    let mut failure = Failure::from(error);
+    for said in said_of_maps.iter().filter(|_| is_for_maps) {
+        failure.message += &format!(". {said}");
+    }
+    failure
+}
+
 /// Where a file will be that is not there yet, wherever links lead.
 fn place(path: &Path) -> Option<PathBuf> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -233,11 +247,11 @@ fn place(path: &Path) -> Option<PathBuf> {
 }
 
 /// The maps of `--bad-map`, each with the path it is of.
-fn bad_maps(args: &SalvageArgs, notes: &mut Vec<Note>) -> Result<Vec<Unreadable>, Failure> {
+fn bad_maps(args: &SalvageArgs, notes: &mut Vec<String>) -> Result<Vec<Unreadable>, Failure> {
     args.bad_map.iter().map(|text| bad_map(text, &args.inputs, notes)).collect()
 }
 
-fn bad_map(text: &OsStr, inputs: &[PathBuf], notes: &mut Vec<Note>) -> Result<Unreadable, Failure> {
+fn bad_map(text: &OsStr, inputs: &[PathBuf], notes: &mut Vec<String>) -> Result<Unreadable, Failure> {
     let named = inputs.iter().find_map(|input| {
         let rest = text.as_bytes().strip_prefix(input.as_os_str().as_bytes())?;
         Some((input, PathBuf::from(OsStr::from_bytes(rest.strip_prefix(b"=")?))))
@@ -279,12 +293,12 @@ fn bad_map(text: &OsStr, inputs: &[PathBuf], notes: &mut Vec<Note>) -> Result<Un
             None
         };
         if let Some(said) = said {
-            notes.push(Note::Warning(format!(
-                "warning: --bad-map {}: {said} {} has {}: a map of a whole disk has other offsets than a file on it",
+            notes.push(format!(
+                "--bad-map {}: {said} {} has {}: a map of a whole disk has other offsets than a file on it",
                 words::named(&map),
                 words::named(input),
                 humanize::bytes(file.len())
-            )));
+            ));
         }
     }
     let of = (inputs.len() > 1).then(|| input.clone());

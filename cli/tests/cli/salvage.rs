@@ -110,7 +110,8 @@ fn without_metas_everything_is_found() {
     let room = room();
     zero(&room, "alone.db", [0, 1]);
     let ran = salvage(&room, "alone.db -o saved.db");
-    assert_eq!(ran.code, 0, "{ran:?}");
+    // Whether there was a newer state nobody can tell then.
+    assert_eq!(ran.code, 3, "{ran:?}");
     assert_eq!(records(&room, "saved.db"), truth(&room));
     assert_sound(&room, "saved.db");
     assert!(ran.stdout.starts_with("In short\n  alone.db was given, with no log."), "{}", ran.stdout);
@@ -131,6 +132,50 @@ fn with_its_log_nothing_is_lost_of_a_file_that_is_gone() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(room.run("hashkv saved.db").stdout, room.run("hashkv alone.db").stdout);
     assert_sound(&room, "saved.db");
+}
+
+/// A power cut can leave files without a byte in them. They do not keep the others out.
+#[test]
+fn an_empty_file_is_only_a_loss() {
+    let room = room();
+    room.write("data/member/snap/db", b"");
+    room.write("data/member/snap/0000000000000099.snap.db", b"");
+    for given in ["data", "data/member/snap/db --wal-dir data", "data/member/snap/db alone.db"] {
+        let ran = salvage(&room, &format!("{given} -o saved.db"));
+        assert_eq!(ran.code, 0, "{given}: {ran:?}");
+        assert!(ran.stdout.contains("it is empty"), "{given}: {}", ran.stdout);
+        assert_eq!(records(&room, "saved.db"), truth(&room), "{given}");
+        fs::remove_file(room.path().join("saved.db")).unwrap();
+    }
+    refused(&room, "data --no-replay --dry-run", 1, &["data/member/snap/db is empty"]);
+}
+
+/// What is given twice counts once.
+#[rstest]
+#[case("data data/member ./data")]
+#[case("data alone.db --wal-dir data/member/wal")]
+fn one_log_is_read_once(#[case] paths: &str) {
+    let room = room();
+    let ran = salvage(&room, &format!("{paths} --dry-run -w json"));
+    assert_eq!((ran.code, ran.json()["logs"].as_array().unwrap().len()), (0, 1), "{ran:?}");
+}
+
+/// Its structure is sound, and its hash says that something in it is not what it was.
+#[test]
+fn a_snapshot_that_was_changed_is_told() {
+    let room = room();
+    assert_eq!(salvage(&room, "alone.db -o saved.db").code, 0);
+    let mut changed = room.read("saved.db");
+    *changed.last_mut().unwrap() ^= 1;
+    room.write("changed.db", &changed);
+    let ran = salvage(&room, "changed.db --dry-run");
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.contains("error SNAP-HASH-MISMATCH: changed.db: "), "{}", ran.stderr);
+    // The log has every value.
+    let ran = salvage(&room, "changed.db data --plan 1 --dry-run -w json");
+    let is_single = ran.json()["account"]["single"].as_u64().unwrap() > 0;
+    assert_eq!(ran.code, if is_single { 3 } else { 0 }, "{ran:?}");
+    assert!(ran.stderr.contains(" SNAP-HASH-MISMATCH: changed.db: "), "{}", ran.stderr);
 }
 
 #[test]
@@ -207,10 +252,11 @@ fn a_file_without_its_head() {
 
 #[rstest]
 #[case::no_file("none.db --dry-run", 1, &["none.db: No such file"])]
-#[case::empty("empty --dry-run", 1, &["empty"])]
+#[case::empty("empty --dry-run", 1, &["empty is empty"])]
+#[case::empty_ones("empty zero.snap.db --dry-run", 1, &["empty is empty"])]
 #[case::text("text --dry-run", 1, &["text", "nothing of an etcd database was found", "Is it the right file?"])]
 #[case::zeros("zeros --dry-run", 1, &["zeros", "nothing of an etcd database was found"])]
-#[case::no_directory("dir --dry-run", 1, &["dir"])]
+#[case::no_directory("dir --dry-run", 1, &["dir: is a directory, and neither a data dir"])]
 #[case::exists("alone.db -o text", 1, &["text exists already"])]
 #[case::is_a_directory("alone.db -o dir", 1, &["dir is a directory"])]
 #[case::report_exists("alone.db --dry-run --report text", 1, &["text exists already"])]
@@ -230,7 +276,12 @@ fn a_file_without_its_head() {
 #[case::table_of_lines("alone.db --extract / -w table", 2, &["leave -w out"])]
 #[case::same_file("alone.db -o x --report x", 2, &["name the same file"])]
 #[case::log_and_none("data --wal-dir data/member/wal --no-replay --dry-run", 2, &["cannot be used with"])]
-#[case::no_such_log("alone.db --wal-dir dir --dry-run", 1, &["dir"])]
+#[case::same_file_by_another_name("alone.db -o x --report ./x", 2, &["name the same file"])]
+#[case::same_file_by_a_link("alone.db -o dir/x --report dirs/x", 2, &["name the same file"])]
+#[case::no_such_log("alone.db --wal-dir dir --dry-run", 1, &["dir: is a directory, and neither"])]
+#[case::no_such_log_of_a_member("data --wal-dir dir --dry-run", 1, &["dir: is a directory, and neither"])]
+#[case::map_of_packed("packed.db --bad-map all.map --dry-run", 1, &["--bad-map: packed.db is packed", "unpack the file"])]
+#[case::packed_and_cut("cut.zst --dry-run", 1, &["cut.zst: cannot unpack the zstd", "'zstd -dc'"])]
 #[case::no_such_release("data --as-etcd 3 --dry-run", 2, &["--as-etcd"])]
 #[case::no_map("alone.db --bad-map none.map --dry-run", 1, &["--bad-map none.map: No such file"])]
 #[case::map_of_whom("alone.db text --bad-map text.map --dry-run", 2, &["--bad-map text.map: of which PATH?"])]
@@ -242,7 +293,13 @@ fn what_is_refused(#[case] line: &str, #[case] code: i32, #[case] words: &[&str]
     room.write("empty", b"");
     room.write("text", b"It was a dark and stormy night.\n");
     room.write("zeros", &[0; 5 * PAGE]);
+    room.write("zero.snap.db", b"");
+    room.write("all.map", b"0x0 + 1\n0x0 0x2000000 +\n");
+    let packed = zstd::bulk::compress(&room.read("alone.db"), 1).unwrap();
+    room.write("packed.db", &packed);
+    room.write("cut.zst", &packed[..packed.len() - 3]);
     fs::create_dir(room.path().join("dir")).unwrap();
+    symlink("dir", room.path().join("dirs")).unwrap();
     symlink("data/member", room.path().join("link")).unwrap();
     refused(&room, line, code, words);
 }
@@ -401,6 +458,22 @@ fn what_a_map_calls_bad_is_not_believed() {
     let ran = salvage(&room, "alone.db copy.db --bad-map alone.db=ok.map -o saved.db");
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(records(&room, "saved.db"), truth(&room));
+    // Of a member the map is that of its database, not of one that it was sent.
+    room.write("none.map", format!("0x0 + 1\n0x0 {length} -\n").as_bytes());
+    fs::copy(room.path().join("alone.db"), room.path().join("data/member/snap/0000000000000099.snap.db"))
+        .unwrap();
+    let ran = salvage(&room, "data --no-replay --bad-map none.map --dry-run -w json");
+    let inputs = ran.json()["inputs"].clone();
+    let bad: Vec<u64> =
+        inputs.as_array().unwrap().iter().map(|of| of["badBytes"].as_u64().unwrap()).collect();
+    assert!(bad.contains(&(length as u64)) && bad.contains(&0), "{inputs}");
+    let ran = salvage(&room, "copy.db --bad-map none.map --dry-run");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("warning: --bad-map none.map: says that 17 MB were never read; copy.db has 17 MB"),
+        "{ran:?}"
+    );
     // A map of a whole disk has other offsets.
     room.write("disk.map", b"0x0 + 1\n0x0 0x40000000 +\n");
     let ran = salvage(&room, "alone.db --bad-map disk.map --dry-run");

@@ -15,6 +15,8 @@ use super::inputs::{Bytes, Input, Inputs, Pages, ensure_unchanged};
 use super::report::{ByteRange, Histogram, InputKind, InputReport, MOST_LISTED, MetaReport, Origin};
 use super::trees::{Candidate, Gap, Generation, Looks, MOST_ORPHANS, MOST_TREES, follow};
 use super::{SalvageError, SalvageOptions};
+use crate::finding::Finding;
+use crate::integrity::{self, HashingError};
 use crate::log_files::LogFiles;
 use crate::schema::KEY;
 
@@ -96,6 +98,8 @@ pub struct Evidence {
     pub(crate) generations: Vec<Generation>,
     /// The leaves of records, by their first revision.
     pub(crate) leaves: Vec<KeyLeaf>,
+    /// That a snapshot is not what its SHA-256 was made of.
+    pub(crate) changed: Vec<Finding>,
     /// Whether the file of the first tree shows no sign of damage, so that what is newer than that tree is what transactions left
     /// behind that had not come to their end when the file was copied.
     pub(crate) is_intact: bool,
@@ -143,11 +147,12 @@ struct Found {
 fn survey(inputs: Inputs, options: &SalvageOptions, watch: &dyn Watch) -> Result<Evidence, SalvageError> {
     let Inputs { files, logs } = inputs;
     let paths: Vec<String> = files.iter().map(|input| input.path.display().to_string()).collect();
-    let mut unknown = Vec::new();
+    let (mut unknown, mut changed) = (Vec::new(), Vec::new());
     let mut found: Vec<Found> = Vec::new();
     for input in files {
         let number = found.len();
         let Input { path, file, kind, bytes, notes } = input;
+        changed.extend(hash_finding(&bytes, &file, watch)?);
         let report = blank_report(&path, &file, kind, &bytes, notes);
         match PageFile::search(bytes, options.page_size) {
             Ok(pages) => {
@@ -165,6 +170,7 @@ fn survey(inputs: Inputs, options: &SalvageOptions, watch: &dyn Watch) -> Result
         trees: Vec::new(),
         generations: Vec::new(),
         leaves: Vec::new(),
+        changed,
         is_intact: false,
     };
     let has_some = |found: &Found| found.source.classes.iter().any(|class| *class != Class::Other);
@@ -517,6 +523,23 @@ fn lost_leaf(page: u64, from: Point, to: Option<Point>) -> Gap {
     Gap { from, to, page, fault }
 }
 
+/// That the SHA-256 at the end of a snapshot is not that of what stands before it: `None` also where there is none, or not all can be read.
+fn hash_finding(
+    bytes: &Holes<Bytes>,
+    file: &std::path::Path,
+    watch: &dyn Watch,
+) -> Result<Option<Finding>, SalvageError> {
+    match integrity::verify(bytes, watch) {
+        Ok(verdict) => Ok(verdict.finding().map(|finding| {
+            let (file, message) =
+                (file.display().to_string(), format!("{}: {}", file.display(), finding.message));
+            Finding { message, file: Some(file), ..finding }
+        })),
+        Err(HashingError::Source(_)) => Ok(None),
+        Err(HashingError::Interrupted) => Err(SalvageError::Interrupted),
+    }
+}
+
 fn blank_report(
     path: &std::path::Path,
     file: &std::path::Path,
@@ -558,7 +581,7 @@ fn complete(report: &mut InputReport, pages: &Pages, carved: &Carved<Judged>) {
     report.is_page_size_guessed = pages.is_page_size_guessed();
     report.first_page = pages.first_page();
     report.pages = report.len_bytes.div_ceil(page_size);
-    report.has_trailer = carved.trailing_bytes == crate::integrity::TRAILER_BYTES;
+    report.has_trailer = carved.trailing_bytes == integrity::TRAILER_BYTES;
     if report.has_trailer {
         report.pages = report.len_bytes / page_size;
     }

@@ -236,6 +236,10 @@ fn open(path: &Path, options: &SalvageOptions, watch: &dyn Watch) -> Result<Foun
             );
             Ok((Bytes::Plain(source), file, InputKind::File, vec![note]))
         }
+        Err(OpenError::Input(InputError::Corrupt { path, kind, after_bytes, error })) if after_bytes > 0 => {
+            let (path, error) = (path.display().to_string(), error.to_string());
+            Err(SalvageError::CutPacked { path, kind, after_bytes, error })
+        }
         // A file that was lost whole, as after a power cut: the log or other files may have what stood in it.
         Err(OpenError::Input(InputError::Empty(file))) => {
             let kind = if path.is_dir() { InputKind::Member } else { InputKind::File };

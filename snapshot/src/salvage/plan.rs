@@ -212,7 +212,11 @@ impl Plan<'_> {
     pub fn report(&self, number: usize, watch: &dyn Watch) -> Result<Report, SalvageError> {
         let way = self.way(number)?;
         let mut account = way.account.clone();
-        let mut findings = self.findings.clone();
+        // Values of which there are two copies, or which the log has, are right all the same.
+        let severity = if account.single == 0 { Severity::Warning } else { Severity::Error };
+        let changed = self.ground.evidence.changed.iter().cloned();
+        let mut findings: Vec<Finding> = changed.map(|finding| Finding { severity, ..finding }).collect();
+        findings.extend(self.findings.iter().cloned());
         let walk = |each: &mut dyn FnMut(Revision, &[u8]) -> ControlFlow<()>| {
             watch.begin("looking for what stands in for what is lost", self.ground.evidence.leaf_bytes());
             self.records(number, watch, &mut |record| each(record.revision, record.value))
