@@ -6,6 +6,8 @@ mod account;
 mod common;
 #[path = "salvage/damages.rs"]
 mod damages;
+#[path = "salvage/doubts.rs"]
+mod doubts;
 #[path = "salvage/hazards.rs"]
 mod hazards;
 #[path = "salvage/member.rs"]

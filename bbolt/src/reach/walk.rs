@@ -154,13 +154,15 @@ impl<'w, S: Source> Walk<'w, S> {
                     Ok(self.children(bucket, branch, depth))
                 }
             };
-            let mut looks = branches.par_iter().map(children).collect::<Result<Vec<_>, _>>()?.into_iter();
+            let looks = branches.par_iter().map(children).collect::<Result<Vec<_>, _>>()?;
+            let kind = most_are(&looks);
+            let mut looks = looks.into_iter();
             let mut next = Vec::with_capacity(parts.len());
             for part in parts {
                 match (part, &mut looks) {
                     (Part::Branch(branch), looks) => {
                         if let Some(looks) = looks.next() {
-                            self.descend(&branch, looks, &mut next);
+                            self.descend(&branch, looks, kind, &mut next);
                         }
                     }
                     (part, _) => next.push(part),
@@ -194,8 +196,14 @@ impl<'w, S: Source> Walk<'w, S> {
         Ok((0..node.count()).map(look).collect())
     }
 
-    /// Adds what the children of `branch` come to.
-    fn descend(&mut self, branch: &Branch, looks: Result<Vec<Look>, Fault>, parts: &mut Vec<Part>) {
+    /// Adds what the children of `branch` come to: those that are of the kind that most of their level are of.
+    fn descend(
+        &mut self,
+        branch: &Branch,
+        looks: Result<Vec<Look>, Fault>,
+        of_level: NodeKind,
+        parts: &mut Vec<Part>,
+    ) {
         let read = looks.and_then(|looks| Ok((self.node(branch.page)?, looks)));
         match read {
             Ok((node, looks)) => {
@@ -205,6 +213,12 @@ impl<'w, S: Source> Walk<'w, S> {
                         // Keys in front of a branch's first are looked for below its first child.
                         named.low = &branch.low;
                     }
+                    let look = match look {
+                        Look::Sound { kind, .. } if kind != of_level => {
+                            Look::Wrong { fault: None, was_tried: true }
+                        }
+                        look => look,
+                    };
                     parts.push(self.decide(named, look));
                 }
             }
@@ -357,6 +371,20 @@ impl Branch {
         let page = node.child(index);
         Named { page, parent: self.page, is_any: false, separator: Some(separator), low: separator, high }
     }
+}
+
+/// The kind that most of the pages of one level are of; leaves when there are as many of both. All leaves of a bucket lie equally deep,
+/// so a page of the other kind is of another transaction.
+fn most_are(looks: &[Result<Vec<Look>, Fault>]) -> NodeKind {
+    let (mut leaves, mut branches) = (0u64, 0u64);
+    for look in looks.iter().flatten().flatten() {
+        match look {
+            Look::Sound { kind: NodeKind::Leaf, .. } => leaves += 1,
+            Look::Sound { kind: NodeKind::Branch, .. } => branches += 1,
+            Look::Wrong { .. } => {}
+        }
+    }
+    if branches > leaves { NodeKind::Branch } else { NodeKind::Leaf }
 }
 
 /// What is wrong with `key`, of element `index`, beside the branch above.

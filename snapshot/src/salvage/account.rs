@@ -379,7 +379,8 @@ impl Counted {
     fn missing_between(&mut self, ground: &Ground<'_>, before: i64, after: i64) {
         let from = before.max(ground.rules.compaction).saturating_add(1);
         let to = after.saturating_sub(1);
-        if from > to {
+        // Where nobody knows what was compacted, nothing is certain that is not there.
+        if from > to || !ground.rules.knows_compaction {
             return;
         }
         let silent = &ground.rules.silent;
@@ -484,7 +485,7 @@ impl Counted {
                  never committed, and were left out",
                 self.foreign
             );
-            findings.push(Finding::new("SALVAGE-FOREIGN", Severity::Warning, message));
+            findings.push(Finding::new("SALVAGE-FOREIGN", Severity::Error, message));
         }
         findings
     }

@@ -7,7 +7,7 @@ use bbolt::holes::Holes;
 use bbolt::meta::Meta;
 use bbolt::page_file::{PageFile, PageFileError};
 use bbolt::reach::{Content, Hole, Start};
-use bbolt::{Source, Watch};
+use bbolt::{PageId, Source, Watch};
 use rayon::prelude::*;
 
 use super::classify::{Class, Judged, Point, judge};
@@ -100,6 +100,8 @@ pub struct Evidence {
     pub(crate) leaves: Vec<KeyLeaf>,
     /// That a snapshot is not what its SHA-256 was made of.
     pub(crate) changed: Vec<Finding>,
+    /// For each source, whether it shows no sign of damage.
+    pub(crate) in_order: Vec<bool>,
     /// Whether the file of the first tree shows no sign of damage, so that what is newer than that tree is what transactions left
     /// behind that had not come to their end when the file was copied.
     pub(crate) is_intact: bool,
@@ -171,6 +173,7 @@ fn survey(inputs: Inputs, options: &SalvageOptions, watch: &dyn Watch) -> Result
         generations: Vec::new(),
         leaves: Vec::new(),
         changed,
+        in_order: Vec::new(),
         is_intact: false,
     };
     let has_some = |found: &Found| found.source.classes.iter().any(|class| *class != Class::Other);
@@ -269,6 +272,13 @@ fn follow_orphans(
 ) -> Result<(), SalvageError> {
     let is_enough = trees.first().is_some_and(|tree| tree.origin == Origin::NewestMeta && tree.is_sound);
     let known = trees.iter().map(|tree| tree.revision).max().unwrap_or_default();
+    // What changes no key leaves the revision alone: where a meta is lost, the index of the last entry tells of a later state.
+    let index = trees.iter().map(|tree| tree.facts.consistent_index).max().flatten();
+    let has_lost_meta = !pages.metas().iter().all(Result::is_ok);
+    let is_later = |generation: &Generation| {
+        let last = (generation.revision, generation.facts.consistent_index);
+        generation.revision > known || has_lost_meta && last > (known, index)
+    };
     let index_of = |tree: &Candidate| match tree.start {
         Start::Page(id) => pages.index_of(id),
         Start::Index(index) => Some(index),
@@ -277,7 +287,7 @@ fn follow_orphans(
     let mut orphans: Vec<&Generation> = generations
         .iter()
         .filter(|generation| !taken.contains(&generation.run.index))
-        .filter(|generation| !is_enough || generation.revision > known)
+        .filter(|generation| !is_enough || is_later(generation))
         .collect();
     orphans.sort_by_key(|orphan| {
         let place = orphan.run.place != Place::Displaced;
@@ -328,21 +338,25 @@ impl Evidence {
         };
         let revisions: Vec<i64> = trees.iter().map(revision_of).collect();
         let mut keyed: Vec<(i64, Candidate)> = revisions.into_iter().zip(trees).collect();
-        let rank = |origin| match origin {
+        let has_lost_meta = |source: usize| {
+            let metas = found.get(source).map(|found| found.source.pages.metas());
+            metas.is_some_and(|metas| !metas.iter().all(Result::is_ok))
+        };
+        let rank = |tree: &Candidate| match tree.origin {
             Origin::NewestMeta => 0,
+            // The meta that is lost may have named it.
+            Origin::OrphanRoot if tree.is_sound && has_lost_meta(tree.source) => 0,
             Origin::OtherMeta => 1,
             Origin::OrphanRoot => 2,
         };
         keyed.sort_by_key(|(revision, tree)| {
             let index = tree.facts.consistent_index;
             // What has its end stands before what is only said to reach as far.
-            (std::cmp::Reverse(*revision), rank(tree.origin), std::cmp::Reverse(index), tree.source)
+            (std::cmp::Reverse(*revision), rank(tree), std::cmp::Reverse(index), tree.source)
         });
         keyed.truncate(MOST_TREES);
         self.trees = keyed.into_iter().map(|(_, tree)| tree).collect();
-        self.is_intact = self.trees.first().is_some_and(|first| {
-            first.origin == Origin::NewestMeta && in_order.get(first.source).copied().flatten().is_some()
-        });
+        self.in_order = in_order.iter().map(Option::is_some).collect();
     }
 
     /// Sorts the leaves of records, and marks which trees reach them.
@@ -379,26 +393,83 @@ impl Evidence {
         }
         leaves.par_sort_unstable_by_key(|leaf| (leaf.first, leaf.source, leaf.run));
         self.leaves = leaves;
+        // What lacks leaves that it must have is not in order, whatever its pages look like.
+        for tree in self.trees.iter().filter(|tree| tree.origin == Origin::NewestMeta && !tree.is_sound) {
+            if let Some(in_order) = self.in_order.get_mut(tree.source) {
+                *in_order = false;
+            }
+        }
+        self.is_intact = self.trees.first().is_some_and(|first| {
+            first.origin == Origin::NewestMeta && self.in_order.get(first.source) == Some(&true)
+        });
     }
 
-    /// Why a tree newer than tree `number` may have been there and be lost; `None` when it is that of the newest of two valid metas.
+    /// Why a tree newer than tree `number` may have been there and be lost; `None` when it is that of the newest of two valid metas, and
+    /// nothing in any file speaks of a newer one.
     pub(crate) fn newer_may_be_lost(&self, number: usize) -> Option<String> {
         let tree = self.trees.get(number)?;
-        let metas = self.sources.get(tree.source)?.pages.metas();
         match tree.origin {
-            Origin::NewestMeta => {
-                let lost = (0..).zip(metas).find_map(|(slot, meta)| Some((slot, meta.as_ref().err()?)));
-                lost.map(|(slot, fault): (u8, _)| {
-                    format!("meta {slot}: {fault}; it may have named a newer tree, of which nothing is known")
-                })
-            }
+            Origin::NewestMeta => {}
             Origin::OtherMeta => {
-                Some("it is not the newest: of what the newest meta names too little is left".to_owned())
+                return Some("it is not the newest: of what the newest meta names too little is left".to_owned());
             }
-            Origin::OrphanRoot => Some(
-                "no valid meta names it: whether there was a newer tree, of which nothing is left, is not known".to_owned(),
-            ),
+            Origin::OrphanRoot => {
+                return Some(
+                    "no valid meta names it: whether there was a newer tree, of which nothing is left, is not known"
+                        .to_owned(),
+                );
+            }
         }
+        let of_source = |number: usize| self.newest_may_be_lost(number).filter(|_| number == tree.source);
+        let of_others = |number: usize| {
+            let file = self.sources.get(number)?.path.display();
+            let fault = self.newest_may_be_lost(number).filter(|_| number != tree.source)?;
+            Some(format!("{file}: {fault}"))
+        };
+        let sources = || 0..self.sources.len();
+        let unknown = || {
+            let unknown = self.unknown.first()?;
+            Some(format!("{}: nothing can be read of it; it may have been newer", unknown.path.display()))
+        };
+        sources()
+            .find_map(of_source)
+            .or_else(|| sources().find_map(of_others))
+            .or_else(unknown)
+            .or_else(|| self.left_behind(number, tree))
+    }
+
+    /// Why the newest tree of a source may be lost.
+    fn newest_may_be_lost(&self, number: usize) -> Option<String> {
+        let metas = self.sources.get(number)?.pages.metas();
+        let lost = (0..).zip(metas).find_map(|(slot, meta)| Some((slot, meta.as_ref().err()?)));
+        let lost = lost.map(|(slot, fault): (u8, _)| {
+            format!("meta {slot}: {fault}; it may have named a newer tree, of which nothing is known")
+        });
+        let has_newest =
+            || self.trees.iter().any(|tree| tree.source == number && tree.origin == Origin::NewestMeta);
+        lost.or_else(|| {
+            (!has_newest()).then(|| "of what the newest meta names too little is left".to_owned())
+        })
+    }
+
+    /// That the file of tree `number` has newer records than it: of transactions that had not come to their end, what a server may have
+    /// told its clients was written. A snapshot is whole without them.
+    fn left_behind(&self, number: usize, tree: &Candidate) -> Option<String> {
+        let bit = 1u64.checked_shl(u32::try_from(number).ok()?)?;
+        let is_snapshot = |source: u16| {
+            self.sources.get(usize::from(source)).is_some_and(|source| source.report.has_trailer)
+        };
+        let newer = self
+            .leaves
+            .iter()
+            .filter(|leaf| leaf.trees & bit == 0 && leaf.last.main() > tree.revision && !is_snapshot(leaf.source));
+        let newer = newer.count();
+        (newer > 0).then(|| {
+            format!(
+                "{newer} page(s) that it does not reach have newer records: they are of transactions that had not come to their end, which a \
+                 server makes again from its log"
+            )
+        })
     }
 
     /// Length of a leaf of records in bytes.
@@ -460,6 +531,7 @@ fn is_rolled_back(newest: &Candidate, orphan: &Candidate) -> bool {
 
 /// Sets `bit` for the leaves that `tree` reaches. What it reaches and was not carved is a gap.
 fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, leaves: &mut [KeyLeaf]) {
+    let has_meta = tree.has_meta();
     let Some(key) = tree.buckets.iter_mut().find(|bucket| bucket.name == KEY) else { return };
     let pages = &source.pages;
     let run_of = |leaf: &KeyLeaf| usize::try_from(leaf.run).ok().and_then(|at| source.runs.get(at));
@@ -475,6 +547,11 @@ fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, leaves: &mut [
         }
         return;
     }
+    // Above the compaction no main revision is missing in a history, so between the leaves of a tree none is either, unless a page of
+    // another transaction stands where a leaf was.
+    let has_meta = key.content != Content::Unknown && has_meta;
+    let mut dense = has_meta.then(|| tree.facts.compaction().unwrap_or_default().max(1));
+    let compaction = dense.unwrap_or(i64::MAX);
     let mut lost: Vec<Gap> = Vec::new();
     // Of a leaf that is cut or damaged, what it held up to where the next one begins is not known.
     let mut is_open = false;
@@ -483,8 +560,25 @@ fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, leaves: &mut [
         let found = leaves.binary_search_by_key(&index, index_of).ok();
         let run = found.and_then(|at| leaves.get(at)).and_then(run_of);
         let is_whole = run.is_some_and(|run| run.cut.is_none() && !run.is_flawed);
+        let before = dense;
         if let Some(leaf) = found.and_then(|at| leaves.get_mut(at)) {
             leaf.trees |= bit;
+            dense = has_meta.then(|| before.unwrap_or_default().max(leaf.last.main()));
+            let before = before.filter(|_| !is_open);
+            let from = before.map(|before| before.saturating_add(1));
+            if let Some(from) = from.filter(|from| leaf.first.main() > *from) {
+                lost.extend(absent(&tree.gaps, id.0, from, leaf.first.main()));
+            }
+            let from = leaf.first.main().max(compaction);
+            let records = run.map_or(0, |run| i64::from(run.count));
+            if is_whole && before.is_some() && leaf.last.main().saturating_sub(from) >= records {
+                for (from, to) in skipped(pages, id, from) {
+                    lost.extend(absent(&tree.gaps, id.0, from, to));
+                }
+            }
+        } else {
+            // What it held is in the gap, and where it ended is not known.
+            dense = None;
         }
         if is_whole && !is_open {
             continue;
@@ -516,6 +610,35 @@ fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, leaves: &mut [
             is_new
         });
     }
+}
+
+/// The gap of the main revisions from `from` up to `to`, unless what lies between is one already; `gaps` ascend.
+fn absent(gaps: &[Gap], page: u64, from: i64, to: i64) -> Option<Gap> {
+    let (first, end) = (Point { main: from, sub: 0 }, Point { main: to, sub: 0 });
+    let before = gaps.partition_point(|gap| gap.from < end).checked_sub(1).and_then(|at| gaps.get(at));
+    if before.is_some_and(|gap| gap.to.is_none_or(|to| to > first)) {
+        return None;
+    }
+    let fault = format!(
+        "page {page}: revisions {from} to {} should stand in or before it; it, or the leaf before, is of another transaction",
+        to - 1
+    );
+    Some(Gap { from: first, to: Some(end), page, fault })
+}
+
+/// Main revisions above `from` that a leaf skips: the first that is missing, and the first that is there again.
+fn skipped(pages: &Pages, id: PageId, from: i64) -> Vec<(i64, i64)> {
+    let Ok(node) = pages.node(id) else { return Vec::new() };
+    let mut last = from;
+    let mut skipped = Vec::new();
+    for at in 0..node.count() {
+        let Some((point, _)) = Point::parse(node.key(at)) else { continue };
+        if point.main > last.saturating_add(1) {
+            skipped.push((last + 1, point.main));
+        }
+        last = last.max(point.main);
+    }
+    skipped
 }
 
 fn lost_leaf(page: u64, from: Point, to: Option<Point>) -> Gap {

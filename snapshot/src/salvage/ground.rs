@@ -13,6 +13,7 @@ use super::rules::{Judge, Rules, Standing, Verdict};
 use super::sweep::{Copy, Group, State, Sweep, Trust};
 use super::ways::{Base, Small};
 use crate::edited::EditError;
+use crate::finding::{Finding, Severity};
 use crate::mvcc::Revision;
 use crate::schema::KEY;
 
@@ -92,6 +93,34 @@ impl Taken<'_> {
 }
 
 impl Ground<'_> {
+    /// What is to be said where nothing tells up to which revision was compacted.
+    pub(crate) fn unknown_compaction(&self) -> Option<String> {
+        (!self.rules.knows_compaction).then(|| {
+            "bucket meta is lost, and with it up to which revision was compacted: what is not there may have been removed rightly, and of \
+             what was found some may have been"
+                .to_owned()
+        })
+    }
+
+    /// The files that are of another history than the first tree, as findings.
+    pub(crate) fn strangers(&self) -> Vec<Finding> {
+        let path = |source: usize| {
+            let source = self.evidence.sources.get(source);
+            source.map(|source| source.path.display().to_string()).unwrap_or_default()
+        };
+        let reference = self.evidence.trees.first().map(|tree| path(tree.source)).unwrap_or_default();
+        let parted = self.rules.strangers.iter().enumerate().filter(|(_, parted)| **parted < i64::MAX);
+        let finding = |(source, parted): (usize, &i64)| {
+            let message = format!(
+                "{}: from revision {parted} on it has other values than {reference}, which goes further: it is of another member, or of \
+                 another history of this one, such as before a restore. What it has from there on was left out; salvage it alone",
+                path(source)
+            );
+            Finding::new("SALVAGE-STRANGERS", Severity::Error, message)
+        };
+        parted.map(finding).collect()
+    }
+
     /// Shows `each` the records that `selection` takes, in the order of their revisions, until it says that it is enough.
     ///
     /// # Errors

@@ -180,7 +180,11 @@ impl Plan<'_> {
         let at = match known {
             Some(at) => at,
             None => {
-                let small = small::gather(&self.ground, selection, watch)?;
+                let mut small = small::gather(&self.ground, selection, watch)?;
+                let tree = if let Selection::Tree(number) = selection { number } else { 0 };
+                if let Some(why) = self.ground.evidence.newer_may_be_lost(tree) {
+                    small::may_be_older(&mut small, &why);
+                }
                 self.small.push((selection, small));
                 self.small.len() - 1
             }
@@ -231,6 +235,7 @@ impl Plan<'_> {
         if let Taking::Log(log) = &way.taking {
             findings.extend(log.findings.iter().cloned());
         }
+        findings.extend(self.ground.strangers());
         findings.extend(self.counted.findings());
         findings.extend(of_account(&account));
         Ok(Report {

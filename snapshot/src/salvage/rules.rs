@@ -6,6 +6,8 @@
 //! compaction only the newest of each key, by the rule that a server compacts by (FORMATS C.4), and then it is open whether it
 //! was deleted since.
 
+mod lineage;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -16,10 +18,10 @@ use rayon::prelude::*;
 
 use super::SalvageError;
 use super::classify::{Point, key_of_torn};
-use super::evidence::Evidence;
+use super::evidence::{Evidence, KeyLeaf};
 use super::report::Origin;
 use super::sweep::{Copy, Group, SECTOR_BYTES, State, Sweep, Trust};
-use super::trees::{Candidate, Gap};
+use super::trees::{Candidate, Facts, Gap};
 use crate::mvcc::{KeyValue, Release};
 use crate::newest::Newest;
 
@@ -66,7 +68,10 @@ struct TreeRule {
     bit: u64,
     /// The last main revision of which it says anything.
     current: i64,
+    /// The compaction that was ordered last: what it may have removed is not missing.
     compaction: i64,
+    /// The compaction that was finished last: what stands at or below it was kept.
+    finished: i64,
     /// Up to which main revision it is believed when it does not have a record. Pages of an old tree may have been used again, for
     /// leaves that fit between their neighbours and hold less: of such trees only what they reach counts. The newest of them
     /// is believed about what was compacted.
@@ -75,12 +80,16 @@ struct TreeRule {
 }
 
 impl TreeRule {
-    fn of(number: usize, tree: &Candidate) -> Self {
+    /// `strangers` has for each source from which main revision on it is of another history.
+    fn of(number: usize, tree: &Candidate, strangers: &[i64]) -> Self {
         let current = if tree.is_open_ended() { i64::MAX } else { tree.revision };
+        let parted = strangers.get(tree.source).copied().unwrap_or(i64::MAX);
+        let current = current.min(parted.saturating_sub(1));
         Self {
             bit: 1 << number,
             current,
             compaction: tree.facts.compaction().unwrap_or_default(),
+            finished: tree.facts.finished.unwrap_or_default(),
             denies_upto: match tree.origin {
                 Origin::NewestMeta | Origin::OtherMeta => i64::MAX,
                 Origin::OrphanRoot if number == 0 => tree.facts.compaction().unwrap_or_default(),
@@ -108,6 +117,11 @@ pub(crate) struct Rules {
     /// For each range of the sweep, which of the records at or below the compaction are the newest of their keys; `None` where
     /// that is never asked.
     kept: Option<Vec<Kept>>,
+    /// Whether anything tells up to which revision was compacted. Where nothing does, what no longer stands in the tree may have been
+    /// removed rightly.
+    pub(crate) knows_compaction: bool,
+    /// For each source, from which main revision on it is of another history than the first tree; `i64::MAX`: it is not.
+    pub(crate) strangers: Vec<i64>,
     include_compacted: bool,
     release: Release,
 }
@@ -152,11 +166,14 @@ impl Rules {
         release: Release,
         watch: &dyn Watch,
     ) -> Result<Self, SalvageError> {
-        let trees: Vec<TreeRule> =
-            evidence.trees.iter().enumerate().map(|(number, tree)| TreeRule::of(number, tree)).collect();
+        let strangers = lineage::strangers(evidence, sweep, watch)?;
+        let rule = |(number, tree)| TreeRule::of(number, tree, &strangers);
+        let trees: Vec<TreeRule> = evidence.trees.iter().enumerate().map(rule).collect();
         let silent = silent(&trees);
         let mut rules = Self {
             compaction: compaction(evidence),
+            knows_compaction: knows_compaction(evidence),
+            strangers,
             silent,
             trees,
             kept: None,
@@ -218,7 +235,17 @@ impl Rules {
     /// What the trees say.
     #[inline]
     fn standing_by_trees(&self, group: &Group<'_>) -> Standing {
-        let reached = group.copies.iter().fold(0, |trees, copy| trees | copy.trees);
+        let mut reached = 0;
+        let mut is_foreign = true;
+        for copy in group.copies {
+            if !self.is_of_stranger(group.main, copy) {
+                reached |= copy.trees;
+                is_foreign = false;
+            }
+        }
+        if is_foreign {
+            return Standing::Foreign;
+        }
         let point = Point { main: group.main, sub: group.sub };
         let mut is_beyond = true;
         for (number, tree) in self.trees.iter().enumerate() {
@@ -239,6 +266,12 @@ impl Rules {
             return Standing::Foreign;
         }
         if is_beyond { Standing::Beyond } else { Standing::InGap }
+    }
+
+    /// Whether a copy of main revision `main` is of another history than the first tree.
+    #[inline]
+    fn is_of_stranger(&self, main: i64, copy: &Copy<'_>) -> bool {
+        self.strangers.get(usize::from(copy.source)).is_some_and(|parted| main >= *parted)
     }
 
     /// A judge for one walk over range `range` of the sweep.
@@ -266,7 +299,8 @@ impl Judge<'_> {
                     Standing::InTree(number) => rules.trees.get(usize::from(number)),
                     _ => None,
                 };
-                let knows = tree.is_some_and(|tree| tree.compaction >= rules.compaction);
+                // Of one that was ordered and not finished a tree still has what it was to remove.
+                let knows = tree.is_some_and(|tree| tree.finished >= rules.compaction);
                 // A tree that had everything up to the compaction when it was written shows what the compaction did.
                 let was_seen = tree.is_some_and(|tree| {
                     tree.current >= rules.compaction
@@ -281,9 +315,14 @@ impl Judge<'_> {
                 }
             }
         }
-        let mut verdict = believe(group);
+        let mut verdict = if rules.strangers.is_empty() {
+            believe(group, &|_| false)
+        } else {
+            believe(group, &|copy| rules.is_of_stranger(group.main, copy))
+        };
         verdict.standing = standing;
-        if is_open {
+        let may_be_compacted = !rules.knows_compaction && standing != Standing::InTree(0);
+        if is_open || may_be_compacted {
             verdict.trust = Trust::Suspect;
         }
         if standing == Standing::Compacted && rules.include_compacted && verdict.chosen.is_some() {
@@ -315,6 +354,21 @@ fn compaction(evidence: &Evidence) -> i64 {
         .filter(|tree| is_newer(tree.revision))
         .filter_map(|tree| tree.facts.compaction());
     newer.chain(trees).chain(of_first).max().unwrap_or_default()
+}
+
+/// Whether the first tree, or a generation that is as new, has its bucket `meta`.
+fn knows_compaction(evidence: &Evidence) -> bool {
+    let has_rows = |facts: &Facts| *facts != Facts::default();
+    let Some(first) = evidence.trees.first() else {
+        return evidence.generations.iter().any(|generation| has_rows(&generation.facts));
+    };
+    let as_new = |revision: i64| revision >= first.revision;
+    first.has_meta()
+        || evidence.trees.iter().any(|tree| as_new(tree.revision) && tree.has_meta())
+        || evidence
+            .generations
+            .iter()
+            .any(|generation| as_new(generation.revision) && has_rows(&generation.facts))
 }
 
 /// Revisions of which no tree says anything.
@@ -377,9 +431,10 @@ fn is_tombstone(group: &Group<'_>) -> bool {
     group.copies.iter().max_by_key(|copy| copy.state).is_some_and(|copy| copy.is_tombstone)
 }
 
-/// Which copy is to be believed, and how far. The standing is for the caller to add.
+/// Which copy is to be believed, and how far. Copies of another history count where there are no others, and speak for nothing. The
+/// standing is for the caller to add.
 #[inline]
-fn believe(group: &Group<'_>) -> Verdict {
+fn believe(group: &Group<'_>, is_of_stranger: &dyn Fn(&Copy<'_>) -> bool) -> Verdict {
     let mut verdict = Verdict {
         standing: Standing::Beyond,
         chosen: None,
@@ -394,11 +449,11 @@ fn believe(group: &Group<'_>) -> Verdict {
         }
         return verdict;
     }
-    let Some(best) = group.copies.iter().map(|copy| copy.state).max().filter(|state| *state != State::Torn)
-    else {
-        return verdict;
-    };
-    let of_best = || group.copies.iter().enumerate().filter(|(_, copy)| copy.state == best);
+    let has_own = group.copies.iter().any(|copy| !is_of_stranger(copy));
+    let own = |(_, copy): &(usize, &Copy<'_>)| !has_own || !is_of_stranger(copy);
+    let best = group.copies.iter().enumerate().filter(own).map(|(_, copy)| copy.state).max();
+    let Some(best) = best.filter(|state| *state != State::Torn) else { return verdict };
+    let of_best = || group.copies.iter().enumerate().filter(own).filter(|(_, copy)| copy.state == best);
     let is_same = |a: &Copy<'_>, b: &Copy<'_>| a.is_tombstone == b.is_tombstone && a.value == b.value;
     // Among copies of equal worth those win that are equal to another one from another page, then those of which no sector is one
     // byte repeated, then those of the better tree.
@@ -420,8 +475,17 @@ fn believe(group: &Group<'_>) -> Verdict {
     }
     let Some((is_alone, _, _, at)) = chosen else { return verdict };
     verdict.chosen = Some(at);
+    let differs = |chosen: &Copy<'_>| {
+        group.copies.iter().any(|copy| is_of_stranger(copy) && copy.state == best && !is_same(copy, chosen))
+    };
+    let differs_from_stranger = has_own && group.copies.get(at).is_some_and(differs);
     verdict.trust = match best {
-        State::Whole if !is_alone && (!verdict.is_disputed || !is_disputed_by_backed(group, at)) => {
+        State::Whole
+            if !is_alone
+                && !differs_from_stranger
+                && (!verdict.is_disputed
+                    || !is_disputed_by_backed(group, at) && !is_disputed_by_tree(group, at)) =>
+        {
             Trust::Confirmed
         }
         State::Whole if !verdict.is_disputed => Trust::Single,
@@ -457,16 +521,24 @@ fn is_disputed_by_backed(group: &Group<'_>, at: usize) -> bool {
     })
 }
 
+/// Whether against the copy at `at` stands that of the first tree, in a file that has none like it: what two pages of another file agree
+/// on may be another history.
+fn is_disputed_by_tree(group: &Group<'_>, at: usize) -> bool {
+    let Some(chosen) = group.copies.get(at) else { return false };
+    let whole = || group.copies.iter().take(MOST_COMPARED).filter(|copy| copy.state == State::Whole);
+    let is_like = |copy: &Copy<'_>| copy.is_tombstone == chosen.is_tombstone && copy.value == chosen.value;
+    let Some(of_tree) = whole().find(|copy| copy.trees & 1 != 0 && !is_like(copy)) else { return false };
+    !whole().any(|copy| copy.source == of_tree.source && is_like(copy))
+}
+
 /// Whether the file of the first tree is in order, so that nothing was lost and what is newer is not missed.
 pub(crate) fn counts_beyond(evidence: &Evidence) -> bool {
     let Some(first) = evidence.trees.first().filter(|_| evidence.is_intact) else { return true };
     if first.origin != Origin::NewestMeta {
         return true;
     }
-    let newer = evidence
-        .leaves
-        .iter()
-        .filter(|leaf| leaf.first.main() > first.revision && leaf.trees & 1 == 0)
-        .count() as u64;
-    newer > first.leaves / 2 + 8
+    let is_newer = |leaf: &&KeyLeaf| leaf.first.main() > first.revision && leaf.trees & 1 == 0;
+    let newer = || evidence.leaves.iter().filter(is_newer);
+    let is_in_order = |leaf: &KeyLeaf| evidence.in_order.get(usize::from(leaf.source)) == Some(&true);
+    newer().count() as u64 > first.leaves / 2 + 8 || !newer().all(is_in_order)
 }

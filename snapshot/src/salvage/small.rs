@@ -13,4 +13,4 @@ mod words;
 
 pub(crate) use words::Consequence;
 
-pub(crate) use gather::gather;
+pub(crate) use gather::{gather, may_be_older};

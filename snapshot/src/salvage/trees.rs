@@ -84,7 +84,7 @@ impl Gap {
 
 /// What is wrong where a hole is.
 fn fault_of(hole: &Hole) -> String {
-    let refused = || format!("page {}: it is sound, and of another bucket", hole.page.0);
+    let refused = || format!("page {}: it is sound, and does not belong there", hole.page.0);
     hole.fault.as_ref().map_or_else(refused, ToString::to_string)
 }
 
@@ -124,6 +124,12 @@ impl Candidate {
     /// Whether what stands at its end may be missing, so that its last revision is a lower bound.
     pub(crate) fn is_open_ended(&self) -> bool {
         self.gaps.last().is_some_and(|gap| gap.to.is_none())
+    }
+
+    /// Whether all of its bucket `meta` could be followed, so that what it does not tell of never was.
+    pub(crate) fn has_meta(&self) -> bool {
+        let meta = self.bucket(META);
+        meta.is_some_and(|meta| meta.holes.is_empty() && meta.content != Content::Unknown)
     }
 
     /// Whether all of its key space could be followed.

@@ -122,7 +122,15 @@ impl Counted {
 
     /// The gaps of tree `number`. What was found for those of the first tree is known.
     pub(crate) fn holes(&self, ground: &Ground<'_>, number: usize, is_filled: bool) -> Vec<HoleReport> {
-        let Some(tree) = ground.evidence.trees.get(number) else { return Vec::new() };
+        let unknown = ground.unknown_compaction().map(|fault| HoleReport {
+            from: None,
+            to: None,
+            page: 0,
+            fault,
+            filled: 0,
+            is_open: true,
+        });
+        let Some(tree) = ground.evidence.trees.get(number) else { return unknown.into_iter().collect() };
         let hole = |(at, gap): (usize, &Gap)| {
             let from = gap.from.main;
             let to = gap.to.map(|to| if to.sub > 0 { to.main } else { to.main.saturating_sub(1) });
@@ -144,7 +152,7 @@ impl Counted {
                 is_newer: false,
             }
         };
-        tree.gaps.iter().enumerate().map(hole).collect()
+        tree.gaps.iter().enumerate().map(hole).chain(unknown).collect()
     }
 }
 

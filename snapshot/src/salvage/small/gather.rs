@@ -12,7 +12,7 @@ use siphasher::sip128::SipHasher13;
 
 use super::choose::{Chosen, Generation, Loose, Origin, Point, Rows, Wanted, choose};
 use super::classify::{bucket_of, fits};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::mvcc::KeyValue;
 use crate::replay::small::Name;
 use crate::salvage::SalvageError;
@@ -81,6 +81,19 @@ fn has_room(node: &Node<'_>, room: &mut usize) -> bool {
     let left = room.checked_sub(bytes);
     *room = left.unwrap_or(*room);
     left.is_some()
+}
+
+/// Marks the buckets of a tree that may not have been the last, and says why.
+pub(crate) fn may_be_older(small: &mut Small, why: &str) {
+    for report in small.reports.iter_mut().filter(|report| report.from == BucketOrigin::Tree) {
+        report.trust = Trust::Suspect;
+        report.notes.push(format!("it may be that of an earlier time: {why}"));
+        small.lost += 1;
+    }
+    let message = format!(
+        "users, roles, leases, members and all else beside the keys may be those of an earlier time: {why}"
+    );
+    small.findings.push(Finding::new("SALVAGE-BUCKET", Severity::Warning, message));
 }
 
 /// The buckets of a tree that was followed, as far as there is room.
