@@ -5,6 +5,10 @@ use super::{Cut, Leaf, PageKind, Place, Run};
 use crate::page::{ELEMENT_BYTES, HEADER_BYTES, PageHeader};
 use crate::source::Source;
 
+/// Most pages of a candidate that came to nothing, of which those behind the first are looked at once more: no page is read more often
+/// than that.
+const MOST_AGAIN: u32 = 8;
+
 /// A leaf that was found, or pages that look so much like one that nothing else is looked for in them.
 pub(super) struct Taken<T> {
     pub(super) run: Run,
@@ -42,7 +46,10 @@ impl<S: Source, T> Pass<'_, S, T> {
                 continue;
             }
             if let Some(found) = self.displaced_at(kinds, *index) {
-                end = index + u64::from(found.run.pages);
+                // What is no leaf has no claim on the pages behind; they are looked at again where those are few.
+                let is_leaf = found.judged.is_some();
+                let pages = if is_leaf || found.run.pages > MOST_AGAIN { found.run.pages } else { 1 };
+                end = index + u64::from(pages);
                 taken.push(found);
             }
         }

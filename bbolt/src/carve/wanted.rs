@@ -14,7 +14,7 @@ use crate::watch::Watch;
 /// How many pages are looked at before it is asked whether to go on.
 const STRETCH: usize = 1 << 16;
 
-/// Looks in the overflow of the runs of `carved` for sound leaves that call themselves one of `ids`, which must ascend: the pages
+/// Looks in the overflow of the runs of `carved`, and in what is none of its runs, for sound leaves that call themselves one of `ids`, which must ascend: the pages
 /// that a tree names and that are not where they should be. A page that was swapped with one of a long value lies there.
 ///
 /// [`carve`](super::carve()) does not look there, since a value may hold the image of a database. Who asks for the pages that a tree
@@ -40,7 +40,9 @@ pub fn wanted<S: Source, T: Send, U: Sync>(
             return Err(Interrupted);
         }
         let first = (number * STRETCH) as u64;
-        let overflow = (first..).zip(stretch).filter(|(_, kind)| **kind == PageKind::Overflow);
+        // What lies behind a displaced head that came to nothing was not looked at either.
+        let is_hidden = |kind: PageKind| matches!(kind, PageKind::Overflow | PageKind::Unknown);
+        let overflow = (first..).zip(stretch).filter(|(_, kind)| is_hidden(**kind));
         let is_wanted = |index: &u64| {
             let head = pass.bytes(*index, pass.len_of(*index, 1).min(HEADER_BYTES as u64)).ok();
             let head = head.and_then(|head| PageHeader::parse(&head));

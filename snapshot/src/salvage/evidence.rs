@@ -411,7 +411,9 @@ impl Evidence {
         match tree.origin {
             Origin::NewestMeta => {}
             Origin::OtherMeta => {
-                return Some("it is not the newest: of what the newest meta names too little is left".to_owned());
+                return Some(
+                    "it is not the newest: of what the newest meta names too little is left".to_owned(),
+                );
             }
             Origin::OrphanRoot => {
                 return Some(
@@ -459,10 +461,9 @@ impl Evidence {
         let is_snapshot = |source: u16| {
             self.sources.get(usize::from(source)).is_some_and(|source| source.report.has_trailer)
         };
-        let newer = self
-            .leaves
-            .iter()
-            .filter(|leaf| leaf.trees & bit == 0 && leaf.last.main() > tree.revision && !is_snapshot(leaf.source));
+        let newer = self.leaves.iter().filter(|leaf| {
+            leaf.trees & bit == 0 && leaf.last.main() > tree.revision && !is_snapshot(leaf.source)
+        });
         let newer = newer.count();
         (newer > 0).then(|| {
             format!(

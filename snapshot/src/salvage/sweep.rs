@@ -19,6 +19,9 @@ use super::evidence::{Evidence, KeyLeaf, Place64};
 use crate::mvcc::KeyValue;
 
 /// How far a value can be relied on.
+///
+/// Two copies on different pages are held to be independent. They are not where bbolt copied a page that had gone wrong already: then
+/// both say the same wrong thing, and nothing in the file can tell. Only the log's checksums, or another member, can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trust {

@@ -67,9 +67,10 @@ pub(super) const SECTION: Section = Section {
         Entry {
             code: "SALVAGE-STRANGERS",
             title: "The files that were given hardly belong together",
-            cause: "Of the revisions of which there are several copies, one in ten or more differs. Damage does not do that: the files are \
+            cause: "Of the revisions of which there are several copies, many differ. Damage does not do that: the files are \
                     of different clusters, or of one cluster before and after a restore or `--force-new-cluster`.",
-            consequence: "What is written is a mixture of both, which never existed.",
+            consequence: "Where the finding names a revision from which on a file differs, what that file has from there on is left out. \
+                          Otherwise what is written may be a mixture of both, which never existed.",
             remedy: "Salvage each file alone, and compare what comes out (`kv diff`). Name only files of one member, and of one history.",
         },
         Entry {
@@ -78,7 +79,8 @@ pub(super) const SECTION: Section = Section {
             cause: "Old pages from before a restore or `--force-new-cluster` that used the same revisions, a transaction that was never \
                     committed, or damage that looks whole.",
             consequence: "They are left out.",
-            remedy: "Nothing has to be done. If the newest state is the wrong one, choose another with `--plan N`.",
+            remedy: "Where nothing was restored, the newest state may have lost them: look at them in the ways that have them (`--extract` with \
+                     `--plan N`), and choose such a way if they are right.",
         },
         Entry {
             code: "SALVAGE-LOG-SHORT",
