@@ -1,24 +1,27 @@
 //! The survey: every page of every input looked at, every tree followed, the leaves of records sorted.
 
+mod marks;
+mod newer;
+mod reports;
+
 use std::path::PathBuf;
 
-use bbolt::carve::{self, Carved, Cut, Element, Leaf, Place, Run, carve};
-use bbolt::holes::Holes;
-use bbolt::meta::Meta;
-use bbolt::page_file::{PageFile, PageFileError};
-use bbolt::reach::{Content, Hole, Start};
-use bbolt::{PageId, Source, Watch};
+use bbolt::carve::{self, Carved, Element, Leaf, Place, Run, carve};
+use bbolt::page_file::PageFile;
+use bbolt::reach::{Hole, Start};
+use bbolt::{Source, Watch};
 use rayon::prelude::*;
 
 use super::classify::{Class, Judged, Point, judge};
-use super::inputs::{Bytes, Input, Inputs, Pages, ensure_unchanged};
-use super::report::{ByteRange, Histogram, InputKind, InputReport, MOST_LISTED, MetaReport, Origin};
-use super::trees::{Candidate, Gap, Generation, Looks, MOST_ORPHANS, MOST_TREES, follow};
+use super::inputs::{Input, Inputs, Pages, ensure_unchanged};
+use super::report::{InputReport, Origin};
+use super::trees::{Candidate, Generation, Looks, MOST_ORPHANS, MOST_TREES, follow};
 use super::{SalvageError, SalvageOptions};
 use crate::finding::Finding;
-use crate::integrity::{self, HashingError};
 use crate::log_files::LogFiles;
 use crate::schema::KEY;
+use marks::mark_tree;
+use reports::{blank_report, complete, hash_finding, unknown_report};
 
 /// One database file, looked at page by page.
 #[derive(Debug)]
@@ -404,75 +407,6 @@ impl Evidence {
         });
     }
 
-    /// Why a tree newer than tree `number` may have been there and be lost; `None` when it is that of the newest of two valid metas, and
-    /// nothing in any file speaks of a newer one.
-    pub(crate) fn newer_may_be_lost(&self, number: usize) -> Option<String> {
-        let tree = self.trees.get(number)?;
-        match tree.origin {
-            Origin::NewestMeta => {}
-            Origin::OtherMeta => {
-                return Some(
-                    "it is not the newest: of what the newest meta names too little is left".to_owned(),
-                );
-            }
-            Origin::OrphanRoot => {
-                return Some(
-                    "no valid meta names it: whether there was a newer tree, of which nothing is left, is not known"
-                        .to_owned(),
-                );
-            }
-        }
-        let of_source = |number: usize| self.newest_may_be_lost(number).filter(|_| number == tree.source);
-        let of_others = |number: usize| {
-            let file = self.sources.get(number)?.path.display();
-            let fault = self.newest_may_be_lost(number).filter(|_| number != tree.source)?;
-            Some(format!("{file}: {fault}"))
-        };
-        let sources = || 0..self.sources.len();
-        let unknown = || {
-            let unknown = self.unknown.first()?;
-            Some(format!("{}: nothing can be read of it; it may have been newer", unknown.path.display()))
-        };
-        sources()
-            .find_map(of_source)
-            .or_else(|| sources().find_map(of_others))
-            .or_else(unknown)
-            .or_else(|| self.left_behind(number, tree))
-    }
-
-    /// Why the newest tree of a source may be lost.
-    fn newest_may_be_lost(&self, number: usize) -> Option<String> {
-        let metas = self.sources.get(number)?.pages.metas();
-        let lost = (0..).zip(metas).find_map(|(slot, meta)| Some((slot, meta.as_ref().err()?)));
-        let lost = lost.map(|(slot, fault): (u8, _)| {
-            format!("meta {slot}: {fault}; it may have named a newer tree, of which nothing is known")
-        });
-        let has_newest =
-            || self.trees.iter().any(|tree| tree.source == number && tree.origin == Origin::NewestMeta);
-        lost.or_else(|| {
-            (!has_newest()).then(|| "of what the newest meta names too little is left".to_owned())
-        })
-    }
-
-    /// That the file of tree `number` has newer records than it: of transactions that had not come to their end, what a server may have
-    /// told its clients was written. A snapshot is whole without them.
-    fn left_behind(&self, number: usize, tree: &Candidate) -> Option<String> {
-        let bit = 1u64.checked_shl(u32::try_from(number).ok()?)?;
-        let is_snapshot = |source: u16| {
-            self.sources.get(usize::from(source)).is_some_and(|source| source.report.has_trailer)
-        };
-        let newer = self.leaves.iter().filter(|leaf| {
-            leaf.trees & bit == 0 && leaf.last.main() > tree.revision && !is_snapshot(leaf.source)
-        });
-        let newer = newer.count();
-        (newer > 0).then(|| {
-            format!(
-                "{newer} page(s) that it does not reach have newer records: they are of transactions that had not come to their end, which a \
-                 server makes again from its log"
-            )
-        })
-    }
-
     /// Length of a leaf of records in bytes.
     pub(crate) fn len_of(&self, leaf: &KeyLeaf) -> u64 {
         let source = self.sources.get(usize::from(leaf.source));
@@ -528,231 +462,4 @@ fn is_rolled_back(newest: &Candidate, orphan: &Candidate) -> bool {
     let of_orphan = leaves(orphan);
     let new = of_orphan.iter().filter(|leaf| known.binary_search(leaf).is_err()).count();
     orphan.is_sound || new >= 4 && new * 2 > of_orphan.len()
-}
-
-/// Sets `bit` for the leaves that `tree` reaches. What it reaches and was not carved is a gap.
-fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, leaves: &mut [KeyLeaf]) {
-    let has_meta = tree.has_meta();
-    let Some(key) = tree.buckets.iter_mut().find(|bucket| bucket.name == KEY) else { return };
-    let pages = &source.pages;
-    let run_of = |leaf: &KeyLeaf| usize::try_from(leaf.run).ok().and_then(|at| source.runs.get(at));
-    // Leaves are in the order of their runs, and those in the order of their places.
-    let index_of = |leaf: &KeyLeaf| run_of(leaf).map_or(u64::MAX, |run| run.index);
-    if let Content::Inline { offset, .. } = key.content {
-        let index = offset / u64::from(pages.page_size());
-        let at = leaves.partition_point(|leaf| index_of(leaf) <= index);
-        match at.checked_sub(1).and_then(|at| leaves.get_mut(at)).filter(|leaf| leaf.is_inline) {
-            Some(leaf) => leaf.trees |= bit,
-            None if key.nodes(pages).all(|node| node.count() == 0) => {}
-            None => tree.gaps.push(lost_leaf(tree.root_page, Point::default(), None)),
-        }
-        return;
-    }
-    // Above the compaction no main revision is missing in a history, so between the leaves of a tree none is either, unless a page of
-    // another transaction stands where a leaf was.
-    let has_meta = key.content != Content::Unknown && has_meta;
-    let mut dense = has_meta.then(|| tree.facts.compaction().unwrap_or_default().max(1));
-    let compaction = dense.unwrap_or(i64::MAX);
-    let mut lost: Vec<Gap> = Vec::new();
-    // Of a leaf that is cut or damaged, what it held up to where the next one begins is not known.
-    let mut is_open = false;
-    for id in std::mem::take(&mut key.leaves) {
-        let index = pages.index_of(id).unwrap_or(u64::MAX);
-        let found = leaves.binary_search_by_key(&index, index_of).ok();
-        let run = found.and_then(|at| leaves.get(at)).and_then(run_of);
-        let is_whole = run.is_some_and(|run| run.cut.is_none() && !run.is_flawed);
-        let before = dense;
-        if let Some(leaf) = found.and_then(|at| leaves.get_mut(at)) {
-            leaf.trees |= bit;
-            dense = has_meta.then(|| before.unwrap_or_default().max(leaf.last.main()));
-            let before = before.filter(|_| !is_open);
-            let from = before.map(|before| before.saturating_add(1));
-            if let Some(from) = from.filter(|from| leaf.first.main() > *from) {
-                lost.extend(absent(&tree.gaps, id.0, from, leaf.first.main()));
-            }
-            let from = leaf.first.main().max(compaction);
-            let records = run.map_or(0, |run| i64::from(run.count));
-            if is_whole && before.is_some() && leaf.last.main().saturating_sub(from) >= records {
-                for (from, to) in skipped(pages, id, from) {
-                    lost.extend(absent(&tree.gaps, id.0, from, to));
-                }
-            }
-        } else {
-            // What it held is in the gap, and where it ended is not known.
-            dense = None;
-        }
-        if is_whole && !is_open {
-            continue;
-        }
-        let Ok(node) = pages.node(id) else { continue };
-        let Some(first) = node.count().checked_sub(1).map(|_| Point::of_bound(node.key(0))) else { continue };
-        if let Some(gap) = lost.last_mut().filter(|_| is_open) {
-            gap.to = Some(first);
-        }
-        is_open = !is_whole;
-        if is_open {
-            lost.push(lost_leaf(id.0, first, None));
-        }
-    }
-    if !lost.is_empty() {
-        tree.is_sound = false;
-        tree.gaps.append(&mut lost);
-        tree.gaps.sort_by_key(|gap| gap.from);
-        // What was a gap before may lie in one of these.
-        let mut end = Some(Point::default());
-        tree.gaps.retain_mut(|gap| {
-            let is_new = end.is_some_and(|end| gap.from >= end || gap.to.is_none_or(|to| to > end));
-            if let Some(end) = end.filter(|_| is_new) {
-                gap.from = gap.from.max(end);
-            }
-            if is_new {
-                end = gap.to;
-            }
-            is_new
-        });
-    }
-}
-
-/// The gap of the main revisions from `from` up to `to`, unless what lies between is one already; `gaps` ascend.
-fn absent(gaps: &[Gap], page: u64, from: i64, to: i64) -> Option<Gap> {
-    let (first, end) = (Point { main: from, sub: 0 }, Point { main: to, sub: 0 });
-    let before = gaps.partition_point(|gap| gap.from < end).checked_sub(1).and_then(|at| gaps.get(at));
-    if before.is_some_and(|gap| gap.to.is_none_or(|to| to > first)) {
-        return None;
-    }
-    let fault = format!(
-        "page {page}: revisions {from} to {} should stand in or before it; it, or the leaf before, is of another transaction",
-        to - 1
-    );
-    Some(Gap { from: first, to: Some(end), page, fault })
-}
-
-/// Main revisions above `from` that a leaf skips: the first that is missing, and the first that is there again.
-fn skipped(pages: &Pages, id: PageId, from: i64) -> Vec<(i64, i64)> {
-    let Ok(node) = pages.node(id) else { return Vec::new() };
-    let mut last = from;
-    let mut skipped = Vec::new();
-    for at in 0..node.count() {
-        let Some((point, _)) = Point::parse(node.key(at)) else { continue };
-        if point.main > last.saturating_add(1) {
-            skipped.push((last + 1, point.main));
-        }
-        last = last.max(point.main);
-    }
-    skipped
-}
-
-fn lost_leaf(page: u64, from: Point, to: Option<Point>) -> Gap {
-    let fault = format!("page {page}: a part of it was written over or is not there");
-    Gap { from, to, page, fault }
-}
-
-/// That the SHA-256 at the end of a snapshot is not that of what stands before it: `None` also where there is none, or not all can be read.
-fn hash_finding(
-    bytes: &Holes<Bytes>,
-    file: &std::path::Path,
-    watch: &dyn Watch,
-) -> Result<Option<Finding>, SalvageError> {
-    match integrity::verify(bytes, watch) {
-        Ok(verdict) => Ok(verdict.finding().map(|finding| {
-            let (file, message) =
-                (file.display().to_string(), format!("{}: {}", file.display(), finding.message));
-            Finding { message, file: Some(file), ..finding }
-        })),
-        Err(HashingError::Source(_)) => Ok(None),
-        Err(HashingError::Interrupted) => Err(SalvageError::Interrupted),
-    }
-}
-
-fn blank_report(
-    path: &std::path::Path,
-    file: &std::path::Path,
-    kind: InputKind,
-    bytes: &Holes<Bytes>,
-    notes: Vec<String>,
-) -> InputReport {
-    let len_bytes = bytes.len_bytes();
-    let ranges = || {
-        bytes.bad().iter().map(|range| (range.start, range.end.min(len_bytes))).filter(|(from, to)| from < to)
-    };
-    InputReport {
-        path: path.to_owned(),
-        file: file.to_owned(),
-        kind,
-        len_bytes,
-        has_trailer: false,
-        page_size: 0,
-        is_page_size_guessed: false,
-        first_page: 0,
-        pages: 0,
-        bad_ranges: ranges().take(MOST_LISTED).map(|(from, to)| ByteRange { from, to }).collect(),
-        bad_bytes: ranges().map(|(from, to)| to - from).sum(),
-        metas: Vec::new(),
-        histogram: Histogram::default(),
-        notes,
-    }
-}
-
-fn unknown_report(mut report: InputReport, error: &PageFileError) -> InputReport {
-    report.notes.push(format!("nothing can be read of it: {error}"));
-    report
-}
-
-/// Adds to the report of a file what its pages are.
-fn complete(report: &mut InputReport, pages: &Pages, carved: &Carved<Judged>) {
-    let page_size = u64::from(pages.page_size());
-    report.page_size = pages.page_size();
-    report.is_page_size_guessed = pages.is_page_size_guessed();
-    report.first_page = pages.first_page();
-    report.pages = report.len_bytes.div_ceil(page_size);
-    report.has_trailer = carved.trailing_bytes == integrity::TRAILER_BYTES;
-    if report.has_trailer {
-        report.pages = report.len_bytes / page_size;
-    }
-    let of_meta = |(slot, meta): (u8, &Result<Meta, _>)| match meta {
-        Ok(meta) => MetaReport {
-            slot,
-            transaction: Some(meta.txid),
-            root_page: Some(meta.root.0),
-            high_water_mark: Some(meta.high_water_mark),
-            fault: None,
-        },
-        Err(fault) => MetaReport {
-            slot,
-            transaction: None,
-            root_page: None,
-            high_water_mark: None,
-            fault: Some(bbolt::MetaFault::to_string(fault)),
-        },
-    };
-    report.metas = (0..).zip(pages.metas()).map(of_meta).collect();
-    let seen = &carved.histogram;
-    let histogram = &mut report.histogram;
-    histogram.meta = seen.meta;
-    histogram.branches = seen.branch;
-    histogram.freelists = seen.freelist;
-    histogram.overflow = seen.overflow;
-    histogram.blank = seen.zero;
-    histogram.unreadable = seen.unreadable;
-    histogram.unknown = seen.unknown;
-    let mut leaves = 0;
-    for (run, judged) in &carved.runs {
-        leaves += 1;
-        match judged.class {
-            Class::Key => histogram.key_leaves += 1,
-            Class::Root => histogram.root_leaves += 1,
-            Class::Other => histogram.other_leaves += 1,
-            _ => histogram.small_leaves += 1,
-        }
-        histogram.displaced += u64::from(run.place == Place::Displaced);
-        histogram.cut += u64::from(run.cut.is_some());
-        if run.cut == Some(Cut::Unreadable) && !report.notes.iter().any(|note| note.contains("disk refuses"))
-        {
-            report
-                .notes
-                .push("the disk refuses parts of it; records that lie there in part are torn".to_owned());
-        }
-    }
-    // Pages that begin as leaves do and turned out to hold nothing.
-    histogram.unknown += (seen.leaf + seen.displaced).saturating_sub(leaves);
 }

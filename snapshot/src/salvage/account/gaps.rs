@@ -129,6 +129,7 @@ impl Counted {
             fault,
             filled: 0,
             is_open: true,
+            is_newer: false,
         });
         let Some(tree) = ground.evidence.trees.get(number) else { return unknown.into_iter().collect() };
         let hole = |(at, gap): (usize, &Gap)| {
