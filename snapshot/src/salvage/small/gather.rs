@@ -31,7 +31,7 @@ const MOST_GENERATIONS: usize = 64;
 const MOST_LOOSE_BYTES: usize = 64 << 20;
 /// Most bytes of memory for rows of all generations but the way's own, the newest first: a crafted file has a long bucket that all of them
 /// share. etcd's own are some kilobytes each.
-const MOST_OTHER_BYTES: usize = 256 << 20;
+const MOST_OTHER_BYTES: usize = 64 << 20;
 /// What a row takes besides its bytes.
 const ROW_BYTES: usize = 96;
 
