@@ -158,6 +158,16 @@ pub enum SalvageError {
         /// What went wrong then.
         error: String,
     },
+    /// Nothing was found but a log, which does not begin with an empty store.
+    #[error(
+        "{paths}: nothing of a database was found, and the log alone does not make one: {why}. Nothing was written"
+    )]
+    LogIsNotAll {
+        /// What was given.
+        paths: String,
+        /// Where the log begins, and what would help.
+        why: String,
+    },
     /// No such way.
     #[error("--plan {wanted}: there are ways 1 to {ways}; --dry-run lists them. Nothing was written")]
     NoSuchWay {
@@ -208,6 +218,9 @@ fn lost(report: &Report) -> String {
     }
     if loses.records > 0 {
         what.push(format!("{} record(s) that are known to have been there are not in it", loses.records));
+    }
+    if loses.entries > 0 {
+        what.push(format!("{} committed entries of the log cannot be applied", loses.entries));
     }
     what.join(", ")
 }

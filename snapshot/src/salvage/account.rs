@@ -410,6 +410,7 @@ impl Counted {
         Losses {
             revisions: has.lacking + self.missing,
             records: self.known - has.known + self.absent,
+            entries: 0,
             open_holes: holes.iter().filter(|hole| hole.is_open).count() as u64,
             small: 0,
             suspect: has.suspect,

@@ -121,7 +121,15 @@ fn join(
                     }
                     let is_from_log = way.is_from_log(revision.main);
                     let (copies, trust) = if at == point {
-                        let trust = if is_from_log { trusted(revision.main) } else { verdict.trust };
+                        let is_chosen =
+                            verdict.chosen.and_then(|chosen| group.copies.get(chosen)).is_some_and(|copy| {
+                                copy.value == value && copy.is_tombstone == revision.tombstone
+                            });
+                        let trust = match (is_from_log, is_chosen) {
+                            (true, _) => trusted(revision.main),
+                            (false, true) => verdict.trust,
+                            (false, false) => Trust::Suspect,
+                        };
                         (group.copies, trust)
                     } else {
                         let trust = if is_from_log { trusted(revision.main) } else { Trust::Suspect };
@@ -343,6 +351,7 @@ impl Tally<'_> {
         account.loses = Losses {
             revisions: lacking + account.missing_revisions,
             records: account.dropped.unfilled + account.dropped.torn + account.missing_records,
+            entries: 0,
             open_holes: way.open_holes,
             small: way.small_lost,
             suspect: account.suspect,

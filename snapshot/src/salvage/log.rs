@@ -5,6 +5,7 @@
 mod align;
 mod asked;
 mod bases;
+mod counts;
 mod fill;
 mod held;
 mod lost;
@@ -32,12 +33,15 @@ pub(crate) fn ways(ground: &Ground<'_>, watch: &dyn Watch) -> Result<FromLogs, S
     if read.log.segments.is_empty() {
         return Ok(found);
     }
+    found.readable = read.readable();
     if bases::on_trees(ground, &read, &mut found, watch)? {
+        // The tree is sound in itself, and its records may be wrong all the same.
+        survivors::beside(ground, &read, true, &mut found, watch)?;
         return Ok(found);
     }
     if bases::on_nothing(ground, &read, &mut found, watch)? {
         return Ok(found);
     }
-    survivors::beside(ground, &read, &mut found, watch)?;
+    survivors::beside(ground, &read, false, &mut found, watch)?;
     Ok(found)
 }

@@ -49,6 +49,11 @@ pub struct Plan<'e> {
     known: Known,
     logs: Vec<LogReport>,
     findings: Vec<Finding>,
+    /// The last entry that is known to be committed, and which ones can be read.
+    committed: u64,
+    /// Records that the log says were written, that trees should have, and that are in none.
+    missing: u64,
+    readable: Vec<(u64, u64)>,
     /// The small buckets of each selection that is a way.
     small: Vec<(Selection, Small)>,
 }
@@ -62,12 +67,20 @@ impl Evidence {
         let sweep = Sweep::new(self);
         let release = self.options.as_etcd.unwrap_or(Release::NEWEST);
         let rules = Rules::new(self, &sweep, release, watch)?;
-        let ground = Ground { evidence: self, sweep, rules, counts_beyond: counts_beyond(self) };
+        let mut ground = Ground { evidence: self, sweep, rules, counts_beyond: counts_beyond(self) };
         let trees = self.trees.len().min(MOST_TREE_WAYS);
         let mut selections: Vec<Selection> = (0..trees).map(Selection::Tree).collect();
         selections.extend([Selection::Leaves, Selection::Carved]);
+        let mut from_logs =
+            if self.logs.is_empty() { FromLogs::default() } else { log::ways(&ground, watch)? };
+        ground.rules.log = std::mem::take(&mut from_logs.says);
         let counted = account::count(&ground, &selections, watch)?;
-        let from_logs = if self.logs.is_empty() { FromLogs::default() } else { log::ways(&ground, watch)? };
+        let has_nothing = self.trees.is_empty() && counted.known == 0 && from_logs.ways.is_empty();
+        if let Some(why) = from_logs.not_alone.filter(|_| has_nothing) {
+            let paths: Vec<String> =
+                self.logs.iter().map(|log| log.wal_dir().display().to_string()).collect();
+            return Err(SalvageError::LogIsNotAll { paths: paths.join(", "), why });
+        }
         let known = counted.known(&ground);
         let mut plan = Plan {
             known,
@@ -75,6 +88,9 @@ impl Evidence {
             ways: Vec::new(),
             logs: from_logs.reports,
             findings: from_logs.findings,
+            committed: from_logs.committed,
+            missing: from_logs.missing,
+            readable: from_logs.readable,
             small: Vec::new(),
             ground,
         };
@@ -133,10 +149,23 @@ impl Plan<'_> {
                     .missing
                     .push(RevisionRange { from: self.counted.last + 1, to: self.known.last_revision });
             }
+            account.loses.records += self.missing;
+            account.loses.entries = self.committed.saturating_sub(self.entry_of(*selection, has.beyond));
             let notes = self.notes(kind);
             self.ways.push(Way { kind, taking: Taking::Found(*selection), tree, account, notes });
         }
         Ok(())
+    }
+
+    /// The last entry of the log that a selection has; the last of all where nobody knows.
+    fn entry_of(&self, selection: Selection, beyond: u64) -> u64 {
+        let number = match selection {
+            Selection::Tree(number) => number,
+            Selection::Carved if beyond > 0 => return u64::MAX,
+            _ => 0,
+        };
+        let tree = self.ground.evidence.trees.get(number);
+        tree.and_then(|tree| tree.facts.consistent_index).unwrap_or(u64::MAX)
     }
 
     fn notes(&self, kind: WayKind) -> Vec<String> {
@@ -163,6 +192,10 @@ impl Plan<'_> {
             }
         }
         account.buckets.clone_from(&way.small);
+        account.loses.entries = self.committed.saturating_sub(way.last_entry);
+        if way.kind == WayKind::TreeAndLog {
+            account.loses.records += self.missing;
+        }
         let notes = way.notes.clone();
         self.ways.push(Way {
             kind: way.kind,
@@ -238,6 +271,7 @@ impl Plan<'_> {
         findings.extend(self.ground.strangers());
         findings.extend(self.counted.findings());
         findings.extend(of_account(&account));
+        findings.extend(self.of_log(&account));
         Ok(Report {
             inputs: self.ground.evidence.input_reports(),
             logs: self.logs.clone(),
@@ -252,6 +286,36 @@ impl Plan<'_> {
             output: None,
             findings,
         })
+    }
+
+    /// That entries of the log are known to be committed and are not in a way.
+    fn of_log(&self, account: &Account) -> Option<Finding> {
+        let lost = account.loses.entries;
+        let first = self.committed.checked_sub(lost)?.saturating_add(1);
+        let is_in = |(from, to): &(u64, u64)| {
+            let (from, to) = ((*from).max(first), (*to).min(self.committed));
+            (from <= to).then_some((from, to))
+        };
+        let listed: Vec<String> = self
+            .readable
+            .iter()
+            .filter_map(is_in)
+            .take(10)
+            .map(|(from, to)| format!("{from} to {to}"))
+            .collect();
+        let readable = if listed.is_empty() {
+            String::new()
+        } else {
+            format!(
+                ". Of these {} can be read ('wal dump' shows what they ask for), but not applied, since those before them are lost",
+                listed.join(", ")
+            )
+        };
+        let message = format!(
+            "entries {first} to {} of the log are known to be committed and are not in this way, which lacks what they wrote{readable}",
+            self.committed
+        );
+        (lost > 0).then(|| Finding::new("SALVAGE-LOG-SHORT", Severity::Error, message))
     }
 
     fn tree_report(&self, number: usize) -> Option<TreeReport> {

@@ -314,6 +314,8 @@ pub struct Losses {
     /// Records that were found whole and are not in it; those found torn only; and those that certainly existed and of which nothing was
     /// found, but for those of revisions that are missing as a whole.
     pub records: u64,
+    /// Entries of the log that are known to be committed and are not in it.
+    pub entries: u64,
     /// Parts of the key space in which it may lack records that nobody knows of.
     pub open_holes: u64,
     /// Rows or whole buckets beside the keys that are lost or rebuilt.
@@ -326,7 +328,7 @@ impl Losses {
     /// Whether something is certainly lost: what is not done without `--accept-loss`.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
-        self.revisions > 0 || self.records > 0
+        self.revisions > 0 || self.records > 0 || self.entries > 0
     }
 
     /// Whether nothing is lost and nothing open to doubt.

@@ -22,6 +22,7 @@ use super::evidence::{Evidence, KeyLeaf};
 use super::report::Origin;
 use super::sweep::{Copy, Group, SECTOR_BYTES, State, Sweep, Trust};
 use super::trees::{Candidate, Facts, Gap};
+use super::ways::Says;
 use crate::mvcc::{KeyValue, Release};
 use crate::newest::Newest;
 
@@ -124,6 +125,8 @@ pub(crate) struct Rules {
     pub(crate) strangers: Vec<i64>,
     include_compacted: bool,
     release: Release,
+    /// What the log says of the records, as soon as it was asked.
+    pub(crate) log: Says,
 }
 
 /// Which of the records of a range stay, in their order: a bit each.
@@ -179,6 +182,7 @@ impl Rules {
             kept: None,
             include_compacted: evidence.options.include_compacted,
             release,
+            log: Says::default(),
         };
         let says_all = rules.trees.first().is_some_and(|first| {
             first.current >= rules.compaction
@@ -324,6 +328,11 @@ impl Judge<'_> {
         let may_be_compacted = !rules.knows_compaction && standing != Standing::InTree(0);
         if is_open || may_be_compacted {
             verdict.trust = Trust::Suspect;
+        }
+        if rules.log.denies(group.main, group.sub) {
+            verdict.trust = Trust::Suspect;
+        } else if verdict.trust == Trust::Single && rules.log.confirms(group.main) {
+            verdict.trust = Trust::Confirmed;
         }
         if standing == Standing::Compacted && rules.include_compacted && verdict.chosen.is_some() {
             verdict.is_resurrected = true;

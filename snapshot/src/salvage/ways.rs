@@ -61,6 +61,8 @@ pub(crate) struct LogWay {
     pub(crate) base_revision: i64,
     /// The last main revision in [`Self::db`].
     pub(crate) last_revision: i64,
+    /// The last entry of the log that is in [`Self::db`].
+    pub(crate) last_entry: u64,
     /// The small buckets, for people.
     pub(crate) small: Vec<BucketReport>,
     /// Rows and small buckets of the base that are lost or were made anew.
@@ -95,6 +97,27 @@ pub(crate) fn is_in(ranges: &[(i64, i64)], main: i64) -> bool {
     behind.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, to)| main <= *to)
 }
 
+/// What the log says of records that survived.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Says {
+    /// Main revisions whose records are as the log says, as ranges, ascending.
+    pub(crate) told: Vec<(i64, i64)>,
+    /// Records, by main revision and the place within it, that are not what the log says they are, ascending.
+    pub(crate) denied: Vec<(i64, i64)>,
+}
+
+impl Says {
+    /// Whether all records of a main revision are as the log says.
+    pub(crate) fn confirms(&self, main: i64) -> bool {
+        is_in(&self.told, main)
+    }
+
+    /// Whether a record is not what the log says it is.
+    pub(crate) fn denies(&self, main: i64, sub: i64) -> bool {
+        self.denied.binary_search(&(main, sub)).is_ok()
+    }
+}
+
 /// All that the log's room says.
 #[derive(Debug, Default)]
 pub(crate) struct FromLogs {
@@ -106,4 +129,14 @@ pub(crate) struct FromLogs {
     pub(crate) findings: Vec<Finding>,
     /// The last main revision that a log is known to have made, whether a way leads there or not; 0 for none.
     pub(crate) last_revision: i64,
+    /// What the log says of records that survived.
+    pub(crate) says: Says,
+    /// Records that the log says were written, that trees should have, and that are in none.
+    pub(crate) missing: u64,
+    /// The last entry that is known to be committed, of a log that goes with what was found; 0 for none.
+    pub(crate) committed: u64,
+    /// The entries that can be read, as ranges, ascending.
+    pub(crate) readable: Vec<(u64, u64)>,
+    /// Why the log makes no database by itself, where it does not.
+    pub(crate) not_alone: Option<String>,
 }

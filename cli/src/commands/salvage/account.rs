@@ -42,6 +42,10 @@ pub(super) fn certain(report: &Report) -> String {
         1 => what.push("1 record was found that is not in it whole".to_owned()),
         many => what.push(format!("{} records were found that are not in it whole", grouped(many))),
     }
+    if loses.entries > 0 {
+        let entries = if loses.entries == 1 { "entry" } else { "entries" };
+        what.push(format!("{} committed {entries} of the log cannot be applied", grouped(loses.entries)));
+    }
     what.join(", ")
 }
 

@@ -96,7 +96,7 @@ fn known() -> Known {
 
 /// A file without a log that has lost some pages for good.
 fn hit() -> Report {
-    let loses = Losses { revisions: 14, records: 4, open_holes: 1, small: 3, suspect: 2 };
+    let loses = Losses { revisions: 14, records: 4, entries: 0, open_holes: 1, small: 3, suspect: 2 };
     let hole = HoleReport {
         from: Some(17),
         to: Some(39_000),

@@ -131,8 +131,18 @@ struct Stretch {
     to: Pin,
     /// Whether the store may have stood at any revision between them at the start.
     is_free: bool,
-    /// Whether nothing is asked of the records that are known.
-    is_blind: bool,
+    asks: Asks,
+}
+
+/// What is asked of the records that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// That they are what the entry wrote.
+    All,
+    /// That they are of the key.
+    Keys,
+    /// Nothing.
+    Nothing,
 }
 
 /// For each number of steps the revisions that a store may be at by then, as columns.
@@ -197,17 +207,19 @@ impl Job<'_> {
             let most = i64::try_from(steps).unwrap_or(i64::MAX);
             let from = Pin { steps: first.steps - steps, revision: first.revision.saturating_sub(most) };
             // Of a log that begins nowhere in particular nobody knows at which revision that is.
-            let stretch = Stretch { from, to: *first, is_free: true, is_blind: false };
+            let stretch = Stretch { from, to: *first, is_free: true, asks: Asks::All };
             self.stretch(table, stretch, &mut aligned);
         }
         for pair in pins.windows(2) {
             if let [from, to] = pair {
-                let stretch = Stretch { from: *from, to: *to, is_free: false, is_blind: false };
-                let before = aligned.contradictions;
-                self.stretch(table, stretch, &mut aligned);
-                if aligned.contradictions > before {
-                    // A record that has rotted says nothing of what was there: how many there are does.
-                    self.stretch(table, Stretch { is_blind: true, ..stretch }, &mut aligned);
+                // A record that has rotted says nothing of what was there; its key may, and how many there are.
+                for asks in [Asks::All, Asks::Keys, Asks::Nothing] {
+                    let stretch = Stretch { from: *from, to: *to, is_free: false, asks };
+                    let before = aligned.contradictions;
+                    self.stretch(table, stretch, &mut aligned);
+                    if aligned.contradictions == before {
+                        break;
+                    }
                 }
             }
         }
@@ -216,7 +228,7 @@ impl Job<'_> {
 
     /// Looks at the steps and revisions between two pins.
     fn stretch(&mut self, table: &Table, stretch: Stretch, aligned: &mut Aligned) {
-        let Stretch { from, to, is_free, is_blind } = stretch;
+        let Stretch { from, to, is_free, asks } = stretch;
         let count = to.steps.saturating_sub(from.steps);
         let Ok(revisions) = usize::try_from(to.revision.saturating_sub(from.revision)) else {
             aligned.contradictions += 1;
@@ -241,7 +253,9 @@ impl Job<'_> {
             aligned.too_long += 1;
             return;
         };
-        let first = if is_free { (0..=revisions).collect() } else { vec![0] };
+        // A store that nobody has written to stands at revision 1.
+        let is_there = |column: &u32| next_after(from, *column) > 1;
+        let first = if is_free { (0..=revisions).filter(is_there).collect() } else { vec![0] };
         let Some(reached) = self.reached(table, stretch, (count, revisions), Rows::new(first)) else {
             aligned.too_long += 1;
             return;
@@ -263,7 +277,7 @@ impl Job<'_> {
                 if !stays && !goes {
                     continue;
                 }
-                let (ways, skips) = self.ways(table, step, next_after(from, *column), is_blind);
+                let (ways, skips) = self.ways(table, step, next_after(from, *column), asks);
                 let went = goes && ways != Ways::None;
                 if went || (stays && skips) {
                     before.push(*column);
@@ -295,7 +309,7 @@ impl Job<'_> {
     fn reached(
         &mut self,
         table: &Table,
-        Stretch { from, is_blind, .. }: Stretch,
+        Stretch { from, asks, .. }: Stretch,
         (count, revisions): (usize, u32),
         mut rows: Rows,
     ) -> Option<Rows> {
@@ -310,7 +324,7 @@ impl Job<'_> {
                 if (revisions - column) as usize > left {
                     continue;
                 }
-                let (ways, skips) = self.ways(table, from.steps + at, next_after(from, column), is_blind);
+                let (ways, skips) = self.ways(table, from.steps + at, next_after(from, column), asks);
                 if skips {
                     rows.push(column);
                 }
@@ -325,10 +339,10 @@ impl Job<'_> {
 
     /// How the step at this place may have made the main revision `next`, and whether it may have made nothing in a store that stands right before
     /// that.
-    fn ways(&mut self, table: &Table, at: usize, next: i64, is_blind: bool) -> (Ways, bool) {
+    fn ways(&mut self, table: &Table, at: usize, next: i64, asks: Asks) -> (Ways, bool) {
         self.looks = self.looks.saturating_add(1);
         let Some(step) = self.steps.steps.get(at) else { return (Ways::None, true) };
-        let known = if is_blind { &[] } else { table.at(next) };
+        let known = if asks == Asks::Nothing { &[] } else { table.at(next) };
         let holds = step.guard.as_ref().and_then(|guard| table.holds(guard, next));
         let mut ways = Ways::None;
         let mut skips = step.can_be_refused || self.steps.has_gates;
@@ -340,15 +354,23 @@ impl Job<'_> {
             if !is_taken {
                 continue;
             }
-            ways = ways.and(self.ways_of(step, at, number, known, &mut skips));
+            ways = ways.and(self.ways_of((step, at, number), known, asks, &mut skips));
         }
         (ways, skips)
     }
 
     /// How a branch may have made a main revision of which these records are `known`.
-    fn ways_of(&self, step: &Step, at: usize, number: u8, known: &[Known], skips: &mut bool) -> Ways {
+    fn ways_of(
+        &self,
+        (step, at, number): (&Step, usize, u8),
+        known: &[Known],
+        asks: Asks,
+        skips: &mut bool,
+    ) -> Ways {
         let Some(branch) = step.branches.get(usize::from(number)) else { return Ways::None };
         if step.only_deletes && known.iter().any(|known| !known.is_tombstone) {
+            // It wrote none of this; it may have found nothing to delete.
+            *skips = true;
             return Ways::None;
         }
         let ops = self.steps.ops(branch);
@@ -365,7 +387,7 @@ impl Job<'_> {
             let mut fits = true;
             for (_, op) in edge.ops(self.steps) {
                 if let Some(known) = rest.next_if(|known| known.sub == count) {
-                    fits &= known.is_by(op);
+                    fits &= known.is_by(op) || (asks == Asks::Keys && known.is_of(op));
                 }
                 count += 1;
             }

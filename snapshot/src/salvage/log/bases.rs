@@ -10,7 +10,7 @@ use super::reading::{Read, release_of};
 use super::verify::{Verified, verify};
 use crate::finding::{Finding, Severity};
 use crate::mvcc::Store;
-use crate::replay::range::{Range, WhyLeftOut};
+use crate::replay::range::{Bound, Range, WhyLeftOut};
 use crate::replay::small::Name;
 use crate::salvage::SalvageError;
 use crate::salvage::ground::{Ground, Selection};
@@ -30,6 +30,17 @@ pub(super) struct Attempt<'a> {
     pub(super) small: &'a Small,
     /// What the log has to do with the records of the base.
     pub(super) origin: Origin,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// It is a way, or the base is one by itself.
+    Held,
+    /// The log goes with the base, but the entries behind that cannot be applied.
+    Broken,
+    /// It is none.
+    Refused,
 }
 
 /// What the log has to do with the records of a base.
@@ -72,7 +83,7 @@ pub(super) fn on_trees(
         };
         // The release that wrote it is told by the base.
         let release = ground.evidence.options.as_etcd;
-        if attempt.run(ground, read, (Base::Tree(number), release), found, watch)? {
+        if attempt.run(ground, read, (Base::Tree(number), release), found, watch)? == Tried::Held {
             return Ok(true);
         }
     }
@@ -86,7 +97,8 @@ pub(super) fn on_nothing(
     found: &mut FromLogs,
     watch: &dyn Watch,
 ) -> Result<bool, SalvageError> {
-    if !read.begins_with_nothing() {
+    if let Some(why) = read.begins_with_more() {
+        found.not_alone = Some(why);
         return Ok(false);
     }
     let known = small::gather(ground, Selection::Leaves, watch)?;
@@ -95,7 +107,7 @@ pub(super) fn on_nothing(
     let called = "an empty store".to_owned();
     let attempt =
         Attempt { kind: WayKind::LogAlone, tree: None, called, small: &small, origin: Origin::default() };
-    attempt.run(ground, read, (Base::Empty, Some(release)), found, watch)
+    Ok(attempt.run(ground, read, (Base::Empty, Some(release)), found, watch)? == Tried::Held)
 }
 
 /// The small buckets of a store that a server has made and nobody has written to.
@@ -122,7 +134,7 @@ impl Attempt<'_> {
         (base, release): (Base, Option<crate::mvcc::Release>),
         found: &mut FromLogs,
         watch: &dyn Watch,
-    ) -> Result<bool, SalvageError> {
+    ) -> Result<Tried, SalvageError> {
         let source = ground.build_base(base, self.small, watch)?;
         let base_revision = revision_of(&source)?;
         self.try_on(ground, read, (source, base_revision), release, found, watch)
@@ -137,19 +149,61 @@ impl Attempt<'_> {
         release: Option<crate::mvcc::Release>,
         found: &mut FromLogs,
         watch: &dyn Watch,
-    ) -> Result<bool, SalvageError> {
+    ) -> Result<Tried, SalvageError> {
         let made = match make(ground, read, source, release, watch) {
             Ok(made) => made,
             Err(NotMade::Failed(error)) => return Err(error),
             Err(NotMade::Refused(why)) => {
                 self.refuse(found, &why);
-                return Ok(false);
+                return Ok(Tried::Refused);
+            }
+            Err(NotMade::Broken(why, needed)) => {
+                found.committed = found.committed.max(needed).max(read.committed(false));
+                self.refuse(found, &why);
+                return Ok(Tried::Broken);
             }
         };
         // Where the log has nothing behind the base, the base is a way of its own.
+        let committed = read.committed(made.range.is_lone);
         if made.fold.is_none() && self.kind == WayKind::TreeAndLog {
-            return Ok(true);
+            found.committed = found.committed.max(committed);
+            return Ok(Tried::Held);
         }
+        found.committed = found.committed.max(committed);
+        self.offer(ground, made, base_revision, found, watch)
+    }
+
+    /// Takes the base as it is, at entry `index`, with nothing of the log applied to it.
+    pub(super) fn stand_on(
+        &self,
+        ground: &Ground<'_>,
+        read: &Read<'_>,
+        (source, base_revision, index): (bbolt::FileSource, i64, u64),
+        found: &mut FromLogs,
+        watch: &dyn Watch,
+    ) -> Result<Tried, SalvageError> {
+        let range = Range {
+            after: index,
+            last: index,
+            bound: Bound::ConsistentIndex,
+            log_first: read.log.first_index(),
+            log_last: read.log.last_index().unwrap_or_default(),
+            commit: read.log.commit(),
+            is_lone: false,
+            left_out: Vec::new(),
+        };
+        self.offer(ground, Made { db: source, fold: None, range }, base_revision, found, watch)
+    }
+
+    /// Holds what was made against all that survived, and makes it a way if that holds.
+    fn offer(
+        &self,
+        ground: &Ground<'_>,
+        made: Made,
+        base_revision: i64,
+        found: &mut FromLogs,
+        watch: &dyn Watch,
+    ) -> Result<Tried, SalvageError> {
         let verified = verify(ground, &made.db, base_revision, watch)?;
         if !verified.holds() {
             let first = verified.first_differing.unwrap_or_default();
@@ -161,12 +215,12 @@ impl Attempt<'_> {
                     verified.differing, verified.equal
                 ),
             );
-            return Ok(false);
+            return Ok(Tried::Refused);
         }
         let way = self.way(made, base_revision, &verified)?;
         found.last_revision = found.last_revision.max(way.last_revision);
         found.ways.push(way);
-        Ok(true)
+        Ok(Tried::Held)
     }
 
     fn refuse(&self, found: &mut FromLogs, why: &str) {
@@ -234,6 +288,7 @@ impl Attempt<'_> {
             db,
             base_revision,
             last_revision,
+            last_entry: range.last,
             notes,
             findings,
         })

@@ -70,39 +70,29 @@ impl<'a> Filling<'a> {
             before
         };
         let unsaid = |main| known.aligned.edge(main).is_none();
-        let unknown = [count(&|main| unsaid(main) && known.is_silent(main)), count(&unsaid)];
+        let unknown = [count(&|main| unsaid(main) && known.may_have_more(main)), count(&unsaid)];
         Self { known, histories, unknown, sweeps: Vec::new(), filled: Vec::new(), unmade: BTreeSet::new() }
     }
 
     /// Makes the records of all `makings`, which ascend, and gives those that are lacking, by ascending revisions.
-    pub(super) fn run(mut self, makings: &[Making], wanted: &Wanted) -> (Vec<Filled>, BTreeSet<i64>) {
+    pub(super) fn run(&mut self, makings: &[Making], wanted: &Wanted) -> (Vec<Filled>, BTreeSet<i64>) {
         for making in makings {
             self.make(making);
         }
         self.ask_those_behind();
         self.keep_newest_compacted(wanted);
         self.filled.sort_unstable_by_key(|filled| filled.revision);
-        (self.filled, self.unmade)
+        (std::mem::take(&mut self.filled), std::mem::take(&mut self.unmade))
     }
 
-    /// Whether something may have happened to the key between two main revisions, both exclusive, that is not known. The second is of a
-    /// record that is `compacted` or not.
-    fn is_open(&self, key: &[u8], lease: i64, after: i64, before: i64) -> bool {
-        let known = &self.known;
-        // What stood before a record that was compacted itself was compacted too, and no tree misses it.
-        let is_compacted = before <= known.compacted;
-        if after.saturating_add(1) < known.table.first() {
-            let to = (known.table.first() - 1).min(before - 1);
-            let from = after.saturating_add(1);
-            if is_compacted && from <= to || known.is_silent_between(from, to) {
-                return true;
-            }
-        }
-        let [silent, all] = &self.unknown;
-        let counts = if is_compacted { all } else { silent };
-        let place = |main: i64| usize::try_from(main.saturating_sub(known.table.first()).max(0)).unwrap_or(0);
-        let at = |main: i64| counts.get(place(main)).or(counts.last()).copied().unwrap_or_default();
-        if at(before) > at(after.saturating_add(1).max(known.table.first())) {
+    /// Whether something may have happened to the key between two main revisions, both exclusive, that is not known.
+    pub(super) fn is_open(&self, key: &[u8], lease: i64, after: i64, before: i64) -> bool {
+        let Known { compacted, .. } = self.known;
+        // What came before a record that was compacted itself was compacted too, and no tree misses it. Nor does one miss what came behind a
+        // record that no tree has.
+        let is_unsaid = before <= compacted || (after > 0 && self.known.may_have_more(after));
+        let end = if is_unsaid { before.min(compacted.saturating_add(1)) } else { after };
+        if self.has_unknown(after, end, true) || self.has_unknown(end.max(after + 1) - 1, before, false) {
             return true;
         }
         let first = self.sweeps.partition_point(|(main, ..)| *main <= after);
@@ -112,6 +102,35 @@ impl<'a> Filling<'a> {
                 || ranges.iter().any(|range| range.sweeps(key))
                 || revoked.is_some_and(|revoked| lease != 0 && revoked == lease)
         })
+    }
+
+    /// Whether something may have been written in a main revision between two, both exclusive, that neither a record nor the log tells of,
+    /// nor a tree unless `all` are meant.
+    fn has_unknown(&self, after: i64, before: i64, all: bool) -> bool {
+        let (from, to) = (after.saturating_add(1), before.saturating_sub(1));
+        if from > to {
+            return false;
+        }
+        let known = &self.known;
+        // Outside of the table trees alone say what there was.
+        let outside = [(from, to.min(known.table.first() - 1)), (from.max(known.table.last() + 1), to)];
+        let is_unknown = |(from, to): &(i64, i64)| {
+            let first = known.unsure.partition_point(|main| main < from);
+            let is_unsure = known.unsure.get(first).is_some_and(|main| main <= to);
+            from <= to && (all || is_unsure || known.is_silent_between(*from, *to))
+        };
+        if outside.iter().any(is_unknown) {
+            return true;
+        }
+        let counts = &self.unknown[usize::from(all)];
+        let place = |main: i64| usize::try_from(main.saturating_sub(known.table.first()).max(0)).unwrap_or(0);
+        let at = |main: i64| counts.get(place(main)).or(counts.last()).copied().unwrap_or_default();
+        at(before) > at(from)
+    }
+
+    /// Whether trees say everything of a main revision, so that what they do not have of it was not there.
+    pub(super) fn is_told(&self, main: i64) -> bool {
+        main > self.known.compacted && !self.known.is_silent(main)
     }
 
     /// The last thing known of a key before a place.
@@ -173,7 +192,7 @@ impl<'a> Filling<'a> {
         if making.has_more || !is_told {
             let ranges = making.writes.iter().filter(|write| !write.range_end.is_empty()).cloned().collect();
             self.sweeps.push((main, ranges, making.revokes, making.has_more));
-            if main > self.known.compacted && self.known.is_silent(main) {
+            if main > self.known.compacted && self.known.may_have_more(main) {
                 self.unmade.insert(main);
             }
         }

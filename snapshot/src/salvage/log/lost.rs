@@ -14,6 +14,8 @@ pub(super) struct Known<'a> {
     pub(super) aligned: &'a Aligned,
     /// What survived.
     pub(super) table: &'a Table,
+    /// Main revisions, ascending, with records that are not in there because they are damaged.
+    pub(super) unsure: &'a [i64],
     /// The compaction; 0 for none.
     pub(super) compacted: i64,
     /// Main revisions in a row of which no tree says anything, ascending.
@@ -32,6 +34,11 @@ impl Known<'_> {
         from <= to && self.silent.get(behind).is_some_and(|(start, _)| *start <= to)
     }
 
+    /// Whether something may have been written in this main revision that is neither in a tree nor in the table.
+    pub(super) fn may_have_more(&self, main: i64) -> bool {
+        self.is_silent(main) || self.unsure.binary_search(&main).is_ok()
+    }
+
     /// The main revisions in the table.
     pub(super) fn mains(&self) -> std::ops::RangeInclusive<i64> {
         self.table.first()..=self.table.last()
@@ -46,6 +53,17 @@ impl Known<'_> {
     pub(super) fn has(&self, main: i64, sub: u32, op: Option<&Op>) -> bool {
         let found = self.table.at(main).iter().find(|known| known.sub == sub);
         found.is_some_and(|known| op.is_none_or(|op| known.is_by(op)))
+    }
+}
+
+impl Known<'_> {
+    /// Whether the record at this place of a main revision is lacking: it did not survive, or is not what the entry wrote. At or below the
+    /// compaction it need not be there where trees say everything.
+    fn is_lacking(&self, main: i64, sub: u32, op: &Op) -> bool {
+        if main > self.compacted || self.is_silent(main) {
+            return !self.has(main, sub, Some(op));
+        }
+        self.has(main, sub, None) && !self.has(main, sub, Some(op))
     }
 }
 
@@ -69,18 +87,16 @@ pub(super) struct Wanted {
 /// Finds what is lacking of what the log is known to have made.
 pub(super) fn wanted(known: &Known<'_>) -> Wanted {
     let mut wanted = Wanted::default();
-    if known.is_silent_between(1, known.compacted.min(known.table.last())) {
-        below_compaction(known, &mut wanted);
-    }
+    below_compaction(known, &mut wanted);
     let mut mains = Vec::new();
     for main in known.mains() {
         let Some(edge) = known.aligned.edge(main) else { continue };
         if main <= known.compacted {
             continue;
         }
-        let lacking = |(sub, (_, op)): (u32, (usize, &Op))| !known.has(main, sub, Some(op));
+        let lacking = |(sub, (_, op)): (u32, (usize, &Op))| known.is_lacking(main, sub, op);
         let is_lacking = (0..).zip(edge.ops(known.steps)).any(lacking);
-        if is_lacking || (edge.is_open(known.steps) && known.is_silent(main)) {
+        if is_lacking || (edge.is_open(known.steps) && known.may_have_more(main)) {
             wanted.keys.extend(edge.ops(known.steps).map(|(_, op)| op.key));
             mains.push((main, edge));
         }
@@ -113,7 +129,7 @@ fn below_compaction(known: &Known<'_>, wanted: &mut Wanted) {
         for (sub, op) in ops.iter().rev() {
             if seen.insert(op.key) {
                 wanted.last_compacted.insert(op.key, main);
-                if op.what != What::Delete && !known.has(main, *sub, Some(op)) {
+                if op.what != What::Delete && known.is_lacking(main, *sub, op) {
                     wanted.keys.insert(op.key);
                 }
             }

@@ -43,6 +43,8 @@ pub(super) struct Made {
 pub(super) enum NotMade {
     /// It does not go with it.
     Refused(String),
+    /// It goes with it, but entries up to this one, which are committed, cannot be applied.
+    Broken(String, u64),
     /// The job cannot go on.
     Failed(SalvageError),
 }
@@ -72,7 +74,13 @@ fn reason(error: &dyn std::fmt::Display) -> String {
 
 impl From<RangeError> for NotMade {
     fn from(error: RangeError) -> Self {
-        Self::Refused(reason(&error))
+        let why = reason(&error);
+        match error {
+            RangeError::Gap { found, .. } => Self::Broken(why, found.saturating_sub(1)),
+            RangeError::Broken { needed, .. } => Self::Broken(why, needed),
+            RangeError::Ahead { .. } => Self::Broken(why, 0),
+            _ => Self::Refused(why),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! lost. Such a coincidence stands alone: of all that seem to belong together those are taken that agree on the order, which is the
 //! longest chain of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::steps::{Steps, What};
 
@@ -30,6 +30,8 @@ struct Hit {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     step: u32,
+    /// The first and last place within a main revision where it may stand.
+    subs: (u32, u32),
     seen_at: i64,
 }
 
@@ -48,15 +50,27 @@ pub(super) struct Finder {
 impl Finder {
     pub(super) fn new(steps: &Steps) -> Self {
         let mut by_content: HashMap<u64, Asked> = HashMap::new();
+        // What keeps a value says the same as the put before it.
+        let all_ops =
+            || steps.steps.iter().flat_map(|step| &step.branches).flat_map(|branch| steps.ops(branch));
+        let kept: HashSet<u64> = all_ops().filter(|op| op.what == What::Keep).map(|op| op.key).collect();
         for (at, step) in steps.steps.iter().enumerate() {
             let at = u32::try_from(at).unwrap_or(SEVERAL);
-            for op in step.branches.iter().flat_map(|branch| steps.ops(branch)) {
+            let mut puts = 0;
+            let in_branch = |branch| (0..).zip(steps.ops(branch));
+            for (place, op) in step.branches.iter().flat_map(in_branch) {
+                // Deletions before it may have found nothing.
+                puts = if place == 0 { 0 } else { puts };
+                let subs = (puts, place);
+                puts += u32::from(op.what != What::Delete);
                 // A tombstone says no more than the key.
-                if op.what == What::Put {
-                    let asked = by_content.entry(op.content).or_insert(Asked { step: at, seen_at: NOWHERE });
+                if op.what == What::Put && !kept.contains(&op.key) {
+                    let asked =
+                        by_content.entry(op.content).or_insert(Asked { step: at, subs, seen_at: NOWHERE });
                     if asked.step != at {
                         asked.step = SEVERAL;
                     }
+                    asked.subs = (asked.subs.0.min(subs.0), asked.subs.1.max(subs.1));
                 }
             }
         }
@@ -65,8 +79,12 @@ impl Finder {
     }
 
     /// Takes in a record.
-    pub(super) fn see(&mut self, main: i64, content: u64) {
+    pub(super) fn see(&mut self, main: i64, sub: u32, content: u64) {
         if let Some(asked) = self.by_content.get_mut(&content) {
+            if !(asked.subs.0..=asked.subs.1).contains(&sub) {
+                asked.seen_at = EVERYWHERE;
+                return;
+            }
             asked.seen_at = match asked.seen_at {
                 NOWHERE => main,
                 before if before == main => main,

@@ -80,14 +80,48 @@ impl Read<'_> {
         version
     }
 
-    /// Whether it begins with a member that had nothing, and has all entries since: not where the member was restored from a
-    /// snapshot, whose log begins with the members and says that what came before is in a database.
+    /// Whether it begins with a member that had nothing, and has all entries since.
     pub(super) fn begins_with_nothing(&self) -> bool {
+        self.begins_with_more().is_none()
+    }
+
+    /// Why the log alone makes no database, in words; `None` where it begins with a member that had nothing, and has all entries
+    /// since.
+    pub(super) fn begins_with_more(&self) -> Option<String> {
+        let first = self.log.standing_runs().next().map(|run| run.first_index);
+        if let Some(first) = first.filter(|first| *first > 1) {
+            return Some(format!(
+                "it begins with entry {first}, and what the entries before it wrote was in the database alone. An older database or \
+                 snapshot of this member that reaches entry {} or a later one, given beside the log, would do",
+                first - 1
+            ));
+        }
         let founding =
             self.log.conf_changes.iter().zip(1..).take_while(|(change, index)| change.value.index == *index);
         let founding = founding.count() as u64;
-        self.log.standing_runs().next().is_some_and(|run| run.first_index == 1)
-            && self.log.snapshots.iter().all(|record| !(1..=founding).contains(&record.value.index()))
+        let is_restored =
+            self.log.snapshots.iter().any(|record| (1..=founding).contains(&record.value.index()));
+        if first.is_none() || is_restored {
+            return Some(
+                "this member was restored from a snapshot: its log begins with its members, and all that was there before was in the \
+                 database alone. Restore that snapshot once more, with the same flags and into another directory, and give the \
+                 database that comes of it beside this log"
+                    .to_owned(),
+            );
+        }
+        None
+    }
+
+    /// The entries that can be read, as ranges, ascending.
+    pub(super) fn readable(&self) -> Vec<(u64, u64)> {
+        let runs = self.log.standing_runs();
+        runs.filter_map(|run| Some((run.first_index, run.standing_last?))).collect()
+    }
+
+    /// The last entry that is known to be committed; the last of all where the member votes alone.
+    pub(super) fn committed(&self, is_lone: bool) -> u64 {
+        let commit = self.log.commit();
+        if is_lone { commit.max(self.log.last_index().unwrap_or_default()) } else { commit }
     }
 }
 

@@ -5,17 +5,19 @@
 //! that, and what is lost between is made again. What stands in the log behind the last record is then applied to it all, as to any
 //! base.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use bbolt::{Build, BuildOptions, FileSource, Io, Watch};
 
 use super::asked::key_hash;
-use super::bases::{Attempt, Origin};
-use super::held::{Held, Question, Witness, hold};
+use super::bases::{Attempt, Origin, Tried};
+use super::held::{Held, Question, Witness, hold, ranges};
 use super::lost::Known;
 use super::reading::{Read, release_of};
+use crate::finding::{Finding, Severity};
 use crate::mvcc::{KeyValue, Revision};
 use crate::replay::range::{self, EachError, Stretch, WhyLeftOut, as_far_as_it_goes};
 use crate::salvage::SalvageError;
@@ -24,8 +26,11 @@ use crate::salvage::report::{self, WayKind};
 use crate::salvage::rules::Standing;
 use crate::salvage::small;
 use crate::salvage::sweep::State;
-use crate::salvage::ways::{FromLogs, Small};
+use crate::salvage::ways::{FromLogs, Says, Small};
 use crate::schema::{CONSISTENT_INDEX, KEY, META, Schema, TERM};
+
+/// For so many revisions that are as the log says one record may not be.
+const MOST_DENIED_IN: u64 = 4;
 
 /// The evidence and the entries of a log.
 struct Both<'b, 'e> {
@@ -34,6 +39,7 @@ struct Both<'b, 'e> {
     first: u64,
     last: u64,
     watch: &'b dyn Watch,
+    unsure: RefCell<BTreeSet<i64>>,
 }
 
 impl Witness for Both<'_, '_> {
@@ -59,26 +65,37 @@ impl Witness for Both<'_, '_> {
             let mut judge = ground.rules.judge(range);
             ground.sweep.walk(range, *watch, &mut |group| {
                 let verdict = judge.verdict(group);
+                if verdict.standing == Standing::Foreign {
+                    return ControlFlow::Continue(());
+                }
                 let copy = verdict.chosen.and_then(|chosen| group.copies.get(chosen));
-                if let Some(copy) = copy.filter(|copy| copy.state == State::Whole)
-                    && verdict.standing != Standing::Foreign
-                    && !verdict.is_disputed
-                {
-                    let tombstone = copy.is_tombstone;
-                    let revision = Revision { main: group.main, sub: group.sub, tombstone };
-                    look(revision, copy.value, verdict.standing == Standing::Compacted);
+                let is_gone = verdict.standing == Standing::Compacted;
+                match copy.filter(|copy| copy.state == State::Whole && !verdict.is_disputed) {
+                    Some(copy) => {
+                        let tombstone = copy.is_tombstone;
+                        let revision = Revision { main: group.main, sub: group.sub, tombstone };
+                        look(revision, copy.value, is_gone);
+                    }
+                    None if !is_gone => _ = self.unsure.borrow_mut().insert(group.main),
+                    None => {}
                 }
                 ControlFlow::Continue(())
             })?;
         }
         Ok(())
     }
+
+    fn unsure(&self) -> Vec<i64> {
+        self.unsure.borrow().iter().copied().collect()
+    }
 }
 
-/// Tries what the log says beside what survived; whether anything came of it.
+/// Tries what the log says beside what survived; whether anything came of it. Where a way with the log `is_led` from a sound tree, only if
+/// the log knows better than that.
 pub(super) fn beside(
     ground: &Ground<'_>,
     read: &Read<'_>,
+    is_led: bool,
     found: &mut FromLogs,
     watch: &dyn Watch,
 ) -> Result<bool, SalvageError> {
@@ -99,7 +116,31 @@ pub(super) fn beside(
         }
     };
     let given = Given { known: held.known(&question), held: &held };
-    given.lead_on(ground, read, (&trees, both.first), found, watch)
+    let told = held.told(&question);
+    let count: i64 = told.iter().map(|(from, to)| to - from + 1).sum();
+    let denied = held.counts.denied.len() as u64;
+    if denied.saturating_mul(MOST_DENIED_IN) > count.unsigned_abs() {
+        let message = format!(
+            "of the records that the log should have made {denied} are not what it says, and {count} revision(s) are: either is of another \
+             history, or very much is wrong. The log was not used for what the trees have"
+        );
+        found.findings.push(Finding::new("SALVAGE-DISAGREE", Severity::Error, message));
+        return Ok(false);
+    }
+    if let Some((main, _)) = held.counts.denied.first() {
+        let message = format!(
+            "{denied} record(s) that survived are not what the log says, the first at revision {main}, and count as suspect; the ways with the \
+             log have what it says, as its checksums hold"
+        );
+        found.findings.push(Finding::new("SALVAGE-DISAGREE", Severity::Warning, message));
+    }
+    found.says = Says { told, denied: held.counts.denied.iter().copied().collect() };
+    found.missing = held.counts.missing;
+    if is_led && denied == 0 && held.filled.is_empty() {
+        return Ok(true);
+    }
+    let from_log = found.says.told.clone();
+    given.lead_on(ground, read, (&trees, both.first), from_log, found, watch)
 }
 
 fn refuse(found: &mut FromLogs, why: &str) {
@@ -118,7 +159,7 @@ fn entries<'b, 'e>(ground: &'b Ground<'e>, read: &'b Read<'e>, watch: &'b dyn Wa
     let uncertain = range.left_out.iter().find(|left| left.why == WhyLeftOut::NotCommitted);
     let limit = uncertain.map_or(range.last, |left| *left.entries.end());
     let last = range.last.max(applied.unwrap_or_default().min(limit));
-    (first <= last).then_some(Both { ground, read, first, last, watch })
+    (first <= last).then_some(Both { ground, read, first, last, watch, unsure: RefCell::default() })
 }
 
 /// Whether something stands before the store that may refuse what entries ask for.
@@ -163,6 +204,7 @@ impl Given<'_> {
         ground: &Ground<'_>,
         read: &Read<'_>,
         (trees, first): (&[(u64, i64)], u64),
+        from_log: Vec<(i64, i64)>,
         found: &mut FromLogs,
         watch: &dyn Watch,
     ) -> Result<bool, SalvageError> {
@@ -174,10 +216,13 @@ impl Given<'_> {
         let of_tree = trees.iter().filter(is_last).map(|(index, _)| *index).max();
         let index =
             of_step.map_or(first.saturating_sub(1), |step| step.index).max(of_tree.unwrap_or_default());
-        let mut small = small::gather(ground, Selection::Upto(last.revision), watch)?;
+        let ahead = ahead_of(ground, index, last.revision);
+        let (index, upto) = ahead.unwrap_or((index, last.revision));
+        let selection = if ahead.is_some() { Selection::Leaves } else { Selection::Upto(upto) };
+        let mut small = small::gather(ground, selection, watch)?;
         let term = read.log.term_of(index).unwrap_or_default();
         set_entry(&mut small, index, term);
-        let source = self.build(ground, last.revision, &small, watch)?;
+        let source = self.build(ground, upto, &small, watch)?;
         let certain = filled.iter().filter(|filled| filled.is_certain).count();
         let doubtful = filled.len() - certain;
         let mut notes = vec![format!(
@@ -196,7 +241,7 @@ impl Given<'_> {
             notes
                 .push(format!("{} revision(s) that the log made cannot be made again in full", unmade.len()));
         }
-        let open_holes = self.open_holes(last.revision);
+        let open_holes = self.open_holes(upto);
         // What is applied to a base that lacks something may come out otherwise.
         let is_complete = open_holes == 0 && doubtful == 0 && unmade.is_empty() && self.is_dense(ground);
         let attempt = Attempt {
@@ -205,7 +250,7 @@ impl Given<'_> {
             called: "what survived".to_owned(),
             small: &small,
             origin: Origin {
-                from_log: self.told_by_log(),
+                from_log,
                 doubtful: self.doubtful(),
                 is_incomplete: !is_complete,
                 open_holes,
@@ -213,24 +258,12 @@ impl Given<'_> {
             },
         };
         let release = release_of(ground, read, &small);
-        attempt.try_on(ground, read, (source, last.revision), Some(release), found, watch)
-    }
-
-    /// Main revisions of which the log says what was written, as ranges.
-    fn told_by_log(&self) -> Vec<(i64, i64)> {
-        let Known { steps, .. } = self.known;
-        let made: HashSet<(i64, i64)> =
-            self.held.filled.iter().map(|filled| (filled.revision.main, filled.revision.sub)).collect();
-        let is_told = |main: &i64| {
-            let Some(edge) = self.known.closed_edge(*main).filter(|_| !self.held.unmade.contains(main))
-            else {
-                return false;
-            };
-            (0..).zip(edge.ops(steps)).all(|(sub, (_, op))| {
-                self.known.has(*main, sub, Some(op)) || made.contains(&(*main, i64::from(sub)))
-            })
-        };
-        ranges(self.known.mains().filter(is_told))
+        let mut tried = attempt.try_on(ground, read, (source, upto), Some(release), found, watch)?;
+        if tried == Tried::Broken && ahead.is_some() {
+            let source = self.build(ground, upto, &small, watch)?;
+            tried = attempt.stand_on(ground, read, (source, upto, index), found, watch)?;
+        }
+        Ok(tried == Tried::Held)
     }
 
     /// Main revisions with records that were made again and may be wrong.
@@ -319,7 +352,7 @@ impl Given<'_> {
                     // What survived there is not what the log says.
                     return build.put(&made.revision.encode(), &made.value);
                 }
-                if self.is_superseded(taken) {
+                if self.held.is_superseded(&self.known, taken.group.main, taken.copy.value) {
                     return Ok(());
                 }
                 build.put(&taken.revision().encode(), taken.copy.value)
@@ -343,28 +376,15 @@ impl Given<'_> {
         build.finish()?;
         Ok(())
     }
-
-    /// Whether the log says that the key was written again, or deleted, before the compaction.
-    fn is_superseded(&self, taken: &Taken<'_>) -> bool {
-        let last: &HashMap<u64, i64> = &self.held.wanted.last_compacted;
-        if last.is_empty() || taken.group.main > self.known.compacted {
-            return false;
-        }
-        let Ok(kv) = KeyValue::decode(taken.copy.value) else { return false };
-        last.get(&key_hash(kv.key)).is_some_and(|last| *last > taken.group.main)
-    }
 }
 
-/// Numbers that ascend, as ranges.
-fn ranges(numbers: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
-    let mut ranges: Vec<(i64, i64)> = Vec::new();
-    for number in numbers {
-        match ranges.last_mut().filter(|range| range.1 + 1 == number) {
-            Some(range) => range.1 = number,
-            None => ranges.push((number, number)),
-        }
-    }
-    ranges
+/// Where the tree that goes furthest stands, as entry and main revision, if that is beyond what the log is known to have made: the log
+/// may be broken before it, or have been lost in part.
+fn ahead_of(ground: &Ground<'_>, index: u64, revision: i64) -> Option<(u64, i64)> {
+    let tree = ground.evidence.trees.first()?;
+    let own = tree.facts.consistent_index.filter(|own| *own > index)?;
+    let is_known = tree.origin != report::Origin::OrphanRoot && !tree.is_open_ended();
+    (is_known && tree.revision >= revision).then_some((own, tree.revision))
 }
 
 /// Makes bucket `meta` say that this is the last entry.

@@ -31,6 +31,11 @@ impl Known {
         Some(Self { sub, is_tombstone: revision.tombstone, key: key_hash(kv.key), content })
     }
 
+    /// Whether this operation writes its key.
+    pub(super) fn is_of(&self, op: &Op) -> bool {
+        self.key == op.key && self.is_tombstone == (op.what == What::Delete)
+    }
+
     /// Whether this operation writes it.
     pub(super) fn is_by(&self, op: &Op) -> bool {
         match op.what {
@@ -120,6 +125,11 @@ impl Table {
         fuller.open = open;
         fuller.count_open();
         Some(fuller)
+    }
+
+    /// Whether the key with this hash is known to have been written in one of them.
+    pub(super) fn has_key(&self, key: u64) -> bool {
+        self.by_key.contains_key(&key)
     }
 
     /// The first main revision.
