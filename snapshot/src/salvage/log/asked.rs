@@ -103,6 +103,8 @@ pub(super) struct Asked<'a> {
     /// The lease whose keys it deletes.
     pub(super) revokes: Option<i64>,
     pub(super) can_be_refused: bool,
+    /// Keys of which it keeps the value or the lease, in transactions of its own too.
+    pub(super) keeps: Vec<&'a [u8]>,
 }
 
 /// Fields of `TxnRequest` and `Compare`.
@@ -116,6 +118,7 @@ impl<'a> Asked<'a> {
     pub(super) fn of(kind: &str, request: Message<'a>) -> Option<Self> {
         let alone = |write: Write<'a>| Self {
             can_be_refused: write.can_be_refused(),
+            keeps: (write.keeps_value || write.keeps_lease).then_some(write.key).into_iter().collect(),
             branches: [vec![write], Vec::new()],
             ..Self::default()
         };
@@ -145,6 +148,9 @@ impl<'a> Asked<'a> {
         let reads = txn.walk().any(|inner| {
             std::ptr::eq(inner.kind(), &raw const request::schema::RANGE) && inner.number(4) != 0
         });
+        let is_put = |inner: &Message<'a>| std::ptr::eq(inner.kind(), &raw const request::schema::PUT);
+        let puts = txn.walk().filter(is_put).map(Write::put);
+        let keeps = puts.filter(|put| put.keeps_value || put.keeps_lease).map(|put| put.key).collect();
         let refusing = success.iter().chain(&failure).any(Write::can_be_refused);
         Some(Self {
             branches: [success, failure],
@@ -152,6 +158,7 @@ impl<'a> Asked<'a> {
             has_compares,
             guard: first.filter(|_| second.is_none()).and_then(guard_of),
             revokes: None,
+            keeps,
             can_be_refused: refusing || reads || more || more_else,
         })
     }

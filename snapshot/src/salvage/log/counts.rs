@@ -32,6 +32,8 @@ struct Last {
     put: Option<(i64, i64, i64)>,
     /// Whether that is what the log says, or self-evident.
     is_sure: bool,
+    /// Whether it did not survive.
+    is_made: bool,
     /// Whether more came behind it that a compaction removed.
     is_gone: bool,
 }
@@ -91,7 +93,9 @@ impl<'c, 'f> Counting<'c, 'f> {
         let before = self.last.get(&hash).copied();
         let lease = before.and_then(|last| last.put).map_or(0, |(.., lease)| lease);
         let before = before.filter(|last| {
-            !last.is_gone && !self.filling.is_open(kv.key, lease, last.place.0, revision.main)
+            !last.is_gone
+                && (last.is_sure || !last.is_made)
+                && !self.filling.is_open(kv.key, lease, last.place.0, revision.main)
         });
         let put = (!revision.tombstone).then_some((kv.create_revision, kv.version, kv.lease));
         let is_sure = match (made, put) {
@@ -99,7 +103,7 @@ impl<'c, 'f> Counting<'c, 'f> {
             (None, None) => true,
             (None, Some((create, version, _))) => self.is_sure(place, (create, version), before),
         };
-        self.last.insert(hash, Last { place, put, is_sure, is_gone });
+        self.last.insert(hash, Last { place, put, is_sure, is_made: made.is_some(), is_gone });
     }
 
     /// Whether the numbers of a put that survived are confirmed by the record before it, or by themselves; what they say of that
@@ -118,7 +122,7 @@ impl<'c, 'f> Counting<'c, 'f> {
                 self.counts.unconfirmed.insert(place);
                 return false;
             }
-            Some(None) => is_first,
+            Some(None) => is_first && version == 1,
             Some(Some((created, versions, _))) => create == created && version == versions.saturating_add(1),
         };
         let Some(before) = before else { return false };

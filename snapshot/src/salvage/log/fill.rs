@@ -122,7 +122,8 @@ impl<'a> Filling<'a> {
         if outside.iter().any(is_unknown) {
             return true;
         }
-        let counts = &self.unknown[usize::from(all)];
+        let [silent, every] = &self.unknown;
+        let counts = if all { every } else { silent };
         let place = |main: i64| usize::try_from(main.saturating_sub(known.table.first()).max(0)).unwrap_or(0);
         let at = |main: i64| counts.get(place(main)).or(counts.last()).copied().unwrap_or_default();
         at(before) > at(from)
@@ -287,7 +288,8 @@ impl<'a> Filling<'a> {
         let keeps_unknown = (write.keeps_value || write.keeps_lease) && !is_certain;
         let numbers = Numbers { create_revision, version, lease, is_certain: is_certain && is_told };
         let kept = Some(value.clone()).filter(|_| has_value);
-        self.add(&write.key, Event { main, sub, put: Some(numbers), value: kept, is_gone: false });
+        let is_gone = main <= self.known.compacted && !survived && !self.known.may_have_more(main);
+        self.add(&write.key, Event { main, sub, put: Some(numbers), value: kept, is_gone });
         if survived {
             return;
         }
@@ -376,7 +378,10 @@ impl<'a> Filling<'a> {
             // What came behind it and was lost too may have been the key's.
             let is_open = self.is_open(kv.key, kv.lease, main, compacted.saturating_add(1));
             filled.is_certain &= !is_open;
-            is_newest && was_sought
+            // What trees say everything of and do not have was removed.
+            let place = u32::try_from(sub).unwrap_or(u32::MAX);
+            let may_be = self.known.may_have_more(main) || self.known.has(main, place, None);
+            is_newest && was_sought && may_be
         });
         self.filled = filled;
     }

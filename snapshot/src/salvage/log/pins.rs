@@ -5,7 +5,7 @@
 //! lost. Such a coincidence stands alone: of all that seem to belong together those are taken that agree on the order, which is the
 //! longest chain of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::steps::{Steps, What};
 
@@ -50,10 +50,6 @@ pub(super) struct Finder {
 impl Finder {
     pub(super) fn new(steps: &Steps) -> Self {
         let mut by_content: HashMap<u64, Asked> = HashMap::new();
-        // What keeps a value says the same as the put before it.
-        let all_ops =
-            || steps.steps.iter().flat_map(|step| &step.branches).flat_map(|branch| steps.ops(branch));
-        let kept: HashSet<u64> = all_ops().filter(|op| op.what == What::Keep).map(|op| op.key).collect();
         for (at, step) in steps.steps.iter().enumerate() {
             let at = u32::try_from(at).unwrap_or(SEVERAL);
             let mut puts = 0;
@@ -63,8 +59,8 @@ impl Finder {
                 puts = if place == 0 { 0 } else { puts };
                 let subs = (puts, place);
                 puts += u32::from(op.what != What::Delete);
-                // A tombstone says no more than the key.
-                if op.what == What::Put && !kept.contains(&op.key) {
+                // A tombstone says no more than the key, and what keeps a value the same as the put before it.
+                if op.what == What::Put && !steps.kept.contains(&op.key) {
                     let asked =
                         by_content.entry(op.content).or_insert(Asked { step: at, subs, seen_at: NOWHERE });
                     if asked.step != at {

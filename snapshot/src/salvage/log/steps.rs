@@ -4,6 +4,8 @@
 //! of which parts are lost; what it would have written does not. So each entry that may have written is one [`Step`], with the
 //! records it would have made as hashes: they are held against the records that are left.
 
+use std::collections::HashSet;
+
 use wal::EntryRef;
 use wal::raftpb::EntryType;
 
@@ -92,6 +94,8 @@ pub(super) struct Steps {
     pub(super) has_gates: bool,
     /// The first entry that says nothing to us, or one too many: from there on nothing is known.
     pub(super) ends_at: Option<u64>,
+    /// Hashes of the keys of which some entry keeps the value or the lease.
+    pub(super) kept: HashSet<u64>,
     /// The last entry that was taken in.
     pub(super) last: u64,
 }
@@ -137,6 +141,7 @@ impl Steps {
     fn add(&mut self, index: u64, asked: &Asked<'_>) {
         let [success, failure] = &asked.branches;
         let [more, more_else] = asked.has_more;
+        self.kept.extend(asked.keeps.iter().map(|key| key_hash(key)));
         let is_revoke = asked.revokes.is_some();
         let branches = [self.branch(success, more || is_revoke), self.branch(failure, more_else)];
         self.steps.push(Step {

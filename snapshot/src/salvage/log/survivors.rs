@@ -12,16 +12,15 @@ use std::path::Path;
 
 use bbolt::{Build, BuildOptions, FileSource, Io, Watch};
 
-use super::asked::key_hash;
 use super::bases::{Attempt, Origin, Tried};
 use super::held::{Held, Question, Witness, hold, ranges};
 use super::lost::Known;
 use super::reading::{Read, release_of};
 use crate::finding::{Finding, Severity};
-use crate::mvcc::{KeyValue, Revision};
+use crate::mvcc::Revision;
 use crate::replay::range::{self, EachError, Stretch, WhyLeftOut, as_far_as_it_goes};
 use crate::salvage::SalvageError;
-use crate::salvage::ground::{Ground, NotBuilt, Selection, Taken, put_buckets};
+use crate::salvage::ground::{Ground, NotBuilt, Selection, put_buckets};
 use crate::salvage::report::{self, WayKind};
 use crate::salvage::rules::Standing;
 use crate::salvage::small;
