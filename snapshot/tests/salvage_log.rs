@@ -203,11 +203,17 @@ fn a_leaf_that_is_lost_comes_back_as_far_as_the_log_has_it() {
         let truth = dump(&scene.db())["key"].clone();
         let leaves = key_leaves(&scene.db());
         assert!(leaves.len() > 3);
-        // Every one of them takes a minute.
-        let step = if std::env::var_os("ETCD_RESCUE_SOAK").is_some() { 1 } else { 5 };
-        for page in leaves.into_iter().step_by(step) {
+        // All of them take a minute: by default two of those that come back, and one of which the log has a part.
+        let is_soak = std::env::var_os("ETCD_RESCUE_SOAK").is_some();
+        let (mut left_whole, mut left_in_part) = if is_soak { (usize::MAX, usize::MAX) } else { (2, 1) };
+        for page in leaves {
             let records = records_on(&scene.db(), page);
             let is_covered = records.iter().all(|(_, value)| is_in_log(&log, value));
+            let left = if is_covered { &mut left_whole } else { &mut left_in_part };
+            if *left == 0 {
+                continue;
+            }
+            *left -= 1;
             scene.damage(|bytes| zero(bytes, page));
             let report = scene.salvaged(&[scene.data()]);
             let told = format!("{version}, page {page}: {:#?}\n{:#?}", report.ways, report.logs);
@@ -240,7 +246,7 @@ fn a_leaf_that_is_lost_comes_back_as_far_as_the_log_has_it() {
             fs::write(scene.db(), &sound).unwrap();
         }
     }
-    assert!(whole > 3 && in_part > 0, "{whole} {in_part}");
+    assert!(whole > 1 && in_part > 0, "{whole} {in_part}");
 }
 
 /// A data dir that was restored and never started: its log has its members and says that the rest is in a database.
@@ -350,37 +356,6 @@ fn a_break_right_behind_a_sound_tree_is_told() {
     }
 }
 
-/// A leaf whose records the log all has, and the last entry that it needs for them.
-fn covered_leaf(scene: &Scene, log: &PlainLog) -> Option<(usize, Vec<(Vec<u8>, Vec<u8>)>)> {
-    let leaves = key_leaves(&scene.db()).into_iter();
-    let mut all = leaves.map(|page| (page, records_on(&scene.db(), page)));
-    all.find(|(_, records)| records.iter().all(|(_, value)| is_in_log(log, value)))
-}
-
-#[test]
-fn a_log_that_is_broken_behind_what_it_has_to_give_gives_it() {
-    let scene = Scene::new("3.5.16", "purged");
-    let log = PlainLog::read(&scene.data().join("member/wal"));
-    let truth = dump(&scene.db())["key"].clone();
-    let (page, records) = covered_leaf(&scene, &log).unwrap();
-    let asks = |value: &[u8]| {
-        let only = |index: &u64| {
-            let one =
-                PlainLog { entries: [(*index, log.entries[index].clone())].into(), ..PlainLog::default() };
-            is_in_log(&one, value)
-        };
-        log.entries.keys().rev().find(|index| only(index)).copied()
-    };
-    let last = records.iter().filter_map(|(_, value)| asks(value)).max().unwrap();
-    scene.damage(|bytes| zero(bytes, page));
-    // What comes right behind is needed to know which entry made which revision.
-    break_entry(&scene, &log, entry_behind(&log, last + 3));
-    let report = scene.salvaged(&[scene.data()]);
-    let found = dump(&scene.output())["key"].clone();
-    assert_eq!(chosen(&report), WayKind::SurvivorsAndLog, "{:#?}", report.ways);
-    assert_eq!(found, truth, "{:#?}\n{:#?}", report.ways, report.logs);
-}
-
 /// Changes the record of the newest revision that `choose` likes, on its page of a sound tree; the revision.
 fn change_record(
     scene: &Scene,
@@ -408,7 +383,7 @@ fn change_record(
 
 #[test]
 fn a_wrong_value_in_a_sound_tree_is_seen_where_the_log_has_it() {
-    each(&["killed", "purged"], |version, kind| {
+    each(&["killed"], |version, kind| {
         let scene = Scene::new(version, kind);
         let sound = scene.salvaged(&[scene.data()]);
         assert_eq!(sound.exit_code(), 0, "{:#?}", sound.findings);
