@@ -2,7 +2,8 @@
 //! comes of it is held against what the ledger says is left (`testdata::laboratory`), and served by real servers.
 //! About 15 s for each database on two cores.
 //!
-//! `ETCD_RESCUE_SOAK=1` does all pairs on more databases and prints the table of `docs/salvage.md`; `ETCD_RESCUE_BLESS=1` writes it there too.
+//! `ETCD_RESCUE_SOAK=1` does each damage a hundred times, and all pairs on each database, and prints the table of `docs/salvage.md`;
+//! `ETCD_RESCUE_BLESS=1` writes it there too, and `ETCD_RESCUE_SHARE=N` does so many percent of that.
 //! `ETCD_RESCUE_ONLY="NAME"` or `"NAME NAME"` does one damage or pair alone, `ETCD_RESCUE_SEED=N` with another seed, and
 //! `ETCD_RESCUE_KEEP=DIR` keeps the files of what failed.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
@@ -41,7 +42,7 @@ enum Kind {
     LargePages,
 }
 
-/// All of them: the table is done when each has had its trials.
+/// How many there are.
 const KINDS: usize = 7;
 
 impl Kind {
@@ -100,6 +101,11 @@ const HELPED: [usize; 2] = [3, 120];
 const ONE_WRITTEN_OF: [usize; 2] = [8, 12];
 const ONE_SERVED_OF: usize = 3;
 
+/// How much of a soak is done, in percent.
+fn share_of_a_soak() -> u64 {
+    env::var("ETCD_RESCUE_SHARE").map_or(100, |share| share.parse().unwrap())
+}
+
 /// With how many seeds a soak does a damage to each database.
 fn rounds_of_a_soak(damage: &Damage) -> u64 {
     let databases = match damage.what {
@@ -114,7 +120,7 @@ fn rounds_of_a_soak(damage: &Damage) -> u64 {
         What::Lost(Which::Freelist, ..) => 4,
         _ => KINDS as u64,
     };
-    ROUNDS_OF_A_SOAK.div_ceil(databases)
+    (ROUNDS_OF_A_SOAK * share_of_a_soak()).div_ceil(databases * 100)
 }
 
 /// What is tried of one database: damages and seeds.
@@ -135,10 +141,12 @@ impl Plan {
         let singles = DAMAGES
             .iter()
             .flat_map(|damage| (seed..seed + rounds(damage)).map(move |seed| (vec![damage], seed)));
-        let pairs = if is_soak() { pairs() } else { some(pairs(), PAIRS_OF_A_GATE, dice) };
+        let of_a_soak = |count: usize| count * usize::try_from(share_of_a_soak()).unwrap() / 100;
+        let most = if is_soak() { of_a_soak(pairs().len()) } else { PAIRS_OF_A_GATE };
+        let pairs = some(pairs(), most, dice);
         let unhelped: Vec<_> = singles.chain(pairs.into_iter().map(|pair| (pair, seed))).collect();
         Self {
-            helped: some(unhelped.clone(), HELPED[which], dice),
+            helped: some(unhelped.clone(), if is_soak() { of_a_soak(HELPED[1]) } else { HELPED[0] }, dice),
             unhelped,
             one_written_of: ONE_WRITTEN_OF[which],
         }
@@ -208,11 +216,11 @@ fn tried(bench: &Bench, seed: u64) -> (Table, Vec<String>) {
 
 static TABLES: Mutex<BTreeMap<Kind, Table>> = Mutex::new(BTreeMap::new());
 
-/// The last of the databases has the table of all published.
+/// Each database that is done has the table of all that are published.
 fn publish(kind: Kind, table: Table) {
     let mut tables = TABLES.lock().unwrap();
     tables.insert(kind, table);
-    if is_soak() && given_damages().is_none() && tables.len() == KINDS {
+    if is_soak() && given_damages().is_none() {
         let mut all = Table::default();
         tables.values().for_each(|table| all.add(table));
         all.publish();
