@@ -100,11 +100,11 @@ impl Table {
         };
         helped("With a map of the pages that could not be read", self.with_map);
         helped("With the file as it was a commit earlier", self.with_older);
-        let Tally { trials, all, there, recovered, .. } = self.with_log;
+        let Tally { trials, all, there, recovered, equal, .. } = self.with_log;
         writeln!(
             out,
             "- With the log covering what is lost: {trials} trials, {recovered} of {all} records recovered, {there} of which were left in \
-             pages; hashkv, leases, users and roles were those of the undamaged member each time."
+             pages; {equal} times all records and hashkv were those of the undamaged member."
         )
         .unwrap();
         let Tally { trials, all, there, recovered, .. } = self.with_part_of_log;
