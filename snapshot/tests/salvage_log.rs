@@ -321,7 +321,7 @@ fn refused(scene: &Scene) -> Report {
 
 fn finding<'r>(report: &'r Report, code: &str) -> &'r str {
     let found = report.findings.iter().find(|finding| finding.code == code);
-    found.map(|finding| finding.message.as_str()).unwrap_or_else(|| panic!("{:#?}", report.findings))
+    found.map_or_else(|| panic!("{:#?}", report.findings), |finding| finding.message.as_str())
 }
 
 #[test]
