@@ -16,7 +16,7 @@ use snapshot::overlay::Overlay;
 use snapshot::replay::{Applied, Disagreement, Replay, ReplayOptions, StopReason, Why};
 use wal::EntryRef;
 
-use key_model::{Buckets, Compare, Model, Op, Put, Request, Rng, Rows, Said, Txn, request_bytes};
+use key_model::{Buckets, Model, Op, Put, Request, Rng, Rows, Said, Txn, bytes, number, request_bytes};
 use testdata::key_space::bucket_key;
 
 // ---- Files ----
