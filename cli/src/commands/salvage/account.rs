@@ -156,7 +156,7 @@ fn missing(page: &mut Page, account: &Account) {
     }
     let mut name = "gaps";
     for hole in account.holes.iter().take(MOST_LINES) {
-        page.line(name, &gap(hole));
+        page.line(name, &gap(hole, account.loses.is_certain()));
         name = "";
     }
     more(page, account.holes.len(), account.more_holes);
@@ -175,7 +175,7 @@ fn more(page: &mut Page, listed: usize, more: u64) {
     }
 }
 
-fn gap(hole: &HoleReport) -> String {
+fn gap(hole: &HoleReport, is_loss_certain: bool) -> String {
     let where_is = match (hole.from, hole.to) {
         (None, None) => "all revisions".to_owned(),
         (None, Some(to)) => format!("up to revision {}", grouped(to)),
@@ -185,8 +185,10 @@ fn gap(hole: &HoleReport) -> String {
     };
     let rest = if hole.is_open {
         "; whether there was more is not known"
-    } else {
+    } else if is_loss_certain {
         "; what is missing of it is counted above"
+    } else {
+        "; nothing of it is missing"
     };
     let found = match hole.filled {
         0 => "nothing".to_owned(),

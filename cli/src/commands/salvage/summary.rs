@@ -89,6 +89,7 @@ fn how(report: &Report) -> Option<&'static str> {
         WayKind::OrphanRoot => {
             "It is a state that the file still holds, and to which the pages with which it begins no longer lead."
         }
+        WayKind::Leaves if report.account.holes.iter().all(|hole| hole.is_newer) => return None,
         WayKind::Leaves => {
             "It is the newest state, its gaps filled with what was found elsewhere, page by page."
         }
@@ -217,16 +218,25 @@ fn of_keys(report: &Report, parts: u64) -> Option<String> {
     })
 }
 
-fn doubtful(report: &Report) -> Option<String> {
-    let suspect = report.account.suspect;
-    (suspect > 0).then(|| {
-        format!(
-            "{} may be wrong, or may have been deleted before: look at {} before you rely on {}.",
+fn doubtful(report: &Report) -> Vec<String> {
+    let account = &report.account;
+    let mut out = Vec::new();
+    if account.resurrected > 0 {
+        out.push(format!(
+            "{} {} back that a compaction had removed, since that was asked for: old values, and keys that had been deleted.",
+            counted(account.resurrected, "record"),
+            if account.resurrected == 1 { "comes" } else { "come" }
+        ));
+    }
+    let suspect = account.suspect.saturating_sub(account.resurrected);
+    if suspect > 0 {
+        let them = if suspect == 1 { "it" } else { "them" };
+        out.push(format!(
+            "{} may be wrong, or may have been deleted before: look at {them} before you rely on {them}.",
             counted(suspect, "record"),
-            if suspect == 1 { "it" } else { "them" },
-            if suspect == 1 { "it" } else { "them" }
-        )
-    })
+        ));
+    }
+    out
 }
 
 /// What became of users and passwords, which is a matter of security, and of leases.
