@@ -15,6 +15,7 @@ fn short_help() {
     Commands:
       inspect         Says on one page what a path is, how its data stands, and what to run next
       recover         Makes a new cluster of what is left of the members of one that died
+      salvage         Gets the keys out of a database that etcd cannot open, and says what is missing
       snapshot        Looks into, makes and restores snapshots
       wal             Reads and verifies the log
       snap            Looks into the .snap files beside a database
