@@ -275,17 +275,18 @@ impl Counting<'_> {
     /// Goes on to place `sub` of the main revision at hand: above the compaction the places are numbered without gaps.
     #[inline]
     fn pass(&mut self, sub: i64) {
-        if self.main <= self.ground.rules.compaction {
+        let rules = &self.ground.rules;
+        if self.main <= rules.compaction || !rules.knows_compaction {
             return;
         }
-        if sub > self.next_sub && is_in(&self.ground.rules.silent, self.main) {
+        if sub > self.next_sub && is_in(&rules.silent, self.main) {
             self.absent += u64::try_from(sub - self.next_sub).unwrap_or_default();
         }
         self.next_sub = sub.saturating_add(1);
     }
 
     fn end_main(&mut self) {
-        if self.main > self.ground.rules.compaction {
+        if self.main > self.ground.rules.compaction && self.ground.rules.knows_compaction {
             // What a branch names behind the last that was found.
             let behind = Point { main: self.main, sub: self.next_sub };
             if let Some(last) = self.named.last_of_main(behind) {

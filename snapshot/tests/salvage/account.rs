@@ -239,3 +239,37 @@ fn deleted_keys_that_may_be_back_are_counted() {
     }
     assert!(seen > 0);
 }
+
+/// The root page of bucket `key` was freed and used again, for a leaf of the last records: what it does not have is not denied, and what a
+/// compaction had kept is neither.
+#[test]
+fn a_root_whose_page_was_used_again_denies_nothing() {
+    let mut member = Member::new(54);
+    member.live(900);
+    member.compact(800);
+    member.build();
+    let plain = PlainFile::of(&member.file).unwrap();
+    let tree = plain.tree(plain.newest().unwrap().1.root).unwrap();
+    let of_key = |node: &&PlainNode| node.bucket.as_deref() == Some(b"key") && node.above.is_empty();
+    let root = tree.nodes.iter().find(of_key).unwrap();
+    assert!(!root.is_leaf);
+    let last: Vec<(&Vec<u8>, &Vec<u8>)> = member.space.records.iter().rev().take(2).collect();
+    let header = bbolt::PageHeader { id: root.page as u64, flags: 2, count: 2, overflow: 0 };
+    let (mut table, mut pairs) = (header.encode().to_vec(), Vec::<u8>::new());
+    for (at, (key, value)) in last.iter().rev().enumerate() {
+        let position = 16 * (2 - at) + pairs.len();
+        for word in [0, position, key.len(), value.len()] {
+            table.extend(u32::try_from(word).unwrap().to_le_bytes());
+        }
+        pairs.extend(key.iter().chain(value.iter()));
+    }
+    table.extend(pairs);
+    assert!(table.len() <= PAGE);
+    table.resize(PAGE, 0);
+    let mut file = member.file.clone();
+    file[root.page * PAGE..(root.page + 1) * PAGE].copy_from_slice(&table);
+    let outcome = salvage(&[&file]);
+    let missing = member.space.records.keys().filter(|key| !outcome.records.contains_key(*key)).count();
+    assert_eq!(missing, 0, "{:?}", outcome.report.account.loses);
+    assert_eq!(outcome.report.exit_code(), 3);
+}

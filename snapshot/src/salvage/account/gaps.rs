@@ -19,10 +19,15 @@ pub(crate) struct Named {
     met: Vec<bool>,
 }
 
+/// Whether a gap begins with a record, and not behind all of a main revision, or with everything.
+fn is_named(from: Point) -> bool {
+    from.main > 0 && from.sub < i64::MAX
+}
+
 impl Named {
     pub(super) fn of(ground: &Ground<'_>) -> Self {
         let gaps = ground.evidence.trees.first().map(|tree| tree.gaps.as_slice()).unwrap_or_default();
-        let points: Vec<Point> = gaps.iter().map(|gap| gap.from).filter(|from| from.main > 0).collect();
+        let points: Vec<Point> = gaps.iter().map(|gap| gap.from).filter(|from| is_named(*from)).collect();
         Self { met: vec![false; points.len()], points }
     }
 
@@ -133,7 +138,7 @@ impl Counted {
         });
         let Some(tree) = ground.evidence.trees.get(number) else { return unknown.into_iter().collect() };
         let hole = |(at, gap): (usize, &Gap)| {
-            let from = gap.from.main;
+            let from = gap.from.main.saturating_add(i64::from(gap.from.sub == i64::MAX));
             let to = gap.to.map(|to| if to.sub > 0 { to.main } else { to.main.saturating_sub(1) });
             // Above the compaction every revision is accounted for, up to the last that is known. What another tree has is known, and what
             // it denies was not there.

@@ -32,6 +32,8 @@ pub(super) fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, lea
     let has_meta = key.content != Content::Unknown && has_meta;
     let mut dense = has_meta.then(|| tree.facts.compaction().unwrap_or_default().max(1));
     let compaction = dense.unwrap_or(i64::MAX);
+    // The last main revision reached, be it below the compaction.
+    let mut reached = 0;
     let mut lost: Vec<Gap> = Vec::new();
     // Of a leaf that is cut or damaged, what it held up to where the next one begins is not known.
     let mut is_open = false;
@@ -47,8 +49,14 @@ pub(super) fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, lea
             let before = before.filter(|_| !is_open);
             let from = before.map(|before| before.saturating_add(1));
             if let Some(from) = from.filter(|from| leaf.first.main() > *from) {
-                lost.extend(absent(&tree.gaps, id.0, from, leaf.first.main()));
+                let mut gap = absent(&tree.gaps, id.0, from, leaf.first.main());
+                // What lacks all that came right behind the compaction may lack what was kept below it as well.
+                if let Some(gap) = gap.as_mut().filter(|_| before == Some(compaction)) {
+                    gap.from = behind(reached);
+                }
+                lost.extend(gap);
             }
+            reached = leaf.last.main();
             let from = leaf.first.main().max(compaction);
             let records = run.map_or(0, |run| i64::from(run.count));
             if is_whole && before.is_some() && leaf.last.main().saturating_sub(from) >= records {
@@ -90,6 +98,11 @@ pub(super) fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, lea
             is_new
         });
     }
+}
+
+/// Behind all of a main revision, where no record stands that could be named.
+fn behind(main: i64) -> Point {
+    if main > 0 { Point { main, sub: i64::MAX } } else { Point::default() }
 }
 
 /// The gap of the main revisions from `from` up to `to`, unless what lies between is one already; `gaps` ascend.
