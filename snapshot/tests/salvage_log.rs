@@ -267,7 +267,8 @@ fn the_log_of_a_restored_member_makes_no_database_alone() {
     fs::write(&again, sound).unwrap();
     let evidence = gather(&[given[0].clone(), again], &SalvageOptions::default(), &()).unwrap();
     let plan = evidence.plan(&()).unwrap();
-    assert_eq!(plan.report(1, &()).unwrap().exit_code(), 0);
+    let report = plan.report(1, &()).unwrap();
+    assert!(report.account.records > 0 && !report.account.loses.is_certain(), "{:#?}", report.account.loses);
 }
 
 #[test]
