@@ -335,9 +335,9 @@ impl Trial<'_> {
         let is_all = lost == 0 && added == 0;
         let what = || format!("{lost} lost, {added} added\n{}", told());
         if self.damages.iter().any(is_mixed) {
-            self.holds_fixed(is_all, what)
+            self.holds_fixed(is_all, what);
         } else {
-            self.holds(is_all, what)
+            self.holds(is_all, what);
         }
         let is_equal = hash == Some(self.bench.hash) && output.records == *truth;
         self.holds_fixed(is_equal, || format!("hash {hash:x?}, not {:x}\n{}", self.bench.hash, told()));

@@ -223,7 +223,11 @@ fn look_at(mut source: SourceFile, number: usize, watch: &dyn Watch) -> Result<F
             generations.extend(Generation::of(pages, number, run, &mut looks));
         }
     }
+    let followed = trees.len();
     follow_orphans(pages, number, &generations, &mut trees, watch)?;
+    if trees.len() > followed {
+        add_wanted(pages, &mut carved, &trees, watch)?;
+    }
     complete(&mut source.report, &source.pages, &carved);
     let (runs, judged): (Vec<Run>, Vec<Judged>) = carved.runs.into_iter().unzip();
     source.classes = judged.iter().map(|judged| judged.class).collect();
@@ -247,6 +251,9 @@ fn add_wanted(
     ids.dedup();
     let found = carve::wanted(pages, carved, &ids, &judge, watch).map_err(|_| SalvageError::Interrupted)?;
     let belongs = |(run, _): &(Run, Judged)| {
+        if carved.runs.binary_search_by_key(&run.index, |(known, _)| known.index).is_ok() {
+            return false;
+        }
         let Some(leaf) = Leaf::open(pages, run) else { return false };
         let mut keys = leaf.elements().filter(Element::has_key).map(|element| element.key);
         let (Some(first), last) = (keys.next(), keys.last()) else { return false };
@@ -255,7 +262,8 @@ fn add_wanted(
         };
         holes().any(fits)
     };
-    carved.runs.extend(found.into_iter().filter(belongs));
+    let new: Vec<(Run, Judged)> = found.into_iter().filter(belongs).collect();
+    carved.runs.extend(new);
     carved.runs.sort_unstable_by_key(|(run, _)| run.index);
     Ok(())
 }
