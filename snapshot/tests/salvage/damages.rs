@@ -47,6 +47,7 @@ fn specimens() -> Vec<Specimen> {
 }
 
 /// What a salvage made of `damaged`, held against the ledger; returns what it did not find of what is there.
+#[allow(clippy::print_stdout, reason = "shown when a test fails")]
 fn hold(specimen: &Specimen, damaged: &Damaged, what: &str) -> usize {
     let there: BTreeSet<&[u8]> = specimen.there(damaged);
     let Ok(outcome) = show(&[damaged.bytes()]) else {
@@ -61,7 +62,6 @@ fn hold(specimen: &Specimen, damaged: &Damaged, what: &str) -> usize {
         assert!(!outcome.report.account.is_complete(), "{what}: something is missing and nothing said");
     }
     if let Some(first) = lost.first() {
-        // Shown when the test fails.
         println!("{what}: {} lost, the first {:?}", lost.len(), snapshot::mvcc::Revision::parse(first));
     }
     lost.len()
