@@ -100,7 +100,11 @@ fn whatever_a_person_points_at_is_recognised_and_its_commands_work() {
 #[case::crc("wal-crc-mismatch-middle", "needs repair: ", "wal repair")]
 #[case::torn_far_back("wal-torn-zero-sectors", "boots with loss, with etcd 3.5", "snapshot save")]
 #[case::cut("wal-truncated-mid-record", "boots with loss, with etcd 3.5", "snapshot save")]
-#[case::no_meta("db-both-meta-corrupt", "needs repair: the database is damaged", "salvage data --dry-run")]
+#[case::no_meta(
+    "db-both-meta-corrupt",
+    "needs repair: the database is damaged",
+    "salvage db-both-meta-corrupt --dry-run"
+)]
 #[case::one_meta("db-meta0-corrupt", "boots as is, with etcd 3.5", "snapshot save")]
 #[case::snap("snap-corrupt-newest", "boots as is, with etcd 3.5", "snapshot save")]
 fn damage_is_told_as_the_server_met_it(#[case] name: &str, #[case] verdict: &str, #[case] next: &str) {

@@ -141,9 +141,12 @@ fn an_empty_file_is_only_a_loss() {
     let room = room();
     room.write("data/member/snap/db", b"");
     room.write("data/member/snap/0000000000000099.snap.db", b"");
-    for given in ["data", "data/member/snap/db --wal-dir data", "data/member/snap/db alone.db"] {
+    // Without its log, the one without a byte may have been the newer one.
+    for (given, code) in
+        [("data", 0), ("data/member/snap/db --wal-dir data", 0), ("data/member/snap/db alone.db", 3)]
+    {
         let ran = salvage(&room, &format!("{given} -o saved.db"));
-        assert_eq!(ran.code, 0, "{given}: {ran:?}");
+        assert_eq!(ran.code, code, "{given}: {ran:?}");
         assert!(ran.stdout.contains("it is empty"), "{given}: {}", ran.stdout);
         assert_eq!(records(&room, "saved.db"), truth(&room), "{given}");
         fs::remove_file(room.path().join("saved.db")).unwrap();

@@ -252,3 +252,17 @@ fn what_stands_before_a_lost_page_of_a_long_leaf_is_kept() {
         outcome.is_right_about(&member.ever);
     }
 }
+
+/// A restore with `--bump-revision` goes on at a revision far above the last one, in a tree that is in order.
+#[test]
+fn revisions_that_a_restore_passed_over_are_not_missing() {
+    let mut member = Member::new(59);
+    member.live(300);
+    member.space.revision += 1_000_000;
+    member.live(300);
+    member.build();
+    let sound = salvage(&[&member.file]);
+    sound.has_exactly(&member.space.records);
+    assert_eq!(sound.report.exit_code(), 0, "{:?}", sound.report.findings);
+    assert_eq!(sound.report.account.missing_revisions, 0);
+}

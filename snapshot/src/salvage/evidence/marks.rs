@@ -35,6 +35,7 @@ pub(super) fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, lea
     // The last main revision reached, be it below the compaction.
     let mut reached = 0;
     let mut lost: Vec<Gap> = Vec::new();
+    let mut skips: Vec<i64> = Vec::new();
     // Of a leaf that is cut or damaged, what it held up to where the next one begins is not known.
     let mut is_open = false;
     for id in std::mem::take(&mut key.leaves) {
@@ -50,6 +51,7 @@ pub(super) fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, lea
             let from = before.map(|before| before.saturating_add(1));
             if let Some(from) = from.filter(|from| leaf.first.main() > *from) {
                 let mut gap = absent(&tree.gaps, id.0, from, leaf.first.main());
+                skips.extend(gap.as_ref().map(|_| leaf.first.main() - from));
                 // What lacks all that came right behind the compaction may lack what was kept below it as well.
                 if let Some(gap) = gap.as_mut().filter(|_| before == Some(compaction)) {
                     gap.from = behind(reached);
@@ -61,7 +63,9 @@ pub(super) fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, lea
             let records = run.map_or(0, |run| i64::from(run.count));
             if is_whole && before.is_some() && leaf.last.main().saturating_sub(from) >= records {
                 for (from, to) in skipped(pages, id, from) {
-                    lost.extend(absent(&tree.gaps, id.0, from, to));
+                    let gap = absent(&tree.gaps, id.0, from, to);
+                    skips.extend(gap.as_ref().map(|_| to - from));
+                    lost.extend(gap);
                 }
             }
         } else {
@@ -81,6 +85,9 @@ pub(super) fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, lea
             lost.push(lost_leaf(id.0, first, None));
         }
     }
+    if tree.gaps.is_empty() && lost.len() == skips.len() && are_bumps(&skips, pages.page_size()) {
+        lost.clear();
+    }
     if !lost.is_empty() {
         tree.is_sound = false;
         tree.gaps.append(&mut lost);
@@ -98,6 +105,18 @@ pub(super) fn mark_tree(tree: &mut Candidate, bit: u64, source: &SourceFile, lea
             is_new
         });
     }
+}
+
+/// Times that a store was restored with a higher revision, at most.
+const MOST_BUMPS: usize = 3;
+/// The bytes of the smallest record: its head, its key, and its value.
+const LEAST_RECORD_BYTES: i64 = 16 + 17 + 6;
+
+/// Whether so many revisions were skipped each time as no page has room for. Then none stood there that a page of another transaction
+/// took the place of: a restore with `--bump-revision` goes on at a higher revision.
+fn are_bumps(skips: &[i64], page_size: u32) -> bool {
+    let most = i64::from(page_size) / LEAST_RECORD_BYTES;
+    skips.len() <= MOST_BUMPS && skips.iter().all(|skip| *skip > most)
 }
 
 /// Behind all of a main revision, where no record stands that could be named.
