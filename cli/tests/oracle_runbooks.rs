@@ -183,11 +183,11 @@ fn zero_pages(site: &Site, host: &str) {
 fn oracle_damaged_db() {
     let site = Site::new(Version::V3_5New, &["m1"]);
     site.start_cluster(&["m1"], "");
+    history(&site, "m1", "");
     // More than one page of records.
     site.shell("m1", "n=0; while [ $n -lt 60 ]; do head -c 900 /dev/zero | tr '\\0' x | etcdctl put /pad/$n >/dev/null || exit 1; n=$((n + 1)); done")
         .ok();
-    history(&site, "m1", "");
-    let keys = site.keys("m1", "");
+    let keys = kept(site.keys("m1", ""));
     settle();
     gone(&site, &["m1"]);
     zero_pages(&site, "m1");

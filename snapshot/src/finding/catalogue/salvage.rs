@@ -84,7 +84,7 @@ pub(super) const SECTION: Section = Section {
         },
         Entry {
             code: "SALVAGE-LOG-SHORT",
-            title: "The log ends before the records that were found, or before its last committed entry",
+            title: "The log ends before what was found, or before its last commit",
             cause: "Segments of the log are missing or broken, or its last entries are not known to be committed.",
             consequence: "The ways that go by the log end there, and lack what was found beyond, and what the entries behind the break wrote.",
             remedy: "`wal verify` says where the log breaks; a copy that `wal repair` mended can be given with `--wal-dir`.",
