@@ -31,7 +31,7 @@ mod signposts;
 pub mod small;
 mod txn;
 pub(crate) mod v2;
-mod write;
+pub(crate) mod write;
 
 use std::collections::BTreeMap;
 

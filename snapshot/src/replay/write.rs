@@ -9,16 +9,16 @@ use crate::request::{Item, Message, Value};
 
 /// `etcdserverpb.PutRequest`, as far as it decides what is written.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Put<'a> {
-    key: &'a [u8],
-    value: &'a [u8],
-    lease: i64,
-    ignore_value: bool,
-    ignore_lease: bool,
+pub(crate) struct Put<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) lease: i64,
+    pub(crate) ignore_value: bool,
+    pub(crate) ignore_lease: bool,
 }
 
 impl<'a> Put<'a> {
-    pub(super) fn of(request: Message<'a>) -> Self {
+    pub(crate) fn of(request: Message<'a>) -> Self {
         let mut put = Self::default();
         for item in request.items() {
             let Item::Known { field, value, .. } = item else { continue };

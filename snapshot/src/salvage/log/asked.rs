@@ -7,6 +7,7 @@ use wal::EntryRef;
 use wal::raftpb::EntryType;
 
 use super::steps::{Op, What};
+use crate::replay::write::Put;
 use crate::request::{self, Decoded, Item, Message, Value};
 
 /// Most operations of one transaction that are looked at. Servers take 128 unless they are told otherwise.
@@ -52,19 +53,8 @@ pub(super) struct Write<'a> {
 
 impl<'a> Write<'a> {
     fn put(request: Message<'a>) -> Self {
-        let mut put = Self::default();
-        for item in request.items() {
-            let Item::Known { field, value, .. } = item else { continue };
-            match (field.number, value) {
-                (1, Value::Bytes(key)) => put.key = key,
-                (2, Value::Bytes(value)) => put.value = value,
-                (3, Value::Number(lease)) => put.lease = lease.cast_signed(),
-                (5, Value::Number(flag)) => put.keeps_value = flag != 0,
-                (6, Value::Number(flag)) => put.keeps_lease = flag != 0,
-                _ => {}
-            }
-        }
-        put
+        let Put { key, value, lease, ignore_value, ignore_lease } = Put::of(request);
+        Self { key, value, lease, keeps_value: ignore_value, keeps_lease: ignore_lease, ..Self::default() }
     }
 
     fn delete(request: Message<'a>) -> Self {
