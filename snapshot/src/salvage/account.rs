@@ -195,7 +195,7 @@ impl Counting<'_> {
         let counted = &mut self.counted;
         counted.copies += group.copies.len() as u64;
         counted.copied += u64::from(group.copies.len() > 1);
-        let is_known = verdict.belongs() && (ground.counts_beyond || verdict.standing != Standing::Beyond);
+        let is_known = ground.knows(verdict);
         match verdict.standing {
             Standing::Compacted if !verdict.is_resurrected => counted.compacted += 1,
             Standing::Foreign => counted.foreign += 1,

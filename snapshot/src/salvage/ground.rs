@@ -165,6 +165,11 @@ impl Ground<'_> {
         each(&Taken { group, copy, trust, verdict })
     }
 
+    /// Whether a record is known to have existed.
+    pub(crate) fn knows(&self, verdict: &Verdict) -> bool {
+        verdict.belongs() && (self.counts_beyond || verdict.standing != Standing::Beyond)
+    }
+
     /// The records of a base.
     pub(crate) fn selection(&self, base: Base) -> Selection {
         match base {
@@ -183,21 +188,27 @@ impl Ground<'_> {
         small: &Small,
         watch: &dyn Watch,
     ) -> Result<FileSource, SalvageError> {
+        self.in_temporary(watch, |file| self.build(file, self.selection(base), small, watch))
+    }
+
+    /// A database without a name, for a log to be applied to, of what `write` puts into it.
+    ///
+    /// # Errors
+    /// When there is no room for it, or the user asked to stop.
+    pub(crate) fn in_temporary(
+        &self,
+        watch: &dyn Watch,
+        write: impl FnOnce(&File) -> Result<Outcome, NotBuilt>,
+    ) -> Result<FileSource, SalvageError> {
         let (file, dir) = self.temporary()?;
         watch.begin("building what the log is applied to", self.evidence.leaf_bytes());
-        let built = self.build(&file, self.selection(base), small, watch);
-        match built {
+        let refused = |source| SalvageError::Temporary { dir: dir.clone(), source };
+        match write(&file) {
             Ok(_) => {}
             Err(NotBuilt::Salvage(error)) => return Err(error),
-            Err(NotBuilt::Build(error)) => {
-                return Err(SalvageError::Temporary {
-                    dir,
-                    source: std::io::Error::other(error.to_string()),
-                });
-            }
+            Err(NotBuilt::Build(error)) => return Err(refused(std::io::Error::other(error.to_string()))),
         }
-        FileSource::new(file, Path::new("database without a name"), Io::Mmap)
-            .map_err(|source| SalvageError::Temporary { dir, source })
+        FileSource::new(file, Path::new("database without a name"), Io::Mmap).map_err(refused)
     }
 
     /// A fresh file without a name, and the directory that it is in.
@@ -224,35 +235,55 @@ impl Ground<'_> {
         small: &Small,
         watch: &dyn Watch,
     ) -> Result<Outcome, NotBuilt> {
+        self.build_with(writer, small, |build| {
+            let mut pairs = 0;
+            let mut key = Vec::new();
+            self.each_built(selection, watch, &mut |taken| {
+                taken.revision().encode_into(&mut key);
+                pairs += 1;
+                build.put(&key, taken.copy.value)
+            })?;
+            Ok(pairs)
+        })
+    }
+
+    /// Writes the buckets of `small` into a fresh file, and between them bucket `key` with what `records` puts into it, which returns
+    /// how many pairs that are.
+    pub(crate) fn build_with<W: PageWriter>(
+        &self,
+        writer: W,
+        small: &Small,
+        records: impl FnOnce(&mut Build<W>) -> Result<u64, NotBuilt>,
+    ) -> Result<Outcome, NotBuilt> {
         let options = BuildOptions { page_size: self.page_size(), ..BuildOptions::default() };
         let mut build = Build::new(writer, options)?;
-        let mut pairs = 0;
         let before = small.buckets.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(KEY)));
-        pairs += put_buckets(&mut build, before)?;
+        let mut pairs = put_buckets(&mut build, before)?;
         build.begin_bucket(KEY)?;
-        let mut failed = None;
-        let mut key = Vec::new();
-        self.records(selection, watch, &mut |taken| {
-            taken.revision().encode_into(&mut key);
-            match build.put(&key, taken.copy.value) {
-                Ok(()) => {
-                    pairs += 1;
-                    ControlFlow::Continue(())
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
+        pairs += records(&mut build)?;
         build.end_bucket()?;
         let behind = small.buckets.range::<[u8], _>((Bound::Excluded(KEY), Bound::Unbounded));
         pairs += put_buckets(&mut build, behind)?;
         let buckets = small.buckets.keys().filter(|name| name.as_slice() != KEY).count() as u64 + 1;
         Ok(Outcome { built: build.finish()?, pairs, buckets })
+    }
+
+    /// Shows `put` the records of `selection` up to the first that cannot be put.
+    pub(crate) fn each_built(
+        &self,
+        selection: Selection,
+        watch: &dyn Watch,
+        put: &mut dyn FnMut(&Taken<'_>) -> Result<(), BuildError>,
+    ) -> Result<(), NotBuilt> {
+        let mut failed = None;
+        self.records(selection, watch, &mut |taken| match put(taken) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
@@ -266,7 +297,7 @@ pub(crate) struct Outcome {
 
 type Rows = std::collections::BTreeMap<Vec<u8>, Vec<u8>>;
 
-pub(crate) fn put_buckets<'b, W: PageWriter>(
+fn put_buckets<'b, W: PageWriter>(
     build: &mut Build<W>,
     buckets: impl Iterator<Item = (&'b Vec<u8>, &'b Rows)>,
 ) -> Result<u64, BuildError> {

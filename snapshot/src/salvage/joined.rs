@@ -11,7 +11,7 @@ use super::account::Counted;
 use super::classify::Point;
 use super::ground::Ground;
 use super::report::{Account, Listed, Losses, RevisionRange, WayKind};
-use super::rules::{Standing, Verdict, intersection};
+use super::rules::{Verdict, intersection};
 use super::sweep::{Group, Trust};
 use super::ways::{LogWay, is_in};
 use crate::edited::EditError;
@@ -143,9 +143,7 @@ fn join(
                         return Ok(flow);
                     }
                 }
-                let is_known =
-                    verdict.belongs() && (ground.counts_beyond || verdict.standing != Standing::Beyond);
-                if is_known {
+                if ground.knows(&verdict) {
                     Ok(each(&Joined::Absent(group, &verdict)))
                 } else {
                     Ok(ControlFlow::Continue(()))

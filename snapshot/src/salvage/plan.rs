@@ -428,7 +428,7 @@ fn of_account(account: &Account) -> Vec<Finding> {
     if found > 0 {
         add("SALVAGE-MISSING", format!("{found} record(s) that were found are not in this way"));
     }
-    let halves = account.half_revisions.len() as u64 + account.more_half_revisions;
+    let halves = account.halves();
     if halves > 0 {
         let listed: Vec<String> = account.half_revisions.iter().take(10).map(i64::to_string).collect();
         let more = if halves > 10 { ", …" } else { "" };

@@ -406,6 +406,12 @@ impl Account {
     pub fn is_complete(&self) -> bool {
         self.loses.is_none() && self.suspect == 0 && self.missing_revisions == 0
     }
+
+    /// Transactions that come out in half.
+    #[must_use]
+    pub fn halves(&self) -> u64 {
+        (self.half_revisions.len() as u64).saturating_add(self.more_half_revisions)
+    }
 }
 
 /// Main revisions in a row.

@@ -17,7 +17,7 @@ const MOST_LINES: usize = 10;
 pub(super) fn certain(report: &Report) -> String {
     let account = &report.account;
     let loses = &account.loses;
-    let halves = halves(account).min(loses.revisions);
+    let halves = account.halves().min(loses.revisions);
     let mut what = Vec::new();
     match loses.revisions - halves {
         0 => {}
@@ -47,11 +47,6 @@ pub(super) fn certain(report: &Report) -> String {
         what.push(format!("{} committed {entries} of the log cannot be applied", grouped(loses.entries)));
     }
     what.join(", ")
-}
-
-/// How many transactions come out in half.
-fn halves(account: &Account) -> u64 {
-    (account.half_revisions.len() as u64).saturating_add(account.more_half_revisions)
 }
 
 /// The account.
@@ -114,13 +109,13 @@ fn missing(page: &mut Page, account: &Account) {
             ),
         );
     }
-    if halves(account) > 0 {
+    if account.halves() > 0 {
         let revisions = account.half_revisions.iter().map(|revision| grouped(*revision));
         page.line(
             "in half",
             &format!(
                 "{}, of {}",
-                counted(halves(account), "transaction"),
+                counted(account.halves(), "transaction"),
                 listed(revisions, MOST_RANGES, account.more_half_revisions)
             ),
         );

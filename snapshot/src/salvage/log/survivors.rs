@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use bbolt::{Build, BuildOptions, FileSource, Io, Watch};
+use bbolt::{FileSource, Watch};
 
 use super::bases::{Attempt, Origin, Tried};
 use super::held::{Held, Question, Witness, hold, ranges};
@@ -20,13 +20,13 @@ use crate::finding::{Finding, Severity};
 use crate::mvcc::Revision;
 use crate::replay::range::{self, EachError, Stretch, WhyLeftOut, as_far_as_it_goes};
 use crate::salvage::SalvageError;
-use crate::salvage::ground::{Ground, NotBuilt, Selection, put_buckets};
+use crate::salvage::ground::{Ground, Selection};
 use crate::salvage::report::{self, WayKind};
 use crate::salvage::rules::Standing;
 use crate::salvage::small;
 use crate::salvage::sweep::State;
 use crate::salvage::ways::{FromLogs, Says, Small};
-use crate::schema::{CONSISTENT_INDEX, KEY, META, Schema, TERM};
+use crate::schema::{CONSISTENT_INDEX, META, Schema, TERM};
 
 /// For so many revisions that are as the log says one record may not be.
 const MOST_DENIED_IN: u64 = 4;
@@ -310,70 +310,35 @@ impl Given<'_> {
         small: &Small,
         watch: &dyn Watch,
     ) -> Result<FileSource, SalvageError> {
-        let (file, dir) = ground.temporary()?;
-        watch.begin("building what the log is applied to", ground.evidence.leaf_bytes());
-        let refused = |source| SalvageError::Temporary { dir: dir.clone(), source };
-        match self.write(&file, ground, upto, small, watch) {
-            Ok(()) => {}
-            Err(NotBuilt::Salvage(error)) => return Err(error),
-            Err(NotBuilt::Build(error)) => return Err(refused(std::io::Error::other(error.to_string()))),
-        }
-        FileSource::new(file, Path::new("database without a name"), Io::Mmap).map_err(refused)
-    }
-
-    fn write(
-        &self,
-        file: &std::fs::File,
-        ground: &Ground<'_>,
-        upto: i64,
-        small: &Small,
-        watch: &dyn Watch,
-    ) -> Result<(), NotBuilt> {
-        let options = BuildOptions { page_size: ground.page_size(), ..BuildOptions::default() };
-        let mut build = Build::new(file, options)?;
-        let (before, behind): (Vec<_>, Vec<_>) = small
-            .buckets
-            .iter()
-            .filter(|(name, _)| name.as_slice() != KEY)
-            .partition(|(name, _)| name.as_slice() < KEY);
-        put_buckets(&mut build, before.into_iter())?;
-        build.begin_bucket(KEY)?;
-        let mut filled = self.held.filled.iter().peekable();
-        let mut failed = None;
-        let place = |revision: &Revision| (revision.main, revision.sub);
-        ground.records(Selection::Upto(upto), watch, &mut |taken| {
-            let mut put = || {
-                while let Some(made) = filled.next_if(|made| place(&made.revision) < place(&taken.revision()))
-                {
-                    build.put(&made.revision.encode(), &made.value)?;
+        ground.in_temporary(watch, |file| {
+            ground.build_with(file, small, |build| {
+                let mut filled = self.held.filled.iter().peekable();
+                let mut pairs = 0;
+                let mut put = |revision: &Revision, value: &[u8]| {
+                    pairs += 1;
+                    build.put(&revision.encode(), value)
+                };
+                let place = |revision: &Revision| (revision.main, revision.sub);
+                ground.each_built(Selection::Upto(upto), watch, &mut |taken| {
+                    let revision = taken.revision();
+                    while let Some(made) = filled.next_if(|made| place(&made.revision) < place(&revision)) {
+                        put(&made.revision, &made.value)?;
+                    }
+                    if let Some(made) = filled.next_if(|made| place(&made.revision) == place(&revision)) {
+                        // What survived there is not what the log says.
+                        return put(&made.revision, &made.value);
+                    }
+                    if self.held.is_superseded(&self.known, taken.group.main, taken.copy.value) {
+                        return Ok(());
+                    }
+                    put(&revision, taken.copy.value)
+                })?;
+                for made in filled.filter(|made| made.revision.main <= upto) {
+                    put(&made.revision, &made.value)?;
                 }
-                if let Some(made) = filled.next_if(|made| place(&made.revision) == place(&taken.revision())) {
-                    // What survived there is not what the log says.
-                    return build.put(&made.revision.encode(), &made.value);
-                }
-                if self.held.is_superseded(&self.known, taken.group.main, taken.copy.value) {
-                    return Ok(());
-                }
-                build.put(&taken.revision().encode(), taken.copy.value)
-            };
-            match put() {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        for made in filled.filter(|made| made.revision.main <= upto) {
-            build.put(&made.revision.encode(), &made.value)?;
-        }
-        build.end_bucket()?;
-        put_buckets(&mut build, behind.into_iter())?;
-        build.finish()?;
-        Ok(())
+                Ok(pairs)
+            })
+        })
     }
 }
 
