@@ -36,12 +36,15 @@ leftovers() {
 trap 'leftovers; rm -f "$log"' EXIT
 trap 'exit 130' INT TERM
 
+# What is left for what is built: a full disk fails tests that have nothing to do with it.
+free_gib() { df --output=avail -BG . | tail -1 | tr -dc 0-9; }
+
 step() { # NAME COMMAND...
     local name=$1 started=$SECONDS
     shift
     echo "== $name"
     "$@" || { local code=$?; echo "== $name failed ($code)" >&2; exit "$code"; }
-    echo "== $name: $((SECONDS - started)) s"
+    echo "== $name: $((SECONDS - started)) s, $(free_gib) GiB free"
 }
 
 # Tools that wait for others most of their time are compiled as fast as can be.
