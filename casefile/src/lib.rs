@@ -5,6 +5,7 @@
 //! what is kept of a source as a whole, [`rows`] what answers are made of.
 #![forbid(unsafe_code)]
 
+pub mod report;
 pub mod rows;
 pub mod source;
 
