@@ -4,6 +4,8 @@
 //! own style and nothing else), so that no key, path or message in it can do anything. Pictures are inline SVG with a text alternative and a
 //! table that says the same; what is text is text, in the fonts of the reader's system.
 
+#[cfg(test)]
+mod browser_tests;
 mod data;
 mod findings;
 mod lanes;

@@ -16,6 +16,9 @@ const COLOURS: u64 = 4;
 /// Terms whose names are put on a lane, at most; all are in the table.
 const NAMED: usize = 400;
 
+/// The largest number at the end of an axis that has others between its ends.
+const LONGEST: u64 = 9_999_999_999;
+
 /// From where to where a chart goes.
 #[derive(Debug, Clone, Copy)]
 struct Axis {
@@ -64,10 +67,14 @@ impl Axis {
                 Some(factor) => step = base.saturating_mul(factor),
             }
         }
+        // Numbers of so many digits have no room between the ends.
+        if self.last > LONGEST {
+            return vec![self.first, self.last];
+        }
         let mut ticks = vec![self.first];
         let mut next = (self.first / step).saturating_add(1).saturating_mul(step);
-        // Two numbers closer than half a step would stand in each other.
-        while next < self.last && ticks.len() < 12 {
+        while next < self.last {
+            // Two numbers closer than half a step would stand in each other.
             if next - self.first >= step / 2 && self.last - next >= step / 2 {
                 ticks.push(next);
             }
@@ -253,7 +260,9 @@ pub(super) fn by_revision(data: &Data, page: &mut Page) {
     };
     let tallest = bins.map(density).fold(0.0, f64::max);
     let number_of = page.next_figure();
-    page.push(format_args!("<figure id=\"figure-{number_of}\" class=\"chart\">\n<div class=\"lanes\">"));
+    page.push(format_args!(
+        "<figure id=\"figure-{number_of}\" class=\"chart\">\n<div class=\"lanes by-revision\">"
+    ));
     let mut parts = false;
     for of in &with {
         let source = &of.source;
@@ -342,9 +351,11 @@ mod tests {
         assert_eq!(ticks(0, 0), [0]);
         assert_eq!(ticks(1, 4252), [1, 1000, 2000, 3000, 4252]);
         assert_eq!(ticks(7, 9), [7, 8, 9]);
-        let far = ticks(0, u64::MAX);
-        assert!(far.len() <= 13 && far.is_sorted(), "{far:?}");
-        assert_eq!(far.last(), Some(&u64::MAX));
+        assert_eq!(ticks(0, u64::MAX), [0, u64::MAX]);
+        for last in (1..LONGEST).step_by(99_999_989) {
+            let all = ticks(1, last);
+            assert!(all.len() <= 7 && all.is_sorted(), "{all:?}");
+        }
     }
 
     #[test]

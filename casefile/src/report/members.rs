@@ -91,32 +91,48 @@ fn next(data: &Data, page: &mut Page) {
     page.table(&Html::text("What to run next."), &columns, &rows);
 }
 
-/// Whom each source knows as members.
+/// Whom the sources know as members; what several say alike stands there once.
 fn known_members(data: &Data, page: &mut Page) {
     let columns = [
-        Column::text("Source"),
         Column::text("Member"),
         Column::text("Name"),
         Column::text("Role"),
         Column::text("Peer URLs"),
+        Column::text("By the account of"),
     ];
-    let mut rows = Vec::new();
+    let mut said: Vec<(&MemberRow, Vec<&str>)> = Vec::new();
     for source in data.sources.iter().map(|of| &of.source) {
         for member in &source.members {
-            rows.push(vec![
-                Html::text(&source.name),
+            match said.iter_mut().find(|(there, _)| alike(there, member)) {
+                Some((_, by)) => by.push(&source.name),
+                None => said.push((member, vec![&source.name])),
+            }
+        }
+    }
+    // What is said of one member stands together.
+    said.sort_by_key(|(member, _)| member.id);
+    let rows: Vec<_> = said
+        .iter()
+        .map(|(member, by)| {
+            let urls = || Html::lines(member.peer_urls.iter().map(Html::code));
+            vec![
                 Html::code(hex_id(member.id)),
                 if member.name.is_empty() { none() } else { Html::text(&member.name) },
                 Html::text(role(member)),
-                if member.peer_urls.is_empty() {
-                    none()
-                } else {
-                    Html::lines(member.peer_urls.iter().map(Html::code))
-                },
-            ]);
-        }
-    }
-    page.table(&Html::text("The members of the cluster, as each source knows them."), &columns, &rows);
+                if member.peer_urls.is_empty() { none() } else { urls() },
+                Html::text(by.join(", ")),
+            ]
+        })
+        .collect();
+    page.table(&Html::text("The members of the cluster, as the sources know them."), &columns, &rows);
+}
+
+/// Whether two sources say the same of a member, as far as it is shown.
+fn alike(one: &MemberRow, other: &MemberRow) -> bool {
+    one.id == other.id
+        && one.name == other.name
+        && one.peer_urls == other.peer_urls
+        && role(one) == role(other)
 }
 
 fn role(member: &MemberRow) -> String {

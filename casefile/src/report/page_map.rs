@@ -168,7 +168,7 @@ pub(super) fn figure(of: &Examined, page: &mut Page) {
     ));
     page.push("<ul class=\"legend\">");
     for (class, name) in legend {
-        page.push(format_args!("<li><i class=\"{class}\"></i>{name}</li>"));
+        page.push(format_args!("<li><i class=\"{class}\"></i><span>{name}</span></li>"));
     }
     page.push("</ul>");
     let page_bytes = page_bytes(of);

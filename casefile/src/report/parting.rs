@@ -21,12 +21,11 @@ pub(super) fn section(data: &Data, page: &mut Page) {
     let columns = [
         Column::text("Sources"),
         Column::text("What both cover"),
-        Column::text("Revisions"),
         Column::number("Same"),
         Column::number("They part at"),
         Column::number("Different"),
         Column::number("In one only"),
-        Column::number("Behind the end of one"),
+        Column::number("Beyond one's end"),
         Column::text("Logs"),
     ];
     let rows: Vec<_> = data
@@ -39,10 +38,10 @@ pub(super) fn section(data: &Data, page: &mut Page) {
                 None if diff.same == 0 => badge("none", "nothing in common"),
                 None => badge("good", "is the same"),
             };
-            let range = if diff.same == 0 && diff.part.is_none() {
-                "–".to_owned()
+            let both = if diff.same == 0 && diff.part.is_none() {
+                verdict
             } else {
-                format!("{} to {}", diff.from, diff.to)
+                Html::lines([verdict, Html::text(format_args!("revisions {} to {}", diff.from, diff.to))])
             };
             let log = diff.log_part.map_or_else(
                 || {
@@ -55,8 +54,7 @@ pub(super) fn section(data: &Data, page: &mut Page) {
             );
             vec![
                 Html::text(format_args!("{} and {}", parting.one, parting.other)),
-                verdict,
-                Html::text(range),
+                both,
                 Html::text(grouped(diff.same)),
                 Html::text(known(diff.part)),
                 Html::text(grouped(diff.differs)),
@@ -119,10 +117,10 @@ fn held(held: Option<&Version>) -> Html {
             counted(held.value_len, "byte", "bytes")
         )));
     }
-    if let Some(value) = &held.value {
+    if let Some(value) = held.value.as_ref().filter(|_| !held.deleted) {
         lines.push(Html::text("value ").and(&Html::code(shown_value(value))));
     }
-    if let Some(hash) = &held.value_hash {
+    if let Some(hash) = held.value_hash.as_ref().filter(|_| !held.deleted) {
         lines.push(Html::text("value's SHA-256 ").and(&Html::code(hash)));
     }
     if !held.place.is_empty() {

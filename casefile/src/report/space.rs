@@ -161,7 +161,7 @@ fn label(labels: &mut String, room: Rect, name: &str, bytes: u64) {
     let of = |part: f64, whole: f64| part / whole * 100.0;
     let _ = write!(
         labels,
-        "<span class=\"on\" style=\"left:{:.2}%;top:{:.2}%;width:{:.2}%;height:{:.2}%\"><span><b>{}</b> <small>{}</small></span></span>",
+        "<span class=\"on\" style=\"left:{:.2}%;top:{:.2}%;width:{:.2}%;height:{:.2}%\"><span><b>{}</b><small>{}</small></span></span>",
         of(x, ROOM.width),
         of(y, ROOM.height),
         of(width, ROOM.width),
