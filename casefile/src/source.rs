@@ -70,6 +70,9 @@ pub struct SourceFile {
     /// Of a packed database: length and SHA-256 of what it was unpacked to. Offsets in citations are in that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpacked: Option<(u64, String)>,
+    /// Why it has no hash: the disk does not hand out all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// Whose files these are.

@@ -1,0 +1,266 @@
+//! `case add`: a source read once, and everything in it with where it stands.
+//!
+//! While one part of the cores computes the hashes of all files, the rest verifies the source as `verify` does; then the trees of
+//! its database are walked past whatever is wrong with them, and its log is read past every break. The case is only changed when all
+//! that is done and nobody wrote to the source meanwhile.
+
+mod files;
+mod log;
+pub(crate) mod pages;
+mod records;
+mod source;
+mod values;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bbolt::reach::{Start, reach};
+use bbolt::{FileSource, PageFile, Source as _, Watch};
+use snapshot::facts::{FactsError, FactsOptions, look};
+use snapshot::finding::Finding;
+use snapshot::integrity::sha256;
+use snapshot::mvcc::Revision;
+use snapshot::schema::KEY;
+use snapshot::verify::{Report, VerifyError, verify};
+
+pub use files::MOST_FILES;
+
+use crate::case::{Locked, SOURCES};
+use crate::error::CaseError;
+use crate::source::{KeySpace, Source, SourceFile};
+use files::Found;
+
+/// How a source is added.
+#[derive(Debug, Clone, Default)]
+pub struct AddOptions {
+    /// How its files are opened, and where its log lies where etcd was given a directory of its own for it.
+    pub facts: FactsOptions,
+    /// Whether the values go into the case.
+    pub embed_values: bool,
+    /// Who adds it, as that person wishes to be named.
+    pub examiner: Option<String>,
+    /// What that person notes.
+    pub note: Option<String>,
+    /// The command line that does it, for the custody of the case.
+    pub command: String,
+}
+
+/// What came of adding a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// What the case keeps of it.
+    pub source: Source,
+    /// True when the same files were in the case under this name: nothing was done.
+    pub was_there: bool,
+}
+
+/// Why a source was not added. The case is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// The case cannot be read or written.
+    #[error(transparent)]
+    Case(#[from] CaseError),
+    /// The name is none.
+    #[error("{name:?} is no name for a source: it is empty, or has '=' or a control character in it")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// The source cannot be verified at all.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// There is nothing at the path.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    /// A file of the source cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Somebody wrote to a file of the source.
+    #[error("{}: was written to while it was read; the case is as it was. Stop what writes to it, or copy it first", path.display())]
+    Written {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The name is taken by other files.
+    #[error(
+        "{name}: the case has a source of this name, and these files of it are others now: {}. Evidence that changed is not \
+         replaced; give it a name of its own, or find out who changed it", files.join(", ")
+    )]
+    Changed {
+        /// The name.
+        name: String,
+        /// Files that differ, are gone or are new, as the case names them.
+        files: Vec<String>,
+    },
+    /// More files than a source may have.
+    #[error("{}: has more than {MOST_FILES} files; give the data dir itself", path.display())]
+    TooManyFiles {
+        /// The path.
+        path: PathBuf,
+    },
+    /// More records than there are numbers for.
+    #[error("the database has more than {most} records, too many for a case")]
+    TooManyRecords {
+        /// How many there may be.
+        most: u64,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl AddError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Case(error) => error.exit_code(),
+            Self::Verify(error) => error.exit_code(),
+            Self::Interrupted | Self::Facts(FactsError::Interrupted) => 130,
+            _ => 1,
+        }
+    }
+
+    /// Findings that go with it: none.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &[]
+    }
+}
+
+/// What was read of a source, before it is written.
+struct Read {
+    records: Option<records::Records>,
+    key_space: Option<KeySpace>,
+    pages: Option<pages::Pages>,
+    entries: Option<log::Entries>,
+}
+
+/// Adds what lies at `path` to the case at `case`, under `name`.
+///
+/// # Errors
+/// [`AddError`]; the case is as it was. Damage of the source is no error but what the case says of it.
+pub fn add(
+    case: &Path,
+    name: &str,
+    path: &Path,
+    options: &AddOptions,
+    watch: &dyn Watch,
+) -> Result<Added, AddError> {
+    if name.is_empty() || name.contains('=') || name.chars().any(char::is_control) {
+        return Err(AddError::Name { name: name.to_owned() });
+    }
+    let locked = Locked::open(case)?;
+    let looked = look(path, options.facts.log.wal_dir.as_deref())?;
+    let found = files::find(path, &looked)?;
+    let io = options.facts.input.open.io;
+    watch.begin("hashing", found.iter().map(|file| file.len_bytes).sum());
+    if let Some(known) = locked.case.sources().iter().find(|source| source.name == name) {
+        let files = files::hash(&found, io, watch)?;
+        let differing = files::differing(&known.files, &files);
+        if differing.is_empty() {
+            return Ok(Added { source: known.clone(), was_there: true });
+        }
+        return Err(AddError::Changed { name: name.to_owned(), files: differing });
+    }
+    let quiet = bbolt::Unmetered(watch);
+    let (hashed, report) =
+        rayon::join(|| files::hash(&found, io, watch), || verify(path, &options.facts, &quiet));
+    let (mut files, report) = (hashed?, report?);
+    let database = report.facts.database.as_ref().and_then(|database| database.as_ref().ok());
+    let database = database.map(|database| &database.input);
+    let place = database.and_then(|input| place_of(input.db_path(), &found));
+    if let (Some(input), Some(file)) = (database, place.and_then(|place| files.get_mut(place))) {
+        unpacked(input, file, watch)?;
+    }
+    let read = read(&report, watch)?;
+    let number = u32::try_from(locked.case.sources().len()).unwrap_or(u32::MAX);
+    let given = source::Given { number, name, path, options, found: &found };
+    let source = source::describe(&given, &report, &read, files, place);
+    files::ensure_unchanged(&found)?;
+    locked.change::<AddError>(&options.command, watch, |write| {
+        if let Some(records) = &read.records {
+            records.write(write, number)?;
+            if let Some(input) = database.filter(|_| options.embed_values) {
+                values::write(write, number, input.source(), watch)?;
+            }
+        }
+        if let Some(pages) = &read.pages {
+            pages.write(write, number)?;
+        }
+        if let Some(entries) = &read.entries {
+            entries.write(write, number)?;
+        }
+        let row = serde_json::to_vec(&source).map_err(CaseError::from)?;
+        crate::case::append(write, SOURCES, &row)?;
+        files::ensure_unchanged(&found)
+    })?;
+    Ok(Added { source, was_there: false })
+}
+
+/// The place of the file at `path` among those that were found.
+fn place_of(path: &Path, found: &[Found]) -> Option<usize> {
+    let same = |file: &&Found| file.path == path || file.path.canonicalize().ok() == path.canonicalize().ok();
+    let place = found.iter().position(|file| file.path == path);
+    place.or_else(|| found.iter().find(same).and_then(|file| found.iter().position(|other| other == file)))
+}
+
+/// Of a packed database: what it was unpacked to.
+fn unpacked(input: &snapshot::opened::Opened, file: &mut SourceFile, watch: &dyn Watch) -> Result<(), AddError> {
+    if input.notes().is_empty() {
+        return Ok(());
+    }
+    let len_bytes = input.source().len_bytes();
+    match sha256(input.source(), len_bytes, watch) {
+        Ok(digest) => file.unpacked = Some((len_bytes, digest.to_string())),
+        Err(snapshot::integrity::HashingError::Interrupted) => return Err(AddError::Interrupted),
+        Err(error) => file.unreadable = Some(error.to_string()),
+    }
+    Ok(())
+}
+
+fn read(report: &Report, watch: &dyn Watch) -> Result<Read, AddError> {
+    let mut read = Read { records: None, key_space: None, pages: None, entries: None };
+    if let Some(Ok(database)) = &report.facts.database {
+        read_database(database.input.source(), &mut read, watch)?;
+        if let (Some(space), Some(facts)) = (&mut read.key_space, report.facts.database_facts()) {
+            let schema = &facts.schema;
+            space.compacted = schema.finished_compact.max(schema.scheduled_compact);
+            space.revision = space.last.max(space.compacted.unwrap_or_default()).max(1);
+            space.consistent_index = schema.consistent_index;
+            space.term = schema.term;
+        }
+    }
+    if let Some(facts) = report.facts.log_facts() {
+        watch.begin("reading the log", facts.files.len_bytes());
+        read.entries = Some(log::read(&facts.files, &facts.report.log, watch)?);
+    }
+    Ok(read)
+}
+
+fn read_database(source: &FileSource, read: &mut Read, watch: &dyn Watch) -> Result<(), AddError> {
+    let Ok(file) = PageFile::new(source, None) else { return Ok(()) };
+    let Some(root) = file.meta().map(|meta| meta.root) else { return Ok(()) };
+    let is_records = |name: &[u8], node: &bbolt::Node<'_>| {
+        name != KEY || node.count() == 0 || Revision::parse(node.key(0)).is_some()
+    };
+    watch.begin("walking the pages", source.len_bytes());
+    let Ok(tree) = reach(&file, Start::Page(root), &is_records, watch) else { return Err(AddError::Interrupted) };
+    read.pages = Some(pages::map(&file, &tree));
+    let Some(bucket) = tree.bucket(KEY) else { return Ok(()) };
+    watch.begin("reading", bucket.leaves.len() as u64 * u64::from(file.page_size()));
+    let records = records::read(&file, bucket, watch)?;
+    let mut space = records.summary();
+    let bound = |key: &[u8]| Revision::parse(key).map(|revision| revision.main);
+    space.holes = bucket.holes.iter().map(|hole| (bound(&hole.from).unwrap_or(0), hole.to.as_deref().and_then(bound))).collect();
+    space.revision = space.last.max(1);
+    read.records = Some(records);
+    read.key_space = Some(space);
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! The files of a source: which they are, their hashes, and whether anybody wrote to them meanwhile.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bbolt::file::open_read_only;
+use bbolt::{FileSource, Io, Source as _, Watch};
+use rayon::prelude::*;
+use snapshot::facts::Looked;
+use snapshot::integrity::{HashingError, sha256};
+
+use super::AddError;
+use crate::source::SourceFile;
+
+/// Most files of one source.
+pub const MOST_FILES: usize = 100_000;
+
+/// A file and what it was when it was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Found {
+    /// Its path as the case names it.
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) len_bytes: u64,
+    pub(super) modified: (i64, i64),
+}
+
+/// The files below `root`, and those of its log where that lies elsewhere, by their names.
+pub(super) fn find(root: &Path, looked: &Looked) -> Result<Vec<Found>, AddError> {
+    let mut found = BTreeSet::new();
+    walk(root, root, "", &mut found)?;
+    // What links lead to is part of the source when a server would read it there.
+    for (dir, label) in [(&looked.wal_dir, "wal-dir:"), (&looked.snap_dir, "snap-dir:")] {
+        if let Some(dir) = dir.as_ref().filter(|dir| root.is_dir() && !is_below(dir, root)) {
+            walk(dir, dir, label, &mut found)?;
+        }
+    }
+    if let Some(db) = looked.db.as_ref().filter(|db| !found.iter().any(|file| file.path == **db)) {
+        found.insert(of_file(db, format!("db:{}", name_of(db)))?);
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn is_below(dir: &Path, root: &Path) -> bool {
+    match (dir.canonicalize(), root.canonicalize()) {
+        (Ok(dir), Ok(root)) => dir.starts_with(root),
+        _ => dir.starts_with(root),
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn of_file(path: &Path, name: String) -> Result<Found, AddError> {
+    let refused = |source| AddError::File { path: path.to_owned(), source };
+    let meta = path.metadata().map_err(refused)?;
+    let modified = (meta.mtime(), meta.mtime_nsec());
+    Ok(Found { name, path: path.to_owned(), len_bytes: meta.len(), modified })
+}
+
+/// Every regular file below `dir`. Links to directories are not followed: those of a tree lead in circles.
+fn walk(dir: &Path, root: &Path, label: &str, found: &mut BTreeSet<Found>) -> Result<(), AddError> {
+    if !dir.is_dir() {
+        found.insert(of_file(dir, name_of(dir))?);
+        return Ok(());
+    }
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        let refused = |source: io::Error| AddError::File { path: dir.clone(), source };
+        for entry in dir.read_dir().map_err(refused)? {
+            let path = entry.map_err(refused)?.path();
+            let Ok(link) = path.symlink_metadata() else { continue };
+            if link.is_dir() {
+                open.push(path);
+            } else if path.is_file() {
+                let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                found.insert(of_file(&path, format!("{label}{below}"))?);
+            }
+            if found.len() > MOST_FILES {
+                return Err(AddError::TooManyFiles { path: root.to_owned() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The files with their hashes, in the order they come in.
+pub(super) fn hash(found: &[Found], io: Io, watch: &dyn Watch) -> Result<Vec<SourceFile>, AddError> {
+    found.par_iter().with_max_len(1).map(|file| hash_one(file, io, watch)).collect()
+}
+
+fn hash_one(found: &Found, io: Io, watch: &dyn Watch) -> Result<SourceFile, AddError> {
+    let refused = |source| AddError::File { path: found.path.clone(), source };
+    let file = open_read_only(&found.path).map_err(refused)?;
+    let source = FileSource::new(file, &found.path, io).map_err(refused)?;
+    let (sha256, unreadable) = match sha256(&source, source.len_bytes(), watch) {
+        Ok(digest) => (digest.to_string(), None),
+        Err(HashingError::Interrupted) => return Err(AddError::Interrupted),
+        Err(HashingError::Source(error)) => (String::new(), Some(error.to_string())),
+    };
+    Ok(SourceFile {
+        path: found.name.clone(),
+        len_bytes: found.len_bytes,
+        sha256,
+        modified: found.modified,
+        unpacked: None,
+        unreadable,
+    })
+}
+
+/// Makes sure that nobody wrote to the files since they were found.
+pub(super) fn ensure_unchanged(found: &[Found]) -> Result<(), AddError> {
+    for file in found {
+        if of_file(&file.path, file.name.clone()).ok().as_ref() != Some(file) {
+            return Err(AddError::Written { path: file.path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The names of files in which two accounts of a source differ.
+pub(super) fn differing(old: &[SourceFile], new: &[SourceFile]) -> Vec<String> {
+    let same = |a: &SourceFile, b: &SourceFile| (a.len_bytes, &a.sha256) == (b.len_bytes, &b.sha256);
+    let lacks = |file: &SourceFile, others: &[SourceFile]| {
+        !others.iter().any(|other| other.path == file.path && same(file, other))
+    };
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    names.extend(old.iter().filter(|file| lacks(file, new)).map(|file| file.path.clone()));
+    names.extend(new.iter().filter(|file| lacks(file, old)).map(|file| file.path.clone()));
+    names.into_iter().collect()
+}
