@@ -5,7 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bbolt::Watch;
-use redb::{Builder, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 use snapshot::stage::{Kind, Stage};
 
@@ -50,9 +53,6 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Blocks, Self::Keys, Self::Values, Self::Log, Self::LogKeys, Self::LogRanges, Self::Pages];
-
     /// The table's name in the case.
     pub(crate) fn of(self, source: u32) -> String {
         let part = match self {
@@ -94,7 +94,10 @@ pub struct Case {
 
 impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Case").field("path", &self.path).field("sources", &self.sources.len()).finish_non_exhaustive()
+        f.debug_struct("Case")
+            .field("path", &self.path)
+            .field("sources", &self.sources.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -129,7 +132,8 @@ impl Case {
     }
 
     pub(crate) fn of(path: &Path, container: Container) -> Result<Self, CaseError> {
-        let database = builder().open_read_only_with_backend(container).map_err(|error| damaged(path, error.into()))?;
+        let database =
+            builder().open_read_only_with_backend(container).map_err(|error| damaged(path, error.into()))?;
         let read = redb::ReadableDatabase::begin_read(&database)?;
         let mut sources: Vec<Source> = Vec::new();
         for row in read.open_table(SOURCES)?.range::<u64>(..)? {
@@ -188,7 +192,9 @@ fn builder() -> Builder {
 
 fn damaged(path: &Path, error: redb::Error) -> CaseError {
     match error {
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => CaseError::Database(redb::Error::Io(error)),
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            CaseError::Database(redb::Error::Io(error))
+        }
         error => CaseError::Damaged { path: path.to_owned(), what: error.to_string() },
     }
 }
@@ -248,7 +254,8 @@ impl Locked {
         let stage = Stage::for_replacement(path)?;
         let (file, draft) = handles(&stage)?;
         Container::open(path)?.copy_to(&file, watch)?;
-        let database = builder().create_with_backend(Draft(draft)).map_err(|error| damaged(path, error.into()))?;
+        let database =
+            builder().create_with_backend(Draft(draft)).map_err(|error| damaged(path, error.into()))?;
         Ok((stage, file, database))
     }
 }

@@ -91,11 +91,6 @@ impl Container {
         Ok(Self { path: path.to_owned(), file, len_bytes, sums, checked })
     }
 
-    /// The open file.
-    pub(crate) const fn file(&self) -> &File {
-        &self.file
-    }
-
     /// The bytes of a chunk, held against their checksum.
     fn chunk(&self, number: usize) -> io::Result<Vec<u8>> {
         let from = number as u64 * CHUNK_BYTES;
@@ -118,7 +113,9 @@ impl Container {
     }
 
     fn is_checked(&self, number: usize) -> bool {
-        self.checked.get(number / 64).is_some_and(|word| word.load(Ordering::Relaxed) & 1 << (number % 64) != 0)
+        self.checked
+            .get(number / 64)
+            .is_some_and(|word| word.load(Ordering::Relaxed) & 1 << (number % 64) != 0)
     }
 
     /// Holds every chunk against its checksum.
@@ -138,7 +135,9 @@ impl Container {
         for number in 0..self.sums.len() {
             let bytes = self.chunk(number).map_err(|error| self.failed(error))?;
             let to = BASE + number as u64 * CHUNK_BYTES;
-            output.write_all_at(&bytes, to).map_err(|source| CaseError::Io { path: self.path.clone(), source })?;
+            output
+                .write_all_at(&bytes, to)
+                .map_err(|source| CaseError::Io { path: self.path.clone(), source })?;
             if watch.interrupted() {
                 return Err(CaseError::Interrupted);
             }
@@ -149,7 +148,10 @@ impl Container {
     fn failed(&self, error: io::Error) -> CaseError {
         let path = self.path.clone();
         if error.kind() == io::ErrorKind::InvalidData {
-            return CaseError::Damaged { path, what: "a chunk does not have its checksum".to_owned() + &at(&error) };
+            return CaseError::Damaged {
+                path,
+                what: "a chunk does not have its checksum".to_owned() + &at(&error),
+            };
         }
         CaseError::Io { path, source: error }
     }
@@ -170,7 +172,8 @@ impl redb::StorageBackend for Container {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(out.len() as u64).filter(|end| *end <= self.len_bytes);
-        let end = end.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the end of the case"))?;
+        let end =
+            end.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the end of the case"))?;
         let beyond = |_| io::Error::from(io::ErrorKind::UnexpectedEof);
         let first = usize::try_from(offset / CHUNK_BYTES).map_err(beyond)?;
         let behind = usize::try_from(end.div_ceil(CHUNK_BYTES)).map_err(beyond)?;

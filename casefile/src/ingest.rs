@@ -212,7 +212,11 @@ fn place_of(path: &Path, found: &[Found]) -> Option<usize> {
 }
 
 /// Of a packed database: what it was unpacked to.
-fn unpacked(input: &snapshot::opened::Opened, file: &mut SourceFile, watch: &dyn Watch) -> Result<(), AddError> {
+fn unpacked(
+    input: &snapshot::opened::Opened,
+    file: &mut SourceFile,
+    watch: &dyn Watch,
+) -> Result<(), AddError> {
     if input.notes().is_empty() {
         return Ok(());
     }
@@ -251,14 +255,20 @@ fn read_database(source: &FileSource, read: &mut Read, watch: &dyn Watch) -> Res
         name != KEY || node.count() == 0 || Revision::parse(node.key(0)).is_some()
     };
     watch.begin("walking the pages", source.len_bytes());
-    let Ok(tree) = reach(&file, Start::Page(root), &is_records, watch) else { return Err(AddError::Interrupted) };
+    let Ok(tree) = reach(&file, Start::Page(root), &is_records, watch) else {
+        return Err(AddError::Interrupted);
+    };
     read.pages = Some(pages::map(&file, &tree));
     let Some(bucket) = tree.bucket(KEY) else { return Ok(()) };
     watch.begin("reading", bucket.leaves.len() as u64 * u64::from(file.page_size()));
     let records = records::read(&file, bucket, watch)?;
     let mut space = records.summary();
     let bound = |key: &[u8]| Revision::parse(key).map(|revision| revision.main);
-    space.holes = bucket.holes.iter().map(|hole| (bound(&hole.from).unwrap_or(0), hole.to.as_deref().and_then(bound))).collect();
+    space.holes = bucket
+        .holes
+        .iter()
+        .map(|hole| (bound(&hole.from).unwrap_or(0), hole.to.as_deref().and_then(bound)))
+        .collect();
     space.revision = space.last.max(1);
     read.records = Some(records);
     read.key_space = Some(space);

@@ -6,13 +6,11 @@
 //! ```
 //! A key's number is its place among all keys. The first key of a row shares nothing, so that rows can be searched by halves.
 
-use redb::{ReadableTable, Table, TableDefinition};
+use redb::{ReadableTable, Table};
 
 use crate::block::BLOCK_BYTES;
 use crate::codec::{BadBlock, Reader, put, put_bytes};
 use crate::error::CaseError;
-
-pub(crate) type Rows<'a> = TableDefinition<'a, u64, &'static [u8]>;
 
 /// A key and where it is met.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +34,11 @@ impl<'t, 'txn> KeyWriter<'t, 'txn> {
         Self { table, row: Vec::new(), first: 0, next: 0, before: Vec::new() }
     }
 
-    pub(crate) fn push(&mut self, key: &[u8], ordinals: impl ExactSizeIterator<Item = u64>) -> Result<(), redb::Error> {
+    pub(crate) fn push(
+        &mut self,
+        key: &[u8],
+        ordinals: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<(), redb::Error> {
         let mut places = Vec::new();
         put(&mut places, ordinals.len() as u64);
         let mut before = 0;
@@ -130,18 +132,14 @@ fn row_of(table: &impl ReadableTable<u64, &'static [u8]>, key: &[u8]) -> Result<
 }
 
 /// The key itself, where it is there.
-pub(crate) fn find(table: &impl ReadableTable<u64, &'static [u8]>, key: &[u8]) -> Result<Option<Keyed>, CaseError> {
+pub(crate) fn find(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<Keyed>, CaseError> {
     let number = row_of(table, key)?;
     let Some(row) = table.range(..=number)?.next_back() else { return Ok(None) };
     let (first, row) = row?;
     Ok(unpack(first.value(), row.value())?.into_iter().find(|keyed| keyed.key == key))
-}
-
-/// The key of this number.
-pub(crate) fn by_number(table: &impl ReadableTable<u64, &'static [u8]>, number: u64) -> Result<Vec<Keyed>, CaseError> {
-    let Some(row) = table.range(..=number)?.next_back() else { return Err(BadBlock.into()) };
-    let (first, row) = row?;
-    Ok(unpack(first.value(), row.value())?)
 }
 
 /// Keys in order, from the first that begins with a prefix to the last.
@@ -152,9 +150,13 @@ pub(crate) struct WithPrefix {
 }
 
 impl WithPrefix {
-    pub(crate) fn new(table: &redb::ReadOnlyTable<u64, &'static [u8]>, prefix: &[u8]) -> Result<Self, CaseError> {
+    pub(crate) fn new(
+        table: &redb::ReadOnlyTable<u64, &'static [u8]>,
+        prefix: &[u8],
+    ) -> Result<Self, CaseError> {
         let number = row_of(table, prefix)?;
-        let first = table.range::<u64>(..=number)?.next_back().transpose()?.map_or(0, |(first, _)| first.value());
+        let first =
+            table.range::<u64>(..=number)?.next_back().transpose()?.map_or(0, |(first, _)| first.value());
         let rows = table.range::<u64>(first..)?;
         Ok(Self { rows, row: Vec::new().into_iter(), prefix: prefix.to_vec() })
     }
@@ -174,4 +176,31 @@ impl WithPrefix {
             self.row = unpack(first.value(), row.value())?.into_iter();
         }
     }
+}
+
+/// The number of the first key that is not before `key`; that behind the last where there is none.
+pub(crate) fn lower_bound(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    key: &[u8],
+) -> Result<u64, CaseError> {
+    let number = row_of(table, key)?;
+    let Some(row) = table.range(..=number)?.next_back() else { return Ok(0) };
+    let (first, row) = row?;
+    let keys = unpack(first.value(), row.value())?;
+    let before = keys.partition_point(|keyed| keyed.key.as_slice() < key);
+    Ok(first.value().saturating_add(before as u64))
+}
+
+/// The numbers of the keys that begin with `prefix`.
+pub(crate) fn numbers_with(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    prefix: &[u8],
+) -> Result<std::ops::Range<u64>, CaseError> {
+    let from = lower_bound(table, prefix)?;
+    let mut behind = prefix.to_vec();
+    // The first key that is behind all with the prefix: its last byte that is not 0xff, one higher.
+    while behind.pop_if(|byte| *byte == u8::MAX).is_some() {}
+    let Some(last) = behind.last_mut() else { return Ok(from..u64::MAX) };
+    *last += 1;
+    Ok(from..lower_bound(table, &behind)?)
 }

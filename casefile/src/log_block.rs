@@ -86,7 +86,8 @@ pub(crate) fn extent_of(block: &[u8]) -> Result<Extent, BadBlock> {
 
 pub(crate) fn unpack(block: &[u8]) -> Result<Vec<Entry>, BadBlock> {
     let (_, mut reader) = extent(block)?;
-    let len = usize::try_from(reader.number()?).ok().filter(|len| *len <= MOST_BLOCK_BYTES).ok_or(BadBlock)?;
+    let len =
+        usize::try_from(reader.number()?).ok().filter(|len| *len <= MOST_BLOCK_BYTES).ok_or(BadBlock)?;
     let packed = reader.take(reader.left())?;
     let plain = match packed.split_first() {
         Some((0, plain)) => plain.to_vec(),
@@ -128,7 +129,8 @@ mod tests {
                 index,
                 term,
                 kind,
-                standing: [EntryStanding::Counts, EntryStanding::Overwritten, EntryStanding::OutOfReach][standing],
+                standing: [EntryStanding::Counts, EntryStanding::Overwritten, EntryStanding::OutOfReach]
+                    [standing],
                 touched: keys
                     .into_iter()
                     .map(|(key, end)| Touched { key: key.into_bytes(), range_end: end.into_bytes() })

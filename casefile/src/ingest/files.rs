@@ -27,27 +27,22 @@ pub(super) struct Found {
     pub(super) modified: (i64, i64),
 }
 
-/// The files below `root`, and those of its log where that lies elsewhere, by their names.
+/// The files below `root`, and those of its log where that lies elsewhere, by their names. Nothing that is asked for by a link is left
+/// out, and a data dir's files are named by where a server finds them.
 pub(super) fn find(root: &Path, looked: &Looked) -> Result<Vec<Found>, AddError> {
     let mut found = BTreeSet::new();
     walk(root, root, "", &mut found)?;
-    // What links lead to is part of the source when a server would read it there.
-    for (dir, label) in [(&looked.wal_dir, "wal-dir:"), (&looked.snap_dir, "snap-dir:")] {
-        if let Some(dir) = dir.as_ref().filter(|dir| root.is_dir() && !is_below(dir, root)) {
-            walk(dir, dir, label, &mut found)?;
+    // A directory that a link leads to is part of the source when a server would read it there.
+    for dir in [&looked.wal_dir, &looked.snap_dir].into_iter().flatten().filter(|_| root.is_dir()) {
+        if found.iter().any(|file| file.path.starts_with(dir)) {
+            continue;
+        }
+        match dir.strip_prefix(root) {
+            Ok(below) => walk(dir, dir, &format!("{}/", below.to_string_lossy()), &mut found)?,
+            Err(_) => walk(dir, dir, "wal-dir:", &mut found)?,
         }
     }
-    if let Some(db) = looked.db.as_ref().filter(|db| !found.iter().any(|file| file.path == **db)) {
-        found.insert(of_file(db, format!("db:{}", name_of(db)))?);
-    }
     Ok(found.into_iter().collect())
-}
-
-fn is_below(dir: &Path, root: &Path) -> bool {
-    match (dir.canonicalize(), root.canonicalize()) {
-        (Ok(dir), Ok(root)) => dir.starts_with(root),
-        _ => dir.starts_with(root),
-    }
 }
 
 fn name_of(path: &Path) -> String {

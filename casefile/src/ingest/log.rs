@@ -85,7 +85,11 @@ fn standing(log: &Log, segment: usize, offset: u64, index: u64) -> EntryStanding
         Some(run) if run.reach == Reach::Read => {}
         _ => return EntryStanding::OutOfReach,
     }
-    if log.is_overwritten(segment, offset, index) { EntryStanding::Overwritten } else { EntryStanding::Counts }
+    if log.is_overwritten(segment, offset, index) {
+        EntryStanding::Overwritten
+    } else {
+        EntryStanding::Counts
+    }
 }
 
 /// What an entry asks for, in a word, and the keys it names.
@@ -176,7 +180,9 @@ pub(super) fn summary(log: &Log, file_of: impl Fn(usize) -> usize) -> LogSummary
     for run in log.standing_runs() {
         let Some(last) = run.standing_last else { continue };
         match terms.last_mut() {
-            Some(before) if before.term == run.term && before.last.checked_add(1) == Some(run.first_index) => {
+            Some(before)
+                if before.term == run.term && before.last.checked_add(1) == Some(run.first_index) =>
+            {
                 before.last = last;
             }
             _ => terms.push(TermRun { first: run.first_index, last, term: run.term }),

@@ -48,7 +48,9 @@ pub(super) fn map<S: Source>(file: &PageFile<S>, tree: &Tree) -> Pages {
     if let Some(freelist) = file.meta().map(|meta| bbolt::PageId(meta.freelist)) {
         let overflow = file.header(freelist).map_or(0, |header| header.overflow);
         // No longer than the file, whatever the header says.
-        for page in (0..=u64::from(overflow)).filter_map(|more| file.index_of(bbolt::PageId(freelist.0.checked_add(more)?))) {
+        for page in (0..=u64::from(overflow))
+            .filter_map(|more| file.index_of(bbolt::PageId(freelist.0.checked_add(more)?)))
+        {
             set(page, PageUse::Freelist);
         }
     }
@@ -63,7 +65,8 @@ pub(super) fn map<S: Source>(file: &PageFile<S>, tree: &Tree) -> Pages {
             _ => runs.push(PageRun { first: page, pages: 1, usage: what }),
         }
     }
-    let pages_of = |is: fn(&PageUse) -> bool| runs.iter().filter(|run| is(&run.usage)).map(|run| run.pages).sum();
+    let pages_of =
+        |is: fn(&PageUse) -> bool| runs.iter().filter(|run| is(&run.usage)).map(|run| run.pages).sum();
     let name = |bucket: &bbolt::reach::Reached| String::from_utf8_lossy(&bucket.name).into_owned();
     let map = PageMap {
         page_size: file.page_size(),

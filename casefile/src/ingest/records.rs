@@ -85,7 +85,8 @@ impl Run {
                 continue;
             };
             for index in 0..node.count() {
-                let read = record_of(&node, index).filter(|(record, _)| run.last < Some((record.main, record.sub)));
+                let read =
+                    record_of(&node, index).filter(|(record, _)| run.last < Some((record.main, record.sub)));
                 let Some((mut record, key)) = read else {
                     run.unreadable += 1;
                     continue;
@@ -151,7 +152,8 @@ impl Records {
         let (keys, numbers) = number_keys(&runs);
         let (begins, ordinals) = ordinals_of(&runs, &numbers, keys.len());
         let mut records = Self { runs, numbers, keys, begins, ordinals, live_keys: 0 };
-        let tombstones: Vec<bool> = records.runs.iter().flat_map(|run| run.tombstones.iter().copied()).collect();
+        let tombstones: Vec<bool> =
+            records.runs.iter().flat_map(|run| run.tombstones.iter().copied()).collect();
         let is_live = |key: usize| {
             let last = records.ordinals_of(key).last().copied().and_then(|last| usize::try_from(last).ok());
             last.and_then(|last| tombstones.get(last)) == Some(&false)
@@ -240,7 +242,9 @@ fn ordinals_of(runs: &[Run], numbers: &[Vec<u32>], keys: usize) -> (Vec<u32>, Ve
     let each_key = || {
         runs.iter().zip(numbers).flat_map(|(run, numbers)| {
             let own = run.blocks.iter().flat_map(|block| block.keys.iter().copied());
-            own.map(|key| usize::try_from(key).ok().and_then(|key| numbers.get(key)).copied().unwrap_or_default())
+            own.map(|key| {
+                usize::try_from(key).ok().and_then(|key| numbers.get(key)).copied().unwrap_or_default()
+            })
         })
     };
     let at = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);

@@ -34,7 +34,8 @@ pub(super) fn describe(
     });
     let wal_dir = given.options.facts.log.wal_dir.as_deref();
     let row = |finding: &Finding| finding_row(finding, &files, database);
-    let (findings, checked) = (report.findings.iter().map(row).collect(), report.checked.iter().map(checked_row).collect());
+    let (findings, checked) =
+        (report.findings.iter().map(row).collect(), report.checked.iter().map(checked_row).collect());
     Source {
         number: given.number,
         name: given.name.to_owned(),
@@ -84,7 +85,9 @@ fn identity(facts: &Facts) -> Identity {
         member: ids.map(|(member, _)| member),
         cluster: ids.map(|(_, cluster)| cluster),
         name: own.and_then(|known| known.best()).map(|member| member.name).filter(|name| !name.is_empty()),
-        written_by: database.and_then(|database| database.schema.written_by()).map(|(minor, _)| minor.to_string()),
+        written_by: database
+            .and_then(|database| database.schema.written_by())
+            .map(|(minor, _)| minor.to_string()),
         cluster_version: version.filter(|version| !version.is_empty()),
     }
 }
@@ -92,7 +95,9 @@ fn identity(facts: &Facts) -> Identity {
 fn members(facts: &Facts) -> Vec<MemberRow> {
     let row = |known: snapshot::facts::KnownMember| {
         let best = known.best();
-        let of = |urls: fn(&snapshot::membership::Member) -> &Vec<String>| best.as_ref().map(urls).cloned().unwrap_or_default();
+        let of = |urls: fn(&snapshot::membership::Member) -> &Vec<String>| {
+            best.as_ref().map(urls).cloned().unwrap_or_default()
+        };
         MemberRow {
             id: known.id,
             name: best.as_ref().map(|member| member.name.clone()).unwrap_or_default(),

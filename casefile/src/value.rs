@@ -1,0 +1,147 @@
+//! Values: out of the case where they were put in it, else out of the source, where it still is.
+
+use std::path::{Path, PathBuf};
+
+use bbolt::{Lock, OpenOptions, Source as _};
+use sha2::{Digest, Sha256};
+use snapshot::mvcc::KeyValue;
+use snapshot::opened::{self, InputOptions, OpenError};
+
+use crate::block::unpack;
+use crate::case::{Case, Part};
+use crate::codec::BadBlock;
+use crate::error::CaseError;
+use crate::rows::{Held, RevisionRow};
+use crate::source::Source;
+
+/// Longest stretch of values that is unpacked at once, in bytes: those of one block.
+const MOST_BYTES: u64 = 2 << 30;
+
+/// Why a value cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// The case cannot be read.
+    #[error(transparent)]
+    Case(#[from] CaseError),
+    /// A tombstone has none.
+    #[error("revision {main} deleted the key: there is no value")]
+    Deleted {
+        /// The revision.
+        main: i64,
+    },
+    /// The source is not where it was.
+    #[error(
+        "source {name}: {error}. The case keeps where a value stands, and not the value, unless the source was added with \
+         --embed-values: mount the source where it was"
+    )]
+    NotThere {
+        /// The source's name.
+        name: String,
+        /// Why it cannot be opened.
+        error: OpenError,
+    },
+    /// What stands there now is something else.
+    #[error("source {name}: {}: byte {offset:#x} no longer holds this revision: the file changed since it was added", path.display())]
+    Changed {
+        /// The source's name.
+        name: String,
+        /// The database.
+        path: PathBuf,
+        /// Where the record was.
+        offset: u64,
+    },
+}
+
+impl ValueError {
+    /// The process's exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if let Self::Case(error) = self { error.exit_code() } else { 1 }
+    }
+
+    /// Findings that go with it: none.
+    #[must_use]
+    pub fn findings(&self) -> &[snapshot::finding::Finding] {
+        &[]
+    }
+}
+
+impl Case {
+    /// The value of a revision, held against its hash: of the first of its sources that can give it.
+    ///
+    /// # Errors
+    /// Why the last of them cannot.
+    pub fn value(&self, row: &RevisionRow) -> Result<Vec<u8>, ValueError> {
+        let mut why = ValueError::Deleted { main: row.main };
+        if row.tombstone {
+            return Err(why);
+        }
+        for held in &row.held {
+            let Some(source) = usize::try_from(held.source).ok().and_then(|number| self.sources.get(number))
+            else {
+                continue;
+            };
+            let value =
+                if source.has_values { self.kept(source, held) } else { from_source(source, held, &row.key) };
+            match value {
+                Ok(value) if is_value(&value, row) => return Ok(value),
+                Ok(_) if source.has_values => why = ValueError::Case(BadBlock.into()),
+                Ok(_) => why = changed(source, held),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    /// A value that lies in the case.
+    fn kept(&self, source: &Source, held: &Held) -> Result<Vec<u8>, ValueError> {
+        let tables = (self.part(Part::Blocks, source.number)?, self.part(Part::Values, source.number)?);
+        let (Some(blocks), Some(values)) = tables else { return Err(CaseError::from(BadBlock).into()) };
+        Ok(kept(&blocks, &values, held.ordinal)?)
+    }
+}
+
+fn kept(
+    blocks: &crate::case::NumberedRows,
+    values: &crate::case::NumberedRows,
+    ordinal: u64,
+) -> Result<Vec<u8>, CaseError> {
+    let Some(block) = blocks.range::<u64>(..=ordinal)?.next_back() else { return Err(BadBlock.into()) };
+    let (first, block) = block?;
+    let records = unpack(block.value())?;
+    let at = usize::try_from(ordinal - first.value()).map_err(|_| BadBlock)?;
+    let before: u64 = records.iter().take(at).fold(0, |sum, record| sum.saturating_add(record.value_len));
+    let all = records.iter().fold(0u64, |sum, record| sum.saturating_add(record.value_len));
+    let len = records.get(at).ok_or(BadBlock)?.value_len;
+    let values = values.range::<u64>(first.value()..=first.value())?.next().ok_or(BadBlock)??.1;
+    let all = usize::try_from(all.min(MOST_BYTES)).map_err(|_| BadBlock)?;
+    let plain = zstd::bulk::decompress(values.value(), all).map_err(|_| BadBlock)?;
+    let from = usize::try_from(before).map_err(|_| BadBlock)?;
+    let to = usize::try_from(before.saturating_add(len)).map_err(|_| BadBlock)?;
+    Ok(plain.get(from..to).ok_or(BadBlock)?.to_vec())
+}
+
+fn is_value(value: &[u8], row: &RevisionRow) -> bool {
+    let digest: [u8; 32] = Sha256::digest(value).into();
+    value.len() as u64 == row.value_len && digest.starts_with(&row.value_hash)
+}
+
+fn changed(source: &Source, held: &Held) -> ValueError {
+    ValueError::Changed { name: source.name.clone(), path: PathBuf::from(&source.path), offset: held.offset }
+}
+
+/// A value read where it stands. Nothing is locked: what was written to since is told by the hash.
+fn from_source(source: &Source, held: &Held, key: &[u8]) -> Result<Vec<u8>, ValueError> {
+    let open = OpenOptions { lock: Lock::None, ..OpenOptions::default() };
+    let options = InputOptions { open, tmp_dir: None };
+    let opened = opened::open(Path::new(&source.path), &options, &());
+    let input = opened.map_err(|error| ValueError::NotThere { name: source.name.clone(), error })?;
+    let Ok(record) = input.source().bytes(held.offset, held.len_bytes) else {
+        return Err(changed(source, held));
+    };
+    match KeyValue::decode(&record) {
+        Ok(kv) if kv.key == key => Ok(kv.value.to_vec()),
+        _ => Err(changed(source, held)),
+    }
+}
