@@ -17,7 +17,14 @@ fn digest(seed: u64) -> String {
 
 fn file(path: &str, len_bytes: u64) -> SourceFile {
     let sha256 = digest(len_bytes + path.len() as u64);
-    SourceFile { path: path.to_owned(), len_bytes, sha256, modified: (1_700_000_000, 0), unpacked: None }
+    SourceFile {
+        path: path.to_owned(),
+        len_bytes,
+        sha256,
+        modified: (1_700_000_000, 0),
+        unpacked: None,
+        unreadable: None,
+    }
 }
 
 /// One sound member, whose database has 1440 pages.
