@@ -227,7 +227,7 @@ impl Case {
         Ok(Custody { rows, seal, digest: last.map(|seal| seal.digest), contents: self.contents(watch)? })
     }
 
-    fn seal_state(&self, seal: &Seal, watch: &dyn Watch) -> Result<SealState, CaseError> {
+    pub(crate) fn seal_state(&self, seal: &Seal, watch: &dyn Watch) -> Result<SealState, CaseError> {
         let manifest: Manifest = match serde_json::from_str(&seal.manifest) {
             Ok(manifest) if digest_of(&seal.manifest) == seal.digest => manifest,
             _ => return Ok(SealState::Broken),

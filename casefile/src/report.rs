@@ -8,6 +8,7 @@
 mod browser_tests;
 mod data;
 mod findings;
+mod gather;
 mod lanes;
 #[cfg(test)]
 mod made_up;
@@ -15,6 +16,7 @@ mod markup;
 mod members;
 mod page_map;
 mod parting;
+mod prefixes;
 mod redact;
 mod sections;
 mod space;
@@ -22,9 +24,12 @@ mod space;
 mod tests;
 mod treemap;
 mod words;
+mod write;
 
-pub use data::{Bin, CaseFacts, Command, Data, Examined, Pair, Prefix, Sample, Seal, Version};
+pub use data::{Bin, CaseFacts, Data, Examined, Pair, Prefix, Sample, Seal, Version};
+pub use gather::gather;
 pub use redact::{Redact, is_secret};
+pub use write::{Written, write};
 
 use markup::{Page, Text};
 

@@ -10,11 +10,12 @@ use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Sub
 use crate::commands::{
     alarm_disarm, alarm_list, auth_reset, auth_show, backup, bbolt_buckets, bbolt_check, bbolt_compact,
     bbolt_dump, bbolt_get, bbolt_info, bbolt_inspect, bbolt_keys, bbolt_page, bbolt_page_item, bbolt_pages,
-    bbolt_stats, bbolt_surgery, bbolt_version, cluster_force_new, compact, compare, completion, defrag, hash,
-    hashkv, inspect, iterate_bucket, kv_delete, kv_diff, kv_export, kv_get, kv_history, kv_list, kv_usage,
-    lease_list, list_bucket, man, member_add, member_list, member_plan, member_promote, member_remove,
-    member_update, migrate, recover, salvage, scan_keys, snap_dump, snapshot_hash, snapshot_restore,
-    snapshot_save, snapshot_status, v2_list, v2_migrate, verify, version, wal_dump, wal_repair, wal_verify,
+    bbolt_stats, bbolt_surgery, bbolt_version, case, cluster_force_new, compact, compare, completion, defrag,
+    hash, hashkv, inspect, iterate_bucket, kv_delete, kv_diff, kv_export, kv_get, kv_history, kv_list,
+    kv_usage, lease_list, list_bucket, man, member_add, member_list, member_plan, member_promote,
+    member_remove, member_update, migrate, recover, salvage, scan_keys, snap_dump, snapshot_hash,
+    snapshot_restore, snapshot_save, snapshot_status, v2_list, v2_migrate, verify, version, wal_dump,
+    wal_repair, wal_verify,
 };
 use crate::output::Format;
 use crate::values;
@@ -85,6 +86,9 @@ pub(crate) enum Root {
     V2(V2),
     Verify(verify::VerifyArgs),
     Compare(compare::CompareArgs),
+    /// Keeps what many nodes hold in one file, answers questions about it, and writes a report
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true)]
+    Case(Box<case::CaseCommand>),
     ListBucket(list_bucket::ListBucketArgs),
     IterateBucket(iterate_bucket::IterateBucketArgs),
     Hash(hash::HashArgs),

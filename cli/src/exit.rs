@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use casefile::{AddError, CaseError, ValueError};
 use clap::error::Error as ClapError;
 use snapshot::backup::BackupError;
 use snapshot::compact;
@@ -96,7 +97,10 @@ macro_rules! failure_from {
 }
 
 failure_from!(
+    AddError,
     BackupError,
+    CaseError,
+    ValueError,
     DiffError,
     OpenError,
     StatusError,

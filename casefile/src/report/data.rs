@@ -1,5 +1,7 @@
 //! What a report shows, as plain values: a report is a function of these and of nothing else.
 
+use crate::case::Command;
+use crate::custody::SealState;
 use crate::rows::Diff;
 use crate::source::{PageRun, Source};
 
@@ -20,7 +22,7 @@ pub struct CaseFacts {
     /// The name of the case file.
     pub name: String,
     /// The version of its schema.
-    pub schema: u64,
+    pub schema: u32,
     /// The program that wrote the report, with its version.
     pub tool: String,
     /// Commands that changed the case, oldest first.
@@ -29,26 +31,13 @@ pub struct CaseFacts {
     pub seal: Option<Seal>,
 }
 
-/// One command that changed the case.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Command {
-    /// The command line.
-    pub line: String,
-    /// The version of the program.
-    pub tool: String,
-    /// Who gave it, where that was said.
-    pub examiner: Option<String>,
-    /// What was said about it.
-    pub note: Option<String>,
-}
-
 /// A seal.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seal {
     /// The SHA-256 of its manifest, in hexadecimal.
     pub sha256: String,
-    /// Whether the case is what was sealed: nothing was added since.
-    pub current: bool,
+    /// What it comes to now.
+    pub state: SealState,
 }
 
 /// One thing that was examined.

@@ -1,6 +1,8 @@
 //! Made-up data for tests of the report: a cluster of three that parts, and whatever could break a page.
 
-use super::{Bin, CaseFacts, Command, Data, Examined, Pair, Prefix, Sample, Seal, Version};
+use super::{Bin, CaseFacts, Data, Examined, Pair, Prefix, Sample, Seal, Version};
+use crate::case::Command;
+use crate::custody::SealState;
 use crate::rows::Diff;
 use crate::source::{
     Checked, FindingRow, Identity, KeySpace, LogSummary, MemberRow, PageMap, PageRun, PageUse, SnapRow,
@@ -120,8 +122,8 @@ pub(super) fn examined(name: &str) -> Examined {
         findings: Vec::new(),
         more_findings: 0,
         has_values: false,
-        examiner: None,
-        note: None,
+        examiner: Some("A. Examiner".to_owned()),
+        note: Some("disks 1 to 3 of rack 4, received sealed".to_owned()),
     };
     Examined { source, pages: pages(1440), space: space(), history: history(2, 4_237) }
 }
@@ -267,18 +269,15 @@ pub(super) fn typical() -> Data {
                 Command {
                     line: "etcd-rescue case new incident-2041.case".to_owned(),
                     tool: "etcd-rescue 0.1.0".to_owned(),
-                    examiner: Some("A. Examiner".to_owned()),
-                    note: Some("disks 1 to 3 of rack 4, received sealed".to_owned()),
                 },
                 Command {
                     line: "etcd-rescue case add incident-2041.case n1=/mnt/n1/var/lib/etcd n2=/mnt/n2/var/lib/etcd \
                            n3=/mnt/n3/var/lib/etcd"
                         .to_owned(),
                     tool: "etcd-rescue 0.1.0".to_owned(),
-                    ..Command::default()
                 },
             ],
-            seal: Some(Seal { sha256: digest(99), current: true }),
+            seal: Some(Seal { sha256: digest(99), state: SealState::Holds }),
         },
         sources: vec![one, two, three],
         partings: vec![
@@ -345,7 +344,6 @@ pub(super) fn hostile() -> Data {
     let mut data = typical();
     data.case.name = format!("{markup}{long}.case");
     data.case.commands[0].line = format!("{markup} {long}");
-    data.case.commands[0].note = Some(format!("{long}{markup}"));
     let mut sources = Vec::new();
     for number in 0..9_u32 {
         let mut of = data.sources[usize::try_from(number % 3).unwrap()].clone();
@@ -353,6 +351,7 @@ pub(super) fn hostile() -> Data {
         of.source.name = format!("source-{number}-{}", &long[..60]);
         of.source.path = format!("/{markup}/{long}");
         of.source.files[0].path = format!("{long}{markup}");
+        of.source.note = Some(format!("{long}{markup}"));
         of.source.identity.name = Some(format!("{markup}{long}"));
         of.source.members[0].name = markup.to_owned();
         of.source.members[1].peer_urls = vec![format!("http://{long}")];

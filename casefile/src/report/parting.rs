@@ -64,6 +64,12 @@ pub(super) fn section(data: &Data, page: &mut Page) {
             ]
         })
         .collect();
+    let with = data.sources.iter().filter(|of| of.source.key_space.is_some()).count();
+    if data.partings.len() < with * with.saturating_sub(1) / 2 {
+        page.paragraph(&Html::text(
+            "There are so many sources that each was held against the one that goes furthest only.",
+        ));
+    }
     page.table(&Html::text("The databases, held against each other in pairs."), &columns, &rows);
     for parting in data.partings.iter().filter(|parting| !parting.samples.is_empty()) {
         samples(parting, page);

@@ -7,6 +7,7 @@ use super::lanes::{index_of, snaps_of};
 use super::markup::{Column, Html, Page, Text};
 use super::words::{counted, grouped, known, len};
 use super::{Redact, lanes, page_map, space};
+use crate::custody::SealState;
 use crate::source::{Source, SourceFile};
 
 /// The class of good and bad news.
@@ -47,7 +48,8 @@ pub(super) fn header(data: &Data, redact: Option<Redact>, list: &[(String, Strin
     let mut facts = vec![("Case file", Html::code(&case.name)), ("Written by", Html::text(&case.tool))];
     facts.push(("Schema", Html::text(format_args!("version {}", case.schema))));
     let mut examiners: Vec<&str> =
-        case.commands.iter().filter_map(|command| command.examiner.as_deref()).collect();
+        data.sources.iter().filter_map(|of| of.source.examiner.as_deref()).collect();
+    examiners.sort_unstable();
     examiners.dedup();
     if !examiners.is_empty() {
         facts.push(("Examiner", Html::lines(examiners.into_iter().map(Html::text))));
@@ -57,10 +59,10 @@ pub(super) fn header(data: &Data, redact: Option<Redact>, list: &[(String, Strin
         match &case.seal {
             None => Html::text("none"),
             Some(seal) => {
-                let state = if seal.current {
-                    Html::text(" – the case is as it was sealed")
-                } else {
-                    badge("warn", "something was added since")
+                let state = match seal.state {
+                    SealState::Holds => Html::text("– the case is as it was sealed"),
+                    SealState::Outgrown => badge("warn", "sources were added since"),
+                    SealState::Broken | SealState::Absent => badge("bad", "broken"),
                 };
                 Html::text("SHA-256 ").and(&Html::code(&seal.sha256)).and(&Html::text(" ")).and(&state)
             }
@@ -176,12 +178,20 @@ pub(super) fn examined(data: &Data, page: &mut Page) {
                 .and(&Html::code(&source.path))
                 .and(&Html::text(".")),
         );
+        for (what, text) in [("Added by", &source.examiner), ("Note", &source.note)] {
+            if let Some(text) = text {
+                page.paragraph(&Html::text(format_args!("{what}: {text}")));
+            }
+        }
         let rows: Vec<_> = source
             .files
             .iter()
             .take(FILES)
             .map(|file| {
-                let mut sums = vec![Html::code(&file.sha256)];
+                let mut sums = match &file.unreadable {
+                    None => vec![Html::code(&file.sha256)],
+                    Some(why) => vec![badge("bad", "cannot be read"), Html::text(why)],
+                };
                 let mut lengths = vec![Html::text(grouped(file.len_bytes))];
                 if let Some((len, sha256)) = &file.unpacked {
                     lengths.push(Html::text(grouped(*len)));
@@ -315,8 +325,12 @@ pub(super) fn custody(data: &Data, page: &mut Page) {
                     &Html::text(". 'etcd-rescue case verify' reads every source again and holds it against the manifest."),
                 ),
             );
-            if !seal.current {
-                page.paragraph(&badge("warn", "Something was added to the case after it was sealed."));
+            match seal.state {
+                SealState::Holds => {}
+                SealState::Outgrown => page.paragraph(&Html::text(
+                    "What was sealed is what it was; sources were added after it was sealed, and the seal says nothing about those.",
+                )),
+                SealState::Broken | SealState::Absent => page.paragraph(&badge("bad", "The case is not what was sealed.")),
             }
         }
     }
@@ -326,26 +340,14 @@ pub(super) fn custody(data: &Data, page: &mut Page) {
     page.paragraph(&Html::text(
         "These commands made the case. No time is recorded but what an examiner wrote: the clock of a desk proves nothing.",
     ));
-    let columns = [
-        Column::text("No."),
-        Column::text("Command"),
-        Column::text("Program"),
-        Column::text("Examiner and note"),
-    ];
+    let columns = [Column::text("No."), Column::text("Command"), Column::text("Program")];
     let rows: Vec<_> = data
         .case
         .commands
         .iter()
         .enumerate()
         .map(|(index, command)| {
-            let said = command.examiner.iter().chain(&command.note).map(Html::text);
-            let said = Html::lines(said);
-            vec![
-                Html::text(index + 1),
-                Html::code(&command.line),
-                Html::text(&command.tool),
-                if said == Html::default() { Html::text("–") } else { said },
-            ]
+            vec![Html::text(index + 1), Html::code(&command.line), Html::text(&command.tool)]
         })
         .collect();
     page.table(&Html::text("Commands, in their order."), &columns, &rows);

@@ -80,8 +80,8 @@ pub(super) fn figure(of: &Examined, page: &mut Page) {
          <li><i class=\"t-free\"></i>free pages</li><li><i class=\"t-other\"></i>everything else</li></ul>",
     );
     page.push(format_args!(
-        "<figcaption><b>Figure {number}.</b> What fills the database of {}: {} in all. Areas are bytes of keys and values; everything else \
-         is heads of pages and records, unused room in pages, and the other buckets.</figcaption>\n</figure>",
+        "<figcaption><b>Figure {number}.</b> What fills the database of {}: {} in all. Areas are bytes of records; everything else \
+         is heads of pages and of their elements, unused room in pages, and the other buckets.</figcaption>\n</figure>",
         Text(source),
         humanize::bytes(in_file)
     ));

@@ -21,6 +21,7 @@ pub(crate) mod bbolt_stats;
 pub(crate) mod bbolt_surgery;
 pub(crate) mod bbolt_surgery_validate;
 pub(crate) mod bbolt_version;
+pub(crate) mod case;
 pub(crate) mod cluster_force_new;
 pub(crate) mod compact;
 pub(crate) mod compare;
@@ -174,6 +175,7 @@ fn dispatch(cli: Cli, interrupt: Interrupt) -> Result<Outcome, Failure> {
         Root::V2(V2::List(args)) => v2_list::run(&args, &context),
         Root::V2(V2::Migrate(args)) => v2_migrate::run(&args, &context),
         Root::Compare(args) => compare::run(&args, &context),
+        Root::Case(command) => case::run(&command, &context),
         Root::Verify(args) => verify::run(&args, &context),
         Root::Version(_) => version::run(&context),
         Root::Completion(args) => completion::run(&args),

@@ -1,0 +1,65 @@
+//! `case at`: the key space at a revision.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use clap::Args;
+
+use super::CaseFile;
+use super::rows::{self, ShownArgs};
+use crate::context::Context;
+use crate::exit::{self, Failure};
+use crate::outcome::{Note, Outcome};
+
+/// Lists the keys as they were at a revision, by every source that can tell
+///
+/// With -w json each key is an object on a line of its own, and each source. Exit code 3 when sources have a key otherwise, or not at all.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  etcd-rescue case at incident.case 4100 --prefix /registry/pods/default/")]
+pub(crate) struct AtArgs {
+    #[command(flatten)]
+    file: CaseFile,
+    /// The revision
+    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(i64).range(1..))]
+    revision: i64,
+    /// Only keys that begin so
+    #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
+    prefix: Option<OsString>,
+    /// The values, too: from the case, or from the source where that still is, with the hash checked
+    #[arg(long)]
+    values: bool,
+    #[command(flatten)]
+    shown: ShownArgs,
+}
+
+/// Lists them.
+///
+/// # Errors
+/// When the case cannot be read.
+pub(super) fn run(args: &AtArgs, context: &Context) -> Result<Outcome, Failure> {
+    let case = args.file.open()?;
+    let prefix = args.prefix.clone().unwrap_or_default().into_vec();
+    let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
+        let at = case.at(args.revision, &prefix, &mut |row| printer.revision(row))?;
+        for (source, standing) in &at.standings {
+            if printer.standing(*source, standing).is_break() {
+                break;
+            }
+        }
+        Ok(at)
+    })?;
+    let mut outcome = Outcome { after: printed.notes, ..Outcome::default() };
+    if let Some(at) = printed.answer {
+        outcome.after.extend(rows::standings(&case, &at.standings));
+        outcome.after.push(Note::Prose(format!(
+            "{} keys at revision {}, {} contested",
+            at.keys, at.revision, at.contested
+        )));
+        if at.contested > 0 {
+            outcome.code = exit::FINDINGS;
+        }
+    }
+    Ok(outcome)
+}

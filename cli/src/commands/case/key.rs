@@ -1,0 +1,76 @@
+//! `case key`: the life of one key across all sources.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use clap::Args;
+
+use super::CaseFile;
+use super::rows::{self, ShownArgs};
+use crate::context::Context;
+use crate::exit::{self, Failure};
+use crate::outcome::{Note, Outcome};
+use crate::output::Format;
+
+/// Tells the life of a key across all sources: every revision, who has it, and the log entries that name it
+///
+/// With -w json each revision, log entry and source is an object on a line of its own. Exit code 3 when sources have something different at the
+/// same revision.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  etcd-rescue case key incident.case /registry/secrets/default/db --cite
+  etcd-rescue case key incident.case /registry/leases/kube-system/scheduler --log -w json")]
+pub(crate) struct KeyArgs {
+    #[command(flatten)]
+    file: CaseFile,
+    /// The key
+    // Not called `key`: clap would take it for etcdctl's flag of that name.
+    #[arg(value_name = "KEY")]
+    first_key: OsString,
+    /// The log entries that name the key, too
+    #[arg(long)]
+    log: bool,
+    /// The values, too: from the case, or from the source where that still is, with the hash checked
+    #[arg(long)]
+    values: bool,
+    #[command(flatten)]
+    shown: ShownArgs,
+}
+
+/// Tells it.
+///
+/// # Errors
+/// When the case cannot be read.
+pub(super) fn run(args: &KeyArgs, context: &Context) -> Result<Outcome, Failure> {
+    let case = args.file.open()?;
+    let life = case.key(&args.first_key.clone().into_vec())?;
+    let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
+        let revisions = life.steps.iter().all(|row| printer.revision(row).is_continue());
+        // A table has one kind of rows.
+        let entries = args.log && context.format != Format::Table;
+        if revisions && (!entries || life.log.iter().all(|row| printer.entry(row).is_continue())) {
+            for (source, standing) in &life.standings {
+                if printer.standing(*source, standing).is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let mut outcome = Outcome { after: rows::standings(&case, &life.standings), ..Outcome::default() };
+    outcome.after.extend(printed.notes);
+    if life.steps.is_empty() {
+        outcome.after.push(Note::Prose("No source has a revision of that key.".to_owned()));
+    }
+    if !life.log.is_empty() && (!args.log || context.format == Format::Table) {
+        outcome.after.push(Note::Prose(format!(
+            "{} log entries name it: --log shows them, with -w simple or -w json",
+            life.log.len()
+        )));
+    }
+    if printed.contested > 0 {
+        outcome.code = exit::FINDINGS;
+    }
+    Ok(outcome)
+}

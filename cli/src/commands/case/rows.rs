@@ -1,0 +1,432 @@
+//! Revisions and log entries as lines, tables and JSON, each with its citation where that is asked for.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use bbolt::fault::readable;
+use casefile::rows::{EntryStanding, Standing, Touched};
+use casefile::{Case, CaseError, Citation, LogRow, RevisionRow};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::commands::bbolt_file;
+use crate::commands::kv_usage::insert_bytes;
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::outcome::Note;
+use crate::output::{self, Cell, Format};
+use crate::shown::shown;
+
+/// Rows that a table has at most: it is kept until its last row is known.
+const IN_TABLE: usize = 10_000;
+
+/// How rows are shown.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct ShownArgs {
+    /// Show where each row stands: file, its SHA-256, offset and length
+    #[arg(long)]
+    pub(super) cite: bool,
+}
+
+/// Writes rows as they come.
+pub(super) struct Printer<'c, 'o> {
+    case: &'c Case,
+    format: Format,
+    cite: bool,
+    values: bool,
+    out: &'o mut dyn Write,
+    table: Vec<Vec<Cell>>,
+    /// Rows that were shown, or could not be for the table's length.
+    pub(super) rows: u64,
+    /// Rows that other sources have otherwise.
+    pub(super) contested: u64,
+    failed: Option<io::Error>,
+}
+
+/// What came of printing.
+pub(super) struct Printed<T> {
+    /// What the question came to; `None` when the reader went away before its end.
+    pub(super) answer: Option<T>,
+    pub(super) rows: u64,
+    pub(super) contested: u64,
+    /// What the user must hear of it.
+    pub(super) notes: Vec<Note>,
+}
+
+/// Asks `case`, and prints what comes.
+///
+/// # Errors
+/// When the format is none for rows, the case is damaged, or stdout cannot be written.
+pub(super) fn print<T>(
+    case: &Case,
+    (shown, values): (&ShownArgs, bool),
+    context: &Context,
+    ask: impl FnOnce(&mut Printer<'_, '_>) -> Result<T, CaseError>,
+) -> Result<Printed<T>, Failure> {
+    if !matches!(context.format, Format::Simple | Format::Table | Format::Json) {
+        return Err(Failure::usage("this command prints -w simple, -w table or -w json"));
+    }
+    let mut refused = None;
+    let printed = bbolt_file::to_stdout_stoppable(context.watch.as_ref(), |out| {
+        let mut printer = Printer {
+            case,
+            format: context.format,
+            cite: shown.cite,
+            values,
+            out,
+            table: Vec::new(),
+            rows: 0,
+            contested: 0,
+            failed: None,
+        };
+        let answer = ask(&mut printer);
+        if let Some(error) = printer.failed.take() {
+            return Err(error);
+        }
+        printer.out.write_all(output::table(&printer.table).as_bytes())?;
+        let mut notes = Vec::new();
+        if printer.format == Format::Table && printer.rows > IN_TABLE as u64 {
+            notes.push(Note::Warning(format!(
+                "warning: a table has {IN_TABLE} rows at most, and there are {}: -w simple and -w json print all of them",
+                printer.rows
+            )));
+        }
+        let (rows, contested) = (printer.rows, printer.contested);
+        match answer {
+            Ok(answer) => Ok(Printed { answer: Some(answer), rows, contested, notes }),
+            Err(error) => {
+                refused = Some(error);
+                Ok(Printed { answer: None, rows, contested, notes })
+            }
+        }
+    })?;
+    match refused {
+        Some(error) => Err(error.into()),
+        None => Ok(printed.unwrap_or(Printed { answer: None, rows: 0, contested: 0, notes: Vec::new() })),
+    }
+}
+
+impl Printer<'_, '_> {
+    /// Shows a revision.
+    pub(super) fn revision(&mut self, row: &RevisionRow) -> ControlFlow<()> {
+        self.revision_as(None, row)
+    }
+
+    /// Shows a revision under a mark.
+    pub(super) fn revision_as(&mut self, mark: Option<&str>, row: &RevisionRow) -> ControlFlow<()> {
+        self.rows += 1;
+        self.contested += u64::from(row.contested);
+        let done = match self.format {
+            Format::Json => {
+                let object = self.revision_json(mark, row);
+                writeln!(self.out, "{object}")
+            }
+            Format::Table => {
+                let cells = revision_cells(self.case, mark, row);
+                self.keep(cells)
+            }
+            _ => self.revision_line(mark, row),
+        };
+        self.went(done)
+    }
+
+    /// Shows an entry of a log.
+    pub(super) fn entry(&mut self, row: &LogRow) -> ControlFlow<()> {
+        self.rows += 1;
+        let done = match self.format {
+            Format::Json => {
+                let object = self.entry_json(row);
+                writeln!(self.out, "{object}")
+            }
+            Format::Table => {
+                let cells = entry_cells(self.case, row);
+                self.keep(cells)
+            }
+            _ => self.entry_line(row),
+        };
+        self.went(done)
+    }
+
+    /// Says how far a source could be asked, where lines say so.
+    pub(super) fn standing(&mut self, source: u32, standing: &Standing) -> ControlFlow<()> {
+        let name = name(self.case, source);
+        let done = match self.format {
+            Format::Json => {
+                let (word, revision) = standing_word(standing);
+                let mut object = Map::from_iter([
+                    ("type".to_owned(), json!("standing")),
+                    ("source".to_owned(), json!(name)),
+                    ("standing".to_owned(), json!(word)),
+                ]);
+                if let Some(revision) = revision {
+                    object.insert("revision".to_owned(), json!(revision));
+                }
+                writeln!(self.out, "{}", Value::Object(object))
+            }
+            _ => Ok(()),
+        };
+        self.went(done)
+    }
+
+    fn keep(&mut self, cells: Vec<Cell>) -> io::Result<()> {
+        if self.table.len() < IN_TABLE {
+            self.table.push(cells);
+        }
+        Ok(())
+    }
+
+    fn went(&mut self, done: io::Result<()>) -> ControlFlow<()> {
+        match done {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn revision_line(&mut self, mark: Option<&str>, row: &RevisionRow) -> io::Result<()> {
+        let mark = mark.map(|mark| format!("{mark} ")).unwrap_or_default();
+        let what = if row.tombstone {
+            "deleted".to_owned()
+        } else {
+            let what = if row.version == 1 { "created" } else { "put" };
+            let lease = if row.lease == 0 { String::new() } else { format!(", lease {:x}", row.lease) };
+            format!(
+                "{what}, version {}, {} bytes, value {}{lease}",
+                row.version,
+                row.value_len,
+                hex(row.value_hash.get(..8).unwrap_or_default())
+            )
+        };
+        let otherwise = if row.contested { " (others have it otherwise)" } else { "" };
+        let holders = holders(self.case, row).join(", ");
+        writeln!(self.out, "{mark}{} {}: {what}; in {holders}{otherwise}", place(row), readable(&row.key))?;
+        if let Some(value) = self.value(row) {
+            match value {
+                Ok(value) => writeln!(self.out, "    value {}", readable(&value))?,
+                Err(why) => writeln!(self.out, "    no value: {}", shown(&why))?,
+            }
+        }
+        if self.cite {
+            for held in &row.held {
+                citation_line(&self.case.cite(held), self.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, row: &RevisionRow) -> Option<Result<Vec<u8>, String>> {
+        (self.values && !row.tombstone).then(|| self.case.value(row).map_err(|error| error.to_string()))
+    }
+
+    fn revision_json(&self, mark: Option<&str>, row: &RevisionRow) -> Value {
+        let mut object = Map::new();
+        object.insert("type".to_owned(), json!("revision"));
+        if let Some(mark) = mark {
+            object.insert("change".to_owned(), json!(mark));
+        }
+        insert_bytes(&mut object, "key", &row.key);
+        object.insert("revision".to_owned(), json!(row.main));
+        object.insert("subRevision".to_owned(), json!(row.sub));
+        object.insert("deleted".to_owned(), json!(row.tombstone));
+        if !row.tombstone {
+            object.insert("createRevision".to_owned(), json!(row.create_revision));
+            object.insert("version".to_owned(), json!(row.version));
+            object.insert("valueBytes".to_owned(), json!(row.value_len));
+            object.insert("valueSha256Begins".to_owned(), json!(hex(&row.value_hash)));
+            if row.lease != 0 {
+                object.insert("lease".to_owned(), json!(format!("{:x}", row.lease)));
+            }
+        }
+        object.insert("sources".to_owned(), json!(holders(self.case, row)));
+        object.insert("contested".to_owned(), json!(row.contested));
+        match self.value(row) {
+            Some(Ok(value)) => insert_bytes(&mut object, "value", &value),
+            Some(Err(why)) => {
+                object.insert("noValue".to_owned(), json!(why));
+            }
+            None => {}
+        }
+        if self.cite {
+            let cited: Vec<Citation> = row.held.iter().map(|held| self.case.cite(held)).collect();
+            object.insert("citations".to_owned(), json!(cited));
+        }
+        Value::Object(object)
+    }
+
+    fn entry_line(&mut self, row: &LogRow) -> io::Result<()> {
+        let keys: Vec<String> = row.touched.iter().map(keys_of).collect();
+        let keys = if keys.is_empty() { String::new() } else { format!(" {}", keys.join(", ")) };
+        writeln!(
+            self.out,
+            "entry {} of term {} in {}: {}{keys}; {}{}",
+            row.index,
+            row.term,
+            name(self.case, row.source),
+            shown(&row.kind),
+            standing_of(row.standing),
+            if row.committed { ", committed" } else { "" }
+        )?;
+        if self.cite {
+            citation_line(&self.case.cite_entry(row), self.out)?;
+        }
+        Ok(())
+    }
+
+    fn entry_json(&self, row: &LogRow) -> Value {
+        let keys: Vec<Value> = row
+            .touched
+            .iter()
+            .map(|touched| {
+                let mut keys = Map::new();
+                insert_bytes(&mut keys, "key", &touched.key);
+                if !touched.range_end.is_empty() {
+                    insert_bytes(&mut keys, "rangeEnd", &touched.range_end);
+                }
+                Value::Object(keys)
+            })
+            .collect();
+        let mut object = Map::from_iter([
+            ("type".to_owned(), json!("entry")),
+            ("source".to_owned(), json!(name(self.case, row.source))),
+            ("index".to_owned(), json!(row.index)),
+            ("term".to_owned(), json!(row.term)),
+            ("kind".to_owned(), json!(row.kind)),
+            ("standing".to_owned(), json!(row.standing)),
+            ("committed".to_owned(), json!(row.committed)),
+            ("keys".to_owned(), Value::Array(keys)),
+        ]);
+        if self.cite {
+            object.insert("citations".to_owned(), json!([self.case.cite_entry(row)]));
+        }
+        Value::Object(object)
+    }
+}
+
+/// The name of a source by its number.
+pub(super) fn name(case: &Case, number: u32) -> String {
+    let source = usize::try_from(number).ok().and_then(|number| case.sources().get(number));
+    shown(source.map_or("?", |source| &source.name))
+}
+
+fn holders(case: &Case, row: &RevisionRow) -> Vec<String> {
+    row.held.iter().map(|held| name(case, held.source)).collect()
+}
+
+fn place(row: &RevisionRow) -> String {
+    match row.sub {
+        0 => row.main.to_string(),
+        sub => format!("{}.{sub}", row.main),
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+fn keys_of(touched: &Touched) -> String {
+    let key = readable(&touched.key);
+    match touched.range_end.as_slice() {
+        [] => key,
+        [0] => format!("{key} and all behind it"),
+        end => format!("{key} up to {}", readable(end)),
+    }
+}
+
+fn standing_of(standing: EntryStanding) -> &'static str {
+    match standing {
+        EntryStanding::Counts => "counts",
+        EntryStanding::Overwritten => "overwritten",
+        EntryStanding::OutOfReach => "out of a server's reach",
+    }
+}
+
+fn standing_word(standing: &Standing) -> (&'static str, Option<i64>) {
+    match standing {
+        Standing::Asked => ("asked", None),
+        Standing::NoKeySpace => ("no-key-space", None),
+        Standing::Compacted { at } => ("compacted", Some(*at)),
+        Standing::EndsBefore { last } => ("ends-before", Some(*last)),
+        Standing::Damaged => ("damaged", None),
+    }
+}
+
+/// How far sources could be asked, as a story; nothing of those that were asked as a whole.
+pub(super) fn standings(case: &Case, standings: &[(u32, Standing)]) -> Vec<Note> {
+    let of = |(number, standing): &(u32, Standing)| {
+        let name = name(case, *number);
+        Some(Note::Prose(match standing {
+            Standing::Asked => return None,
+            Standing::NoKeySpace => format!("{name}: has no key space that could be read"),
+            Standing::Compacted { at } => {
+                format!("{name}: was compacted at revision {at}: what was superseded before is gone")
+            }
+            Standing::EndsBefore { last } => {
+                format!("{name}: ends at revision {last}, and says nothing about this")
+            }
+            Standing::Damaged => {
+                let text = format!(
+                    "{name}: part of its key space cannot be read: what is not shown may have been there"
+                );
+                return Some(Note::Warning(text));
+            }
+        }))
+    };
+    standings.iter().filter_map(of).collect()
+}
+
+fn citation_line(citation: &Citation, out: &mut dyn Write) -> io::Result<()> {
+    let page = citation.page.map(|page| format!(", page {page}")).unwrap_or_default();
+    writeln!(
+        out,
+        "    {}: {}, sha256 {}, {} bytes at {:#x}{page}",
+        shown(&citation.source),
+        shown(&citation.file),
+        citation.sha256,
+        citation.len_bytes,
+        citation.offset
+    )
+}
+
+fn revision_cells(case: &Case, mark: Option<&str>, row: &RevisionRow) -> Vec<Cell> {
+    let none = |is: bool, text: String| if is { String::new() } else { text };
+    let what = match row {
+        RevisionRow { tombstone: true, .. } => "deleted",
+        RevisionRow { version: 1, .. } => "created",
+        _ => "put",
+    };
+    let mut cells = Vec::new();
+    if let Some(mark) = mark {
+        cells.push(Cell::new("change", "Change", mark));
+    }
+    cells.extend([
+        Cell::new("revision", "Revision", &place(row)),
+        Cell::new("key", "Key", &readable(&row.key)),
+        Cell::new("what", "What", what),
+        Cell::new("version", "Version", &none(row.tombstone, row.version.to_string())),
+        Cell::new("bytes", "Bytes", &none(row.tombstone, row.value_len.to_string())),
+        Cell::new("lease", "Lease", &none(row.lease == 0, format!("{:x}", row.lease))),
+        Cell::new(
+            "value sha256",
+            "Value SHA256",
+            &none(row.tombstone, hex(row.value_hash.get(..8).unwrap_or_default())),
+        ),
+        Cell::new("sources", "Sources", &holders(case, row).join(", ")),
+        Cell::new("contested", "Contested", if row.contested { "yes" } else { "" }),
+    ]);
+    cells
+}
+
+fn entry_cells(case: &Case, row: &LogRow) -> Vec<Cell> {
+    let keys: Vec<String> = row.touched.iter().map(keys_of).collect();
+    vec![
+        Cell::new("source", "Source", &name(case, row.source)),
+        Cell::new("index", "Index", &row.index),
+        Cell::new("term", "Term", &row.term),
+        Cell::new("kind", "Kind", &shown(&row.kind)),
+        Cell::new("keys", "Keys", &keys.join(", ")),
+        Cell::new("standing", "Standing", standing_of(row.standing)),
+        Cell::new("committed", "Committed", if row.committed { "yes" } else { "" }),
+    ]
+}

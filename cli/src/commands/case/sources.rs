@@ -1,0 +1,88 @@
+//! `case sources`: what was added.
+
+use casefile::Source;
+use clap::Args;
+use snapshot::membership::hex_id;
+
+use super::CaseFile;
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::outcome::Outcome;
+use crate::output::{self, Cell, Format};
+use crate::shown::shown;
+
+/// Lists the sources of a case: what they are, whose, how far they go, and with --files the hash of every file
+///
+/// With -w json each is an object on a line of its own, with everything the case keeps of it as a whole.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  etcd-rescue case sources incident.case -w table
+  etcd-rescue case sources incident.case --files")]
+pub(crate) struct SourcesArgs {
+    #[command(flatten)]
+    file: CaseFile,
+    /// Every file with its length and its SHA-256
+    #[arg(long)]
+    files: bool,
+}
+
+/// Lists them.
+///
+/// # Errors
+/// When the case cannot be read.
+pub(super) fn run(args: &SourcesArgs, context: &Context) -> Result<Outcome, Failure> {
+    let case = args.file.open()?;
+    let sources = case.sources();
+    let result = match context.format {
+        Format::Json => sources.iter().map(output::json).collect::<Result<_, _>>()?,
+        format => {
+            let rows: Vec<_> = if args.files {
+                sources.iter().flat_map(files).collect()
+            } else {
+                sources.iter().map(row).collect()
+            };
+            output::render(format, &rows, &())?
+        }
+    };
+    Ok(Outcome { result, ..Outcome::default() })
+}
+
+fn files(source: &Source) -> impl Iterator<Item = Vec<Cell>> {
+    source.files.iter().map(|file| {
+        vec![
+            Cell::new("source", "Source", &shown(&source.name)),
+            Cell::new("file", "File", &shown(&file.path)),
+            Cell::new("size", "Size", &file.len_bytes),
+            Cell::new("sha256", "SHA256", &file.sha256),
+        ]
+    })
+}
+
+fn row(source: &Source) -> Vec<Cell> {
+    let space = source.key_space.as_ref();
+    let known = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
+    let member = source.identity.member.map(hex_id);
+    let last = source.log.as_ref().and_then(|log| log.terms.last());
+    vec![
+        Cell::new("source", "Source", &shown(&source.name)),
+        Cell::new("what", "What", &source.what),
+        Cell::new("member", "Member", &known(member)),
+        Cell::new("files", "Files", &source.files.len()),
+        Cell::new("records", "Records", &known(space.map(|space| space.records.to_string()))),
+        Cell::new("revision", "Revision", &known(space.map(|space| space.revision.to_string()))),
+        Cell::new(
+            "compacted",
+            "Compacted",
+            &known(space.and_then(|space| space.compacted).map(|at| at.to_string())),
+        ),
+        Cell::new(
+            "last entry",
+            "Last entry",
+            &known(last.map(|run| format!("{} of term {}", run.last, run.term))),
+        ),
+        Cell::new("verdict", "Verdict", &source.verdict.outlook),
+        Cell::new("findings", "Findings", &source.findings.len()),
+        Cell::new("path", "Path", &shown(&source.path)),
+    ]
+}
