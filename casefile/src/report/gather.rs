@@ -82,6 +82,10 @@ fn examined(case: &Case, source: &Source, watch: &dyn Watch) -> Result<Examined,
 fn pairs(case: &Case) -> Vec<(&Source, &Source)> {
     let with: Vec<&Source> = case.sources().iter().filter(|source| source.key_space.is_some()).collect();
     let revision = |source: &&&Source| source.key_space.as_ref().map(|space| space.revision);
+    let kin = |(one, other): &(&Source, &Source)| {
+        let clusters = one.identity.cluster.zip(other.identity.cluster);
+        clusters.is_none_or(|(one, other)| one == other)
+    };
     let mut pairs = Vec::new();
     if with.len() <= ALL_PAIRS {
         for (at, one) in with.iter().enumerate() {
@@ -91,6 +95,7 @@ fn pairs(case: &Case) -> Vec<(&Source, &Source)> {
         let others = with.iter().filter(|other| other.number != furthest.number);
         pairs.extend(others.map(|other| (*furthest, *other)));
     }
+    pairs.retain(kin);
     pairs
 }
 

@@ -189,7 +189,7 @@ pub(super) fn by_index(data: &Data, page: &mut Page) {
         if let Some(log) = &source.log {
             for (count, run) in log.terms.iter().enumerate() {
                 let span = along.span(run.first, run.last);
-                lane.rect(&format!("term{}", run.term % COLOURS), span, (8.0, HEIGHT - 16.0));
+                lane.rect(&format!("term{}", run.term % COLOURS), span, (4.0, HEIGHT - 16.0));
                 if count < NAMED {
                     lane.name(span, format_args!("term {}", run.term));
                 }
@@ -215,7 +215,7 @@ pub(super) fn by_index(data: &Data, page: &mut Page) {
     legend(
         page,
         &[
-            ("term1", "entries of one term; neighbouring terms in other shades"),
+            ("terms", "entries, in another colour for each term"),
             ("mark snap", "snapshot file"),
             ("mark commit", "commit index the member knew"),
             ("mark db", "last entry applied to the database"),

@@ -67,7 +67,8 @@ pub(super) fn section(data: &Data, page: &mut Page) {
     let with = data.sources.iter().filter(|of| of.source.key_space.is_some()).count();
     if data.partings.len() < with * with.saturating_sub(1) / 2 {
         page.paragraph(&Html::text(
-            "There are so many sources that each was held against the one that goes furthest only.",
+            "Not every pair is here: sources of different clusters were not compared, and of more than six sources each was held against the one that \
+             goes furthest only.",
         ));
     }
     page.table(&Html::text("The databases, held against each other in pairs."), &columns, &rows);

@@ -32,6 +32,11 @@ pub(super) fn headline(source: &Source) -> &str {
     }
 }
 
+/// What a source is, in words.
+fn what(source: &Source) -> String {
+    source.what.replace('-', " ")
+}
+
 /// The path of a file, as a reader finds it.
 pub(super) fn file_name<'a>(file: &'a SourceFile, source: &'a Source) -> &'a str {
     if file.path.is_empty() { &source.path } else { &file.path }
@@ -150,7 +155,7 @@ pub(super) fn summary(data: &Data, page: &mut Page) {
             }
             vec![
                 Html::text(&source.name),
-                Html::text(&source.what),
+                Html::text(what(source)),
                 verdict,
                 Html::text(known(revision)),
                 Html::lines(counts),
@@ -174,7 +179,7 @@ pub(super) fn examined(data: &Data, page: &mut Page) {
     for source in data.sources.iter().map(|of| &of.source) {
         page.push(format_args!("<h3>{}</h3>", Text(&source.name)));
         page.paragraph(
-            &Html::text(format_args!("{}, added from ", source.what))
+            &Html::text(format_args!("{}, added from ", what(source)))
                 .and(&Html::code(&source.path))
                 .and(&Html::text(".")),
         );
@@ -239,8 +244,13 @@ pub(super) fn history(data: &Data, page: &mut Page) {
                     let more = (all > TERMS).then(|| Html::text(format_args!("and {} more", all - TERMS)));
                     Html::lines(shown.chain(more))
                 });
-                let snaps: Vec<_> = snaps_of(source)
-                    .map(|(index, term)| Html::text(format_args!("{index} (term {})", known(term))))
+                let all: Vec<_> = snaps_of(source).collect();
+                let snaps: Vec<_> = all
+                    .chunk_by(|(_, one), (_, next)| one == next)
+                    .map(|same| {
+                        let indexes: Vec<String> = same.iter().map(|(index, _)| index.to_string()).collect();
+                        Html::text(format_args!("term {}: {}", known(same[0].1), indexes.join(", ")))
+                    })
                     .collect();
                 vec![
                     Html::text(&source.name),

@@ -31,6 +31,8 @@ fn short_help() {
                       start would go
       compare         Ranks what is left of a cluster's members, and tells where they part and what is
                       certain
+      case            Keeps what many nodes hold in one file, answers questions about it, and writes a
+                      report
       list-bucket     Lists the buckets of a db
       iterate-bucket  Prints the pairs of a bucket, from the last to the first
       hash            Prints the hash of all buckets that a server of 3.6 or 3.7 would answer

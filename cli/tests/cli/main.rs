@@ -3,6 +3,7 @@
 
 mod backup;
 mod bbolt_show;
+mod case;
 mod compact;
 mod compare;
 mod defrag;

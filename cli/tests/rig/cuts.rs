@@ -55,7 +55,8 @@ fn input(job: &Job) -> Vec<u8> {
         | Input::Behind
         | Input::BehindCompaction
         | Input::WithLearner
-        | Input::V2Keys => source(),
+        | Input::V2Keys
+        | Input::Case => source(),
         Input::Locked => image(&testdata::snapshot("3.5.30", "s3-final")).to_vec(),
         Input::Hashed => hashed(source()),
         Input::Wrong => {
@@ -167,6 +168,14 @@ pub(crate) fn world(job: &Job) -> World {
     }
     if job.input == Input::WithLearner {
         add_learner(&world);
+    }
+    if job.input == Input::Case {
+        for line in ["case new in/source.case", "case add in/source.case s=in/source.db"] {
+            let mut command = world.command();
+            command.args(line.split_whitespace());
+            let ran = finish(command);
+            assert!(matches!(ran.code, Some(0 | 3)), "{ran:#?}");
+        }
     }
     if job.input == Input::TornMember {
         tear(&world);
@@ -325,11 +334,12 @@ fn every_cut_leaves_nothing_or_all_and_the_next_run_copes(
         V2_MIGRATED,
         V2_MIGRATED_PAIR,
         BACKED_UP_PAIR,
-        BACKED_UP_INSIDE
+        BACKED_UP_INSIDE,
+        REPORTED
     )]
     job: Job,
 ) {
-    assert_eq!(JOBS.len(), 70, "a job of the table is not among the values above");
+    assert_eq!(JOBS.len(), 71, "a job of the table is not among the values above");
     let recorded = record(&job);
     let last = outputs(&job).len();
     let complete = recorded.states.iter().filter(|(_, v)| *v == vec![Verdict::Complete; last]).count();

@@ -31,6 +31,8 @@ pub enum Input {
     WithLearner,
     /// The first, and in `in/node` the data dir of a member of 3.4 with keys of the v2 API.
     V2Keys,
+    /// The first, and in `in/source.case` a case of it.
+    Case,
 }
 
 impl Input {
@@ -397,8 +399,12 @@ pub const BACKED_UP_INSIDE: Job = Job {
     ..INSIDE
 };
 
+/// A report on a case.
+pub const REPORTED: Job =
+    Job { line: "case report in/source.case -o out/r.html", input: Input::Case, made: &["r.html"], ..SAVE };
+
 /// All of them, by name.
-pub const JOBS: [(&str, Job); 70] = [
+pub const JOBS: [(&str, Job); 71] = [
     ("one", ONE),
     ("deep", DEEP),
     ("inside", INSIDE),
@@ -469,4 +475,5 @@ pub const JOBS: [(&str, Job); 70] = [
     ("v2 migrated pair", V2_MIGRATED_PAIR),
     ("backed up, pair", BACKED_UP_PAIR),
     ("backed up, inside", BACKED_UP_INSIDE),
+    ("reported", REPORTED),
 ];

@@ -6,6 +6,7 @@
 //! disk, and the newest server too.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod case_file;
 mod cuts;
 mod faults;
 mod in_place;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::CaseFile;
 use crate::context::Context;
 use crate::exit::{self, Failure};
+use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell, Format};
 use crate::shown::shown;
@@ -44,6 +45,9 @@ pub(crate) struct AddArgs {
     /// What is to be known of them, for the record: where they come from, when they were received
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+    /// Remove what earlier, killed runs left at the same place
+    #[arg(long)]
+    clean: bool,
 }
 
 #[derive(Serialize)]
@@ -93,8 +97,10 @@ pub(super) fn run(args: &AddArgs, context: &Context) -> Result<Outcome, Failure>
         note: args.note.clone(),
         command: super::command_line(),
     };
+    let left = Leftovers::sweep(&args.file.case, args.clean)?;
     let watch = context.watch.as_ref();
-    let (mut outcome, mut all) = (Outcome::default(), Vec::new());
+    let mut outcome = Outcome { before: left.notes().collect(), ..Outcome::default() };
+    let mut all = Vec::new();
     for (name, path) in given {
         let added = casefile::add(&args.file.case, name, path, &options, watch)
             .map_err(|error| told_before(error.into(), &all))?;

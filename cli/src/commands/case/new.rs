@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::CaseFile;
 use crate::context::Context;
 use crate::exit::Failure;
+use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell};
 use crate::shown::shown;
@@ -21,6 +22,9 @@ Example:
 pub(crate) struct NewArgs {
     #[command(flatten)]
     file: CaseFile,
+    /// Remove what earlier, killed runs left at the same place
+    #[arg(long)]
+    clean: bool,
 }
 
 #[derive(Serialize)]
@@ -34,13 +38,17 @@ struct Json<'a> {
 /// # Errors
 /// When something is there, or it cannot be written.
 pub(super) fn run(args: &NewArgs, context: &Context) -> Result<Outcome, Failure> {
+    let left = Leftovers::sweep(&args.file.case, args.clean)?;
     casefile::Case::create(&args.file.case, &super::command_line())?;
     let path = shown(&args.file.case.display().to_string());
     let row =
         vec![Cell::new("case", "Case", &path), Cell::new("schema", "Schema", &casefile::SCHEMA_VERSION)];
     let json = Json { path: &path, schema: casefile::SCHEMA_VERSION };
-    let mut outcome =
-        Outcome { result: output::render(context.format, &[row], &json)?, ..Outcome::default() };
+    let mut outcome = Outcome {
+        result: output::render(context.format, &[row], &json)?,
+        before: left.notes().collect(),
+        ..Outcome::default()
+    };
     outcome.after.push(Note::Prose(format!("An empty case. Next: etcd-rescue case add {path} NAME=PATH...")));
     Ok(outcome)
 }

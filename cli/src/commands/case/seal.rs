@@ -6,6 +6,7 @@ use clap::Args;
 use super::CaseFile;
 use crate::context::Context;
 use crate::exit::Failure;
+use crate::leftovers::Leftovers;
 use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell, Format};
 
@@ -27,6 +28,9 @@ pub(crate) struct SealArgs {
     /// What is to be known of it, for the record
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+    /// Remove what earlier, killed runs left at the same place
+    #[arg(long)]
+    clean: bool,
 }
 
 /// Seals it.
@@ -39,6 +43,7 @@ pub(super) fn run(args: &SealArgs, context: &Context) -> Result<Outcome, Failure
         note: args.note.clone(),
         command: super::command_line(),
     };
+    let left = Leftovers::sweep(&args.file.case, args.clean)?;
     let seal = casefile::seal(&args.file.case, &options, context.watch.as_ref())?;
     context.watch.finish();
     let digest = seal.digest.clone();
@@ -46,7 +51,7 @@ pub(super) fn run(args: &SealArgs, context: &Context) -> Result<Outcome, Failure
         Format::Json => seal.manifest,
         format => output::render(format, &[vec![Cell::new("seal", "Seal", &digest)]], &())?,
     };
-    let mut outcome = Outcome { result, ..Outcome::default() };
+    let mut outcome = Outcome { result, before: left.notes().collect(), ..Outcome::default() };
     outcome
         .after
         .push(Note::Prose(format!("Sealed: the manifest's SHA-256 is {digest}. Keep it elsewhere too.")));
