@@ -35,7 +35,14 @@ fn member(asks: &[Ask], compacted: i64) -> Space {
     // A transaction of two puts, of which the second has a lease.
     let main = space.next();
     for (sub, key, lease) in [(0, "c/1", 0), (1, "t", 77)] {
-        let kv = KeyValue { key: key.as_bytes(), create_revision: main, mod_revision: main, version: 1, value: b"x", lease };
+        let kv = KeyValue {
+            key: key.as_bytes(),
+            create_revision: main,
+            mod_revision: main,
+            version: 1,
+            value: b"x",
+            lease,
+        };
         let mut record = Vec::new();
         kv.encode(&mut record);
         space.records.insert(Revision { main, sub, tombstone: false }.encode(), record);
@@ -74,7 +81,8 @@ fn scan(spaces: &[Space]) -> Known {
                 let kv = KeyValue::decode(&record.bytes).unwrap();
                 let revision = record.revision;
                 let of = (kv.create_revision, kv.version, kv.lease);
-                let row = (revision.main, revision.sub, kv.key.to_vec(), revision.tombstone, of.0, of.1, of.2);
+                let row =
+                    (revision.main, revision.sub, kv.key.to_vec(), revision.tombstone, of.0, of.1, of.2);
                 let row = (row.0, row.1, row.2, row.3, row.4, row.5, row.6, kv.value.to_vec());
                 known.entry(row).or_default().insert(at);
             }
@@ -103,8 +111,7 @@ fn answered(case: &Case, rows: &[RevisionRow], dir: &Path) -> Known {
         }
         let id = (row.main, row.sub, row.key.clone(), row.tombstone);
         let numbers = (row.create_revision, row.version, row.lease);
-        let before = known
-            .insert((id.0, id.1, id.2, id.3, numbers.0, numbers.1, numbers.2, value), holders);
+        let before = known.insert((id.0, id.1, id.2, id.3, numbers.0, numbers.1, numbers.2, value), holders);
         assert_eq!(before, None, "one row for what is the same");
     }
     known
@@ -119,8 +126,15 @@ fn gathered(ask: impl FnOnce(&mut dyn FnMut(&RevisionRow) -> ControlFlow<()>)) -
     rows
 }
 
-fn only(known: &Known, wanted: impl Fn(&(i64, i64, Vec<u8>, bool, i64, i64, i64, Vec<u8>), &BTreeSet<u32>) -> bool) -> Known {
-    known.iter().filter(|(row, holders)| wanted(row, holders)).map(|(row, holders)| (row.clone(), holders.clone())).collect()
+fn only(
+    known: &Known,
+    wanted: impl Fn(&(i64, i64, Vec<u8>, bool, i64, i64, i64, Vec<u8>), &BTreeSet<u32>) -> bool,
+) -> Known {
+    known
+        .iter()
+        .filter(|(row, holders)| wanted(row, holders))
+        .map(|(row, holders)| (row.clone(), holders.clone()))
+        .collect()
 }
 
 fn asks() -> impl Strategy<Value = Vec<Ask>> {

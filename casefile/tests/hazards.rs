@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bbolt::Watch;
 use casefile::{
-    AddError, AddOptions, Case, CaseError, FileState, Find, LogQuery, SealOptions, SealState, Timeline, add, seal,
+    AddError, AddOptions, Case, CaseError, FileState, Find, LogQuery, SealOptions, SealState, Timeline, add,
+    seal,
 };
 
 fn case_in(dir: &Path) -> (PathBuf, PathBuf) {
@@ -72,7 +73,8 @@ fn an_interrupted_add_leaves_the_case_as_it_was() {
             }
             Ok(_) => break,
         }
-        let names: Vec<_> = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "{names:?}");
     }
     assert!(ended > 3, "{ended}");
@@ -102,7 +104,7 @@ fn a_second_writer_is_told_who_the_first_is() {
 /// Asks everything there is to ask; damage is an error, and nothing else is allowed to happen.
 fn ask_everything(path: &Path) -> Result<(), CaseError> {
     let case = Case::open(path)?;
-    let go = |_: &_| ControlFlow::Continue(());
+    let go = |_: &_| ControlFlow::<()>::Continue(());
     case.commands()?;
     case.seals()?;
     let life = case.key(b"/app/0001")?;
@@ -112,7 +114,7 @@ fn ask_everything(path: &Path) -> Result<(), CaseError> {
     }
     case.timeline(&Timeline::default(), &mut |row| {
         for held in &row.held {
-            case.cite(held);
+            _ = case.cite(held);
         }
         ControlFlow::Continue(())
     })?;
@@ -175,13 +177,15 @@ fn a_damaged_foreign_or_newer_case_is_refused_by_name() {
 
 #[test]
 fn damaged_sources_are_added_with_what_is_wrong_with_them() {
-    for name in ["db-meta0-corrupt", "db-both-meta-corrupt", "wal-crc-mismatch-middle", "snap-corrupt-newest"] {
+    for name in ["db-meta0-corrupt", "db-both-meta-corrupt", "wal-crc-mismatch-middle", "snap-corrupt-newest"]
+    {
         let scratch = tempfile::tempdir().unwrap();
         let case = scratch.path().join("a.case");
         Case::create(&case, "").unwrap();
         let data = scratch.path().join("data");
         testdata::unpack(&format!("3.5.30/damaged/{name}.tar.zst"), &data);
-        let member = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
+        let member =
+            fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
         let member = if data.join("member").is_dir() { data.clone() } else { member.unwrap() };
         let added = add_quietly(&case, name, &member).unwrap().source;
         assert!(!added.findings.is_empty(), "{name}");
@@ -234,12 +238,19 @@ fn a_seal_holds_until_something_is_not_what_was_sealed() {
     add_quietly(&path, "n1", &source).unwrap();
     let verify = || Case::open(&path).unwrap().verify(&()).unwrap();
     assert_eq!(verify().seal, SealState::Absent);
-    let options = SealOptions { examiner: Some("R. Roe".to_owned()), note: Some("2026-03-01".to_owned()), ..SealOptions::default() };
+    let options = SealOptions {
+        examiner: Some("R. Roe".to_owned()),
+        note: Some("2026-03-01".to_owned()),
+        ..SealOptions::default()
+    };
     let sealed = seal(&path, &options, &()).unwrap();
     assert_eq!(testdata::sha256_hex(sealed.manifest.as_bytes()), sealed.digest);
     let manifest: serde_json::Value = serde_json::from_str(&sealed.manifest).unwrap();
     assert_eq!(manifest["examiner"], "R. Roe");
-    assert_eq!(manifest["sources"][0]["files"][0]["sha256"], testdata::sha256_hex(&fs::read(&source).unwrap()));
+    assert_eq!(
+        manifest["sources"][0]["files"][0]["sha256"],
+        testdata::sha256_hex(&fs::read(&source).unwrap())
+    );
     assert_eq!(manifest["commands"].as_array().unwrap().len(), 3);
     let custody = verify();
     assert!(custody.holds() && custody.seal == SealState::Holds);

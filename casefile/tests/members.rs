@@ -40,7 +40,8 @@ fn three_members_come_out_as_they_died() {
     let logs: Vec<_> = case.sources().iter().map(|source| source.log.clone().unwrap()).collect();
     let ends: Vec<_> = logs.iter().map(|log| (log.first, log.last, log.commit)).collect();
     assert_eq!(ends, [(Some(1), Some(4252), 4251), (Some(1), Some(1810), 1809), (Some(1), Some(4252), 4251)]);
-    let applied: Vec<_> = case.sources().iter().map(|source| source.key_space.as_ref().unwrap().consistent_index).collect();
+    let applied: Vec<_> =
+        case.sources().iter().map(|source| source.key_space.as_ref().unwrap().consistent_index).collect();
     assert_eq!(applied, [4251, 1800, 4235]);
     // What the live server said of itself.
     let spaces: Vec<_> = case.sources().iter().map(|source| source.key_space.clone().unwrap()).collect();
@@ -96,7 +97,9 @@ fn entries_are_found_by_index_and_by_key_and_stand_where_they_are_cited() {
     let known: Vec<_> = last.iter().map(|row| (row.source, row.committed, row.standing)).collect();
     let counts = EntryStanding::Counts;
     assert_eq!(known, [(0, true, counts), (1, false, counts), (2, true, counts)]);
-    assert!(log(&case, &LogQuery { source: Some(1), indexes: 1811..=u64::MAX, ..LogQuery::default() }).is_empty());
+    assert!(
+        log(&case, &LogQuery { source: Some(1), indexes: 1811..=u64::MAX, ..LogQuery::default() }).is_empty()
+    );
     let terms = |term| log(&case, &LogQuery { terms: term..=term, ..LogQuery::default() }).len();
     let entries: u64 = case.sources().iter().map(|source| source.log.as_ref().unwrap().entries).sum();
     assert_eq!((1..=9).map(terms).sum::<usize>() as u64, entries);
