@@ -90,7 +90,8 @@ pub enum AddError {
     /// The name is taken by other files.
     #[error(
         "{name}: the case has a source of this name, and these files of it are others now: {}. Evidence that changed is not \
-         replaced; give it a name of its own, or find out who changed it", files.join(", ")
+         replaced; give it a name of its own, or find out who changed it",
+        listed(files)
     )]
     Changed {
         /// The name.
@@ -113,6 +114,17 @@ pub enum AddError {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Files that are named of those that changed.
+const MOST_NAMED: usize = 8;
+
+fn listed(files: &[String]) -> String {
+    let some = files.get(..MOST_NAMED.min(files.len())).unwrap_or_default().join(", ");
+    match files.len().checked_sub(MOST_NAMED) {
+        None | Some(0) => some,
+        Some(more) => format!("{some} and {more} more"),
+    }
 }
 
 impl AddError {

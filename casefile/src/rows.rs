@@ -164,6 +164,8 @@ pub enum Parting {
     Tail,
     /// The other source reaches beyond it and has it not: it is missing there, or was never part of its history.
     Missing,
+    /// The other source has it not, and is damaged where it would be: nobody can tell.
+    Unreadable,
     /// Both have a revision of this number, and they differ.
     Differs,
 }
@@ -192,6 +194,8 @@ pub struct Diff {
     pub tail: u64,
     /// Revisions that one has and the other lacks.
     pub missing: u64,
+    /// Revisions that one has, and that would lie where the other is damaged.
+    pub unreadable: u64,
     /// Revisions that differ.
     pub differs: u64,
     /// The first revision that is missing in one or differs, where there is one: there they part.

@@ -136,6 +136,16 @@ impl KeySpace {
         self.unreadable == 0 && self.holes.is_empty()
     }
 
+    /// Whether `revision` would lie below a damaged page, so that nothing follows from its not being there.
+    #[must_use]
+    pub fn is_hole(&self, revision: i64) -> bool {
+        // The first revision behind may begin below the damaged page, too.
+        let covers = |(first, behind): &(i64, Option<i64>)| {
+            *first <= revision && behind.is_none_or(|behind| revision <= behind)
+        };
+        self.holes.iter().any(covers)
+    }
+
     /// Whether the key space at `revision` can be told from it: it reaches so far, and history is kept from there on.
     #[must_use]
     pub fn reaches(&self, revision: i64) -> bool {

@@ -8,6 +8,7 @@ use crate::case::Case;
 use crate::error::CaseError;
 use crate::key_table::WithPrefix;
 use crate::rows::{At, RevisionRow, Standing};
+use crate::source::KeySpace;
 
 /// Keys whose records are looked up at a time, in the order of the records.
 const KEYS_AT_ONCE: usize = 100_000;
@@ -97,22 +98,37 @@ impl Case {
         while let Some(key) =
             streams.iter().filter_map(|(_, head)| head.as_ref().map(|head| &head.key)).min().cloned()
         {
-            let mut rows: Vec<(Record, RevisionRow)> = Vec::new();
-            let mut having = 0;
+            let mut rows: Vec<(Record, RevisionRow, Vec<&KeySpace>)> = Vec::new();
+            let mut lacking = 0;
             for (states, head) in &mut streams {
-                let Some(state) = head.take_if(|state| state.key == key) else { continue };
-                having += 1;
+                let space = states.reading.space;
+                let Some(state) = head.take_if(|state| state.key == key) else {
+                    // Of a damaged source that says nothing.
+                    lacking += usize::from(space.is_whole());
+                    continue;
+                };
                 let held = states.reading.held(&state.record, state.ordinal);
-                match rows.iter_mut().find(|(first, _)| is_same(first, &state.record)) {
-                    Some((_, row)) => row.held.push(held),
-                    None => rows.push((state.record, row_of(&state.record, state.key, vec![held]))),
+                match rows.iter_mut().find(|(first, ..)| is_same(first, &state.record)) {
+                    Some((_, row, spaces)) => {
+                        row.held.push(held);
+                        spaces.push(space);
+                    }
+                    None => {
+                        rows.push((state.record, row_of(&state.record, state.key, vec![held]), vec![space]))
+                    }
                 }
                 *head = states.next()?;
             }
-            let contested = rows.len() > 1 || having < streams.len();
+            // What a damaged source has last is no contradiction where it may have lost something newer.
+            let newest = rows.iter().map(|(record, ..)| record.main).max().unwrap_or_default();
+            let may_be_old = |(record, _, spaces): &&(Record, RevisionRow, Vec<&KeySpace>)| {
+                record.main < newest && spaces.iter().all(|space| space.is_hole(newest))
+            };
+            let versions = rows.len() - rows.iter().filter(may_be_old).count();
+            let contested = versions > 1 || lacking > 0;
             at.keys += 1;
             at.contested += u64::from(contested);
-            for (_, row) in rows {
+            for (_, row, _) in rows {
                 if each(&RevisionRow { contested, ..row }).is_break() {
                     return Ok(at);
                 }

@@ -12,7 +12,7 @@ use crate::case::Case;
 use crate::error::CaseError;
 use crate::key_table::WithPrefix;
 use crate::rows::{Diff, DiffRow, Parting};
-use crate::source::{LogSummary, Source, TermRun};
+use crate::source::{KeySpace, LogSummary, Source, TermRun};
 
 /// Which records of a source a compaction of another must have left: a bit for each record up to the compacted revision.
 struct Left {
@@ -44,29 +44,35 @@ impl Left {
 }
 
 /// What the other source should have of what one has.
-struct Other {
+struct Other<'c> {
+    space: &'c KeySpace,
     last: i64,
     compacted: i64,
     /// `None` where the one ends before the compaction: what it has may have been overwritten behind its end.
     left: Option<Left>,
 }
 
-impl Other {
-    fn new(one: &Reading<'_>, other: &Reading<'_>) -> Result<Self, CaseError> {
+impl<'c> Other<'c> {
+    fn new(one: &Reading<'_>, other: &Reading<'c>) -> Result<Self, CaseError> {
         let compacted = other.space.compacted.unwrap_or(0);
         let reaches = one.space.revision >= compacted;
         let left = reaches.then(|| Left::by(compacted, one)).transpose()?;
-        Ok(Self { last: other.space.last, compacted, left })
+        Ok(Self { space: other.space, last: other.space.last, compacted, left })
     }
 
     /// Why the other source has not this record; `None` when a compaction explains it.
     fn lacks(&self, met: &Met) -> Option<Parting> {
         let record = &met.record;
         if record.main > self.compacted {
-            return Some(if record.main > self.last { Parting::Tail } else { Parting::Missing });
+            return Some(match record.main > self.last {
+                _ if self.space.is_hole(record.main) => Parting::Unreadable,
+                true => Parting::Tail,
+                false => Parting::Missing,
+            });
         }
         let is_left = self.left.as_ref().is_some_and(|left| left.has(met.ordinal));
-        (is_left && !record.tombstone).then_some(Parting::Missing)
+        let why = if self.space.is_hole(record.main) { Parting::Unreadable } else { Parting::Missing };
+        (is_left && !record.tombstone).then_some(why)
     }
 }
 
@@ -115,9 +121,10 @@ impl Case {
             match row.parting {
                 Parting::Tail => diff.tail += 1,
                 Parting::Missing => diff.missing += 1,
+                Parting::Unreadable => diff.unreadable += 1,
                 Parting::Differs => diff.differs += 1,
             }
-            if row.parting != Parting::Tail {
+            if matches!(row.parting, Parting::Missing | Parting::Differs) {
                 diff.part = diff.part.or(Some(main));
             }
             if each(&row).is_break() {

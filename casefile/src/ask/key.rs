@@ -31,18 +31,21 @@ impl Case {
         for (revision, copies) in met {
             steps.extend(rows(&readings, key, revision, &copies)?);
         }
+        let newest = steps.iter().map(|row: &RevisionRow| row.main).max().unwrap_or_default();
         let standings = self.sources().iter().map(|source| {
             let reading = readings.iter().find(|reading| reading.source.number == source.number);
-            (source.number, reading.map_or(Standing::NoKeySpace, of_all))
+            (source.number, reading.map_or(Standing::NoKeySpace, |reading| of_all(reading, newest)))
         });
         Ok(Life { key: key.to_vec(), steps, log: self.log_of(key)?, standings: standings.collect() })
     }
 }
 
-/// How far a source can tell of all revisions.
-fn of_all(reading: &Reading<'_>) -> Standing {
+/// How far a source can tell of all revisions up to `newest`, the key's last. That it ends before that
+/// counts more than that it was compacted.
+fn of_all(reading: &Reading<'_>, newest: i64) -> Standing {
     match reading.space.compacted {
         _ if !reading.space.is_whole() => Standing::Damaged,
+        _ if newest > reading.space.revision => Standing::EndsBefore { last: reading.space.revision },
         Some(at) if at > 0 => Standing::Compacted { at },
         _ => Standing::Asked,
     }

@@ -104,7 +104,8 @@ fn partings(case: &Case, watch: &dyn Watch) -> Result<Vec<Pair>, CaseError> {
     for (one, other) in pairs(case) {
         let mut samples = Vec::new();
         let diff = case.diff(one, other, &mut |row| {
-            if row.parting != Parting::Tail && samples.len() < SAMPLES {
+            let is_parted = matches!(row.parting, Parting::Missing | Parting::Differs);
+            if is_parted && samples.len() < SAMPLES {
                 samples.extend(sample(case, row));
             }
             if watch.interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -8,7 +8,7 @@ use casefile::{AddOptions, Added};
 use clap::Args;
 use serde::Serialize;
 
-use super::CaseFile;
+use super::{CaseFile, rows};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::leftovers::Leftovers;
@@ -97,6 +97,9 @@ pub(super) fn run(args: &AddArgs, context: &Context) -> Result<Outcome, Failure>
         note: args.note.clone(),
         command: super::command_line(),
     };
+    for path in given.iter().map(|(_, path)| *path).chain(args.wal_dir.as_deref()) {
+        ensure_outside(&args.file.case, path)?;
+    }
     let left = Leftovers::sweep(&args.file.case, args.clean)?;
     let watch = context.watch.as_ref();
     let mut outcome = Outcome { before: left.notes().collect(), ..Outcome::default() };
@@ -122,14 +125,32 @@ pub(super) fn run(args: &AddArgs, context: &Context) -> Result<Outcome, Failure>
             outcome.before.push(Note::Warning(format!("{name}: {} more findings", source.more_findings)));
         }
     }
-    let rows: Vec<_> = all.iter().map(row).collect();
+    let lines: Vec<_> = all.iter().map(|added| row(added, context.format)).collect();
     let objects: Vec<_> = all.iter().map(json).collect();
     outcome.result = match context.format {
         // A line each, as of all questions.
         Format::Json => objects.iter().map(output::json).collect::<Result<_, _>>()?,
-        format => output::render(format, &rows, &objects)?,
+        format => output::render(format, &lines, &objects)?,
     };
     Ok(outcome)
+}
+
+/// Refuses a case below what it is to be evidence of: with every change of the case the evidence would be another.
+fn ensure_outside(case: &Path, source: &Path) -> Result<(), Failure> {
+    let (Ok(case_path), Ok(source_path)) = (case.canonicalize(), source.canonicalize()) else {
+        return Ok(());
+    };
+    if !case_path.starts_with(&source_path) {
+        return Ok(());
+    }
+    let (case, source) = (shown(&case.display().to_string()), shown(&source.display().to_string()));
+    Err(Failure::failed(if case_path == source_path {
+        format!("{source}: is the case itself, and no source")
+    } else {
+        format!(
+            "{case}: lies within {source}, and would change what it is evidence of; move the case out of it, and add it again"
+        )
+    }))
 }
 
 /// What is in the case when a later source fails.
@@ -156,16 +177,17 @@ fn json(added: &Added) -> Json<'_> {
     }
 }
 
-fn row(added: &Added) -> Vec<Cell> {
+fn row(added: &Added, format: Format) -> Vec<Cell> {
     let Json { name, what, files, records, entries, findings, was_there, .. } = json(added);
     let name = shown(name);
+    let number = |header, label, count, words| rows::number(format, header, label, count, words);
     vec![
         Cell::new("source", "Source", &name),
         Cell::new("what", "What", what),
-        Cell::shown("files", "Files", &format!("{files} files"), &files),
-        Cell::shown("records", "Records", &format!("{records} records"), &records),
-        Cell::shown("entries", "Entries", &format!("{entries} entries"), &entries),
-        Cell::shown("findings", "Findings", &format!("{findings} findings"), &findings),
+        number("files", "Files", files as u64, ("file", "files")),
+        number("records", "Records", records, ("record", "records")),
+        number("entries", "Entries", entries, ("entry", "entries")),
+        number("findings", "Findings", findings as u64, ("finding", "findings")),
         Cell::new("added", "Added", if was_there { "was there" } else { "added" }),
     ]
 }

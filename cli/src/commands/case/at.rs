@@ -54,12 +54,17 @@ pub(super) fn run(args: &AtArgs, context: &Context) -> Result<Outcome, Failure> 
     if let Some(at) = printed.answer {
         outcome.after.extend(rows::standings(&case, &at.standings));
         outcome.after.push(Note::Prose(format!(
-            "{} keys at revision {}, {} contested",
-            at.keys, at.revision, at.contested
+            "{} at revision {}, {} contested",
+            rows::counted(at.keys, "key", "keys"),
+            at.revision,
+            at.contested
         )));
         if at.contested > 0 {
             outcome.code = exit::FINDINGS;
         }
+    }
+    if printed.no_values > 0 {
+        outcome.code = exit::FINDINGS;
     }
     Ok(outcome)
 }

@@ -1,10 +1,12 @@
 //! `case diff`: in what two sources differ.
 
+use casefile::Source;
 use casefile::rows::{Diff, DiffRow, Parting};
+use casefile::source::KeySpace;
 use clap::Args;
 
 use super::CaseFile;
-use super::rows::{self, ShownArgs};
+use super::rows::{self, ShownArgs, unreadable};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
@@ -12,8 +14,9 @@ use crate::shown::shown;
 
 /// Tells in what two sources differ, revision by revision
 ///
-/// What a compaction took is no difference. < is only in the first, > only in the second; of a revision that both have otherwise there are both.
-/// What lies behind the end of one of them is counted, and shown with --tail. Exit code 3 when they differ within what both cover.
+/// What a compaction took is no difference, and neither is what would lie where one of them is damaged. < is only in the first, > only in the
+/// second; of a revision that both have otherwise there are both. What lies behind the end of one of them, or would lie where it is damaged, is
+/// counted, and shown with --tail. Exit code 3 when they differ within what both cover, or when a part could not be compared.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -28,7 +31,7 @@ pub(crate) struct DiffArgs {
     /// The name of the other
     #[arg(value_name = "SOURCE")]
     other: String,
-    /// What lies behind the end of one of them, too
+    /// What lies behind the end of one of them, or where one of them is damaged, too
     #[arg(long)]
     tail: bool,
     #[command(flatten)]
@@ -47,12 +50,12 @@ pub(super) fn run(args: &DiffArgs, context: &Context) -> Result<Outcome, Failure
     }
     let printed = rows::print(&case, (&args.shown, false), context, |printer| {
         case.diff(one, other, &mut |DiffRow { a, b, parting }| {
-            if *parting == Parting::Tail && !args.tail {
+            if matches!(parting, Parting::Tail | Parting::Unreadable) && !args.tail {
                 return std::ops::ControlFlow::Continue(());
             }
             for (mark, row) in [("<", a), (">", b)] {
                 if let Some(row) = row {
-                    printer.revision_as(Some(mark), row)?;
+                    printer.revision_as(Some((mark, *parting)), row)?;
                 }
             }
             std::ops::ControlFlow::Continue(())
@@ -60,28 +63,64 @@ pub(super) fn run(args: &DiffArgs, context: &Context) -> Result<Outcome, Failure
     })?;
     let mut outcome = Outcome { after: printed.notes, ..Outcome::default() };
     if let Some(diff) = printed.answer {
-        outcome.after.extend(story(&diff, &shown(&args.one), &shown(&args.other)));
-        if diff.part.is_some() || diff.log_part.is_some() {
+        outcome.after.extend(story(&diff, one, other, args.tail));
+        let is_whole = |source: &Source| source.key_space.as_ref().is_some_and(KeySpace::is_whole);
+        if diff.part.is_some() || diff.log_part.is_some() || !is_whole(one) || !is_whole(other) {
             outcome.code = exit::FINDINGS;
         }
     }
     Ok(outcome)
 }
 
-fn story(diff: &Diff, one: &str, other: &str) -> Vec<Note> {
-    let mut notes = vec![Note::Prose(match diff.part {
-        Some(part) => format!("they part at revision {part}"),
-        None if diff.same == 0 => "they have no revision in common".to_owned(),
-        None => format!("they hold the same from revision {} to {}", diff.from, diff.to),
-    })];
-    notes.push(Note::Prose(format!(
-        "{} revisions the same, {} different, {} in one only, {} behind the end of one",
-        diff.same, diff.differs, diff.missing, diff.tail
-    )));
+fn story(diff: &Diff, one: &Source, other: &Source, is_shown: bool) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for source in [one, other] {
+        match &source.key_space {
+            None => notes
+                .push(Note::Warning(format!("{}: has no key space that could be read", shown(&source.name)))),
+            Some(space) if !space.is_whole() => {
+                notes.push(Note::Warning(format!("{}: {}", shown(&source.name), unreadable(space))));
+            }
+            Some(_) => {}
+        }
+    }
+    if let (Some(a), Some(b)) = (&one.key_space, &other.key_space) {
+        notes.push(Note::Prose(match diff.part {
+            Some(part) => format!("they part at revision {part}"),
+            None if diff.same == 0 => "they have no revision in common".to_owned(),
+            None => {
+                let as_far = if diff.unreadable > 0 { ", as far as both can be read" } else { "" };
+                format!("they hold the same from revision {} to {}{as_far}", diff.from.max(1), diff.to)
+            }
+        }));
+        let damaged = match diff.unreadable {
+            0 => String::new(),
+            some => format!(", {some} where one of them is damaged"),
+        };
+        notes.push(Note::Prose(format!(
+            "{} the same, {} different, {} in one only{damaged}",
+            rows::counted(diff.same, "revision", "revisions"),
+            diff.differs,
+            diff.missing
+        )));
+        if diff.tail > 0 {
+            let (longer, shorter, last) =
+                if a.last > b.last { (one, other, b.last) } else { (other, one, a.last) };
+            let (longer, shorter) = (shown(&longer.name), shown(&shorter.name));
+            let more = rows::counted(diff.tail, "revision", "revisions");
+            notes.push(Note::Prose(format!(
+                "{shorter} ends at revision {last}; {longer} has {more} behind that"
+            )));
+        }
+        if !is_shown && diff.tail + diff.unreadable > 0 {
+            notes.push(Note::Prose("(--tail shows these, too)".to_owned()));
+        }
+    }
     if let Some((first, last)) = diff.log_common {
         notes.push(Note::Prose(format!("their logs have entries {first} to {last} in the same terms")));
     }
     if let Some((index, in_one, in_other)) = diff.log_part {
+        let (one, other) = (shown(&one.name), shown(&other.name));
         notes.push(Note::Warning(format!(
             "their logs part at entry {index}: term {in_one} in {one}, term {in_other} in {other}"
         )));

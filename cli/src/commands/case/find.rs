@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use casefile::Find;
+use casefile::{Find, Source};
 use clap::Args;
 
 use super::CaseFile;
 use super::rows::{self, ShownArgs};
 use crate::context::Context;
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
 
 /// Finds revisions by lease, by the hash of their value, deletions, and what only one source has
@@ -90,7 +90,13 @@ pub(super) fn run(args: &FindArgs, context: &Context) -> Result<Outcome, Failure
     let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
         case.find(&asked, &mut |row| printer.revision(row))
     })?;
-    let mut outcome = Outcome { after: printed.notes, ..Outcome::default() };
+    // That no other source has it is only worth as much as the others can tell.
+    let is_other = |source: &Source| only_in.is_some_and(|only| only.number != source.number);
+    let mut outcome = Outcome { after: rows::coverage(&case, is_other), ..Outcome::default() };
+    outcome.after.extend(printed.notes);
+    if printed.no_values > 0 {
+        outcome.code = exit::FINDINGS;
+    }
     outcome.after.push(Note::Prose(format!("{} found", printed.rows)));
     Ok(outcome)
 }

@@ -80,7 +80,9 @@ pub(super) fn run(args: &FindingsArgs, context: &Context) -> Result<Outcome, Fai
             outcome.after.push(Note::Warning(text));
         }
     }
-    if !objects.is_empty() {
+    if objects.is_empty() {
+        outcome.after.push(Note::Prose("No findings.".to_owned()));
+    } else {
         outcome.code = exit::FINDINGS;
     }
     outcome.result = match context.format {

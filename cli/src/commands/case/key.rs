@@ -10,7 +10,6 @@ use super::rows::{self, ShownArgs};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
-use crate::output::Format;
 
 /// Tells the life of a key across all sources: every revision, who has it, and the log entries that name it
 ///
@@ -47,9 +46,7 @@ pub(super) fn run(args: &KeyArgs, context: &Context) -> Result<Outcome, Failure>
     let life = case.key(&args.first_key.clone().into_vec())?;
     let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
         let revisions = life.steps.iter().all(|row| printer.revision(row).is_continue());
-        // A table has one kind of rows.
-        let entries = args.log && context.format != Format::Table;
-        if revisions && (!entries || life.log.iter().all(|row| printer.entry(row).is_continue())) {
+        if revisions && (!args.log || life.log.iter().all(|row| printer.entry(row).is_continue())) {
             for (source, standing) in &life.standings {
                 if printer.standing(*source, standing).is_break() {
                     break;
@@ -63,13 +60,11 @@ pub(super) fn run(args: &KeyArgs, context: &Context) -> Result<Outcome, Failure>
     if life.steps.is_empty() {
         outcome.after.push(Note::Prose("No source has a revision of that key.".to_owned()));
     }
-    if !life.log.is_empty() && (!args.log || context.format == Format::Table) {
-        outcome.after.push(Note::Prose(format!(
-            "{} log entries name it: --log shows them, with -w simple or -w json",
-            life.log.len()
-        )));
+    if !life.log.is_empty() && !args.log {
+        let named = rows::counted(life.log.len() as u64, "log entry names", "log entries name");
+        outcome.after.push(Note::Prose(format!("{named} it: --log shows them")));
     }
-    if printed.contested > 0 {
+    if printed.contested + printed.no_values > 0 {
         outcome.code = exit::FINDINGS;
     }
     Ok(outcome)

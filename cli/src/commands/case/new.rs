@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::CaseFile;
+use super::{CaseFile, rows};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::leftovers::Leftovers;
@@ -41,8 +41,10 @@ pub(super) fn run(args: &NewArgs, context: &Context) -> Result<Outcome, Failure>
     let left = Leftovers::sweep(&args.file.case, args.clean)?;
     casefile::Case::create(&args.file.case, &super::command_line())?;
     let path = shown(&args.file.case.display().to_string());
-    let row =
-        vec![Cell::new("case", "Case", &path), Cell::new("schema", "Schema", &casefile::SCHEMA_VERSION)];
+    let row = vec![
+        Cell::new("case", "Case", &path),
+        rows::named("schema", "Schema", context.format, "schema", casefile::SCHEMA_VERSION),
+    ];
     let json = Json { path: &path, schema: casefile::SCHEMA_VERSION };
     let mut outcome = Outcome {
         result: output::render(context.format, &[row], &json)?,

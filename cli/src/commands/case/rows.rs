@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use bbolt::fault::readable;
-use casefile::rows::{EntryStanding, Standing, Touched};
-use casefile::{Case, CaseError, Citation, LogRow, RevisionRow};
+use casefile::rows::{EntryStanding, Parting, Standing, Touched};
+use casefile::source::KeySpace;
+use casefile::{Case, CaseError, Citation, LogRow, RevisionRow, Source};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -20,6 +21,9 @@ use crate::shown::shown;
 /// Rows that a table has at most: it is kept until its last row is known.
 const IN_TABLE: usize = 10_000;
 
+/// Stretches of a damaged key space that are named.
+const MOST_HOLES: usize = 4;
+
 /// How rows are shown.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct ShownArgs {
@@ -28,6 +32,9 @@ pub(super) struct ShownArgs {
     pub(super) cite: bool,
 }
 
+/// Which side of a difference a row is, and why it is one.
+pub(super) type Mark = (&'static str, Parting);
+
 /// Writes rows as they come.
 pub(super) struct Printer<'c, 'o> {
     case: &'c Case,
@@ -35,11 +42,16 @@ pub(super) struct Printer<'c, 'o> {
     cite: bool,
     values: bool,
     out: &'o mut dyn Write,
-    table: Vec<Vec<Cell>>,
+    /// Revisions, and entries of logs: a table has one kind of rows.
+    tables: [Vec<Vec<Cell>>; 2],
+    /// Values that could not be had, and why the first could not.
+    no_values: (u64, Option<String>),
     /// Rows that were shown, or could not be for the table's length.
     pub(super) rows: u64,
     /// Rows that other sources have otherwise.
     pub(super) contested: u64,
+    /// Whether a table has not all rows.
+    is_cut: bool,
     failed: Option<io::Error>,
 }
 
@@ -49,6 +61,8 @@ pub(super) struct Printed<T> {
     pub(super) answer: Option<T>,
     pub(super) rows: u64,
     pub(super) contested: u64,
+    /// Values that were asked for and could not be had.
+    pub(super) no_values: u64,
     /// What the user must hear of it.
     pub(super) notes: Vec<Note>,
 }
@@ -74,35 +88,51 @@ pub(super) fn print<T>(
             cite: shown.cite,
             values,
             out,
-            table: Vec::new(),
+            tables: [Vec::new(), Vec::new()],
+            no_values: (0, None),
             rows: 0,
             contested: 0,
+            is_cut: false,
             failed: None,
         };
         let answer = ask(&mut printer);
         if let Some(error) = printer.failed.take() {
             return Err(error);
         }
-        printer.out.write_all(output::table(&printer.table).as_bytes())?;
+        for table in &printer.tables {
+            printer.out.write_all(output::table(table).as_bytes())?;
+        }
         let mut notes = Vec::new();
-        if printer.format == Format::Table && printer.rows > IN_TABLE as u64 {
+        if printer.is_cut {
             notes.push(Note::Warning(format!(
                 "warning: a table has {IN_TABLE} rows at most, and there are {}: -w simple and -w json print all of them",
                 printer.rows
             )));
         }
-        let (rows, contested) = (printer.rows, printer.contested);
+        let (rows, contested, no_values) = (printer.rows, printer.contested, printer.no_values.0);
+        if let (count, Some(why)) = &printer.no_values {
+            notes.push(Note::Warning(format!(
+                "{}: {why}",
+                counted(*count, "value could not be had", "values could not be had")
+            )));
+        }
         match answer {
-            Ok(answer) => Ok(Printed { answer: Some(answer), rows, contested, notes }),
+            Ok(answer) => Ok(Printed { answer: Some(answer), rows, contested, no_values, notes }),
             Err(error) => {
                 refused = Some(error);
-                Ok(Printed { answer: None, rows, contested, notes })
+                Ok(Printed { answer: None, rows, contested, no_values, notes })
             }
         }
     })?;
     match refused {
         Some(error) => Err(error.into()),
-        None => Ok(printed.unwrap_or(Printed { answer: None, rows: 0, contested: 0, notes: Vec::new() })),
+        None => Ok(printed.unwrap_or(Printed {
+            answer: None,
+            rows: 0,
+            contested: 0,
+            no_values: 0,
+            notes: Vec::new(),
+        })),
     }
 }
 
@@ -112,8 +142,8 @@ impl Printer<'_, '_> {
         self.revision_as(None, row)
     }
 
-    /// Shows a revision under a mark.
-    pub(super) fn revision_as(&mut self, mark: Option<&str>, row: &RevisionRow) -> ControlFlow<()> {
+    /// Shows a revision as one side of a difference.
+    pub(super) fn revision_as(&mut self, mark: Option<Mark>, row: &RevisionRow) -> ControlFlow<()> {
         self.rows += 1;
         self.contested += u64::from(row.contested);
         let done = match self.format {
@@ -122,8 +152,8 @@ impl Printer<'_, '_> {
                 writeln!(self.out, "{object}")
             }
             Format::Table => {
-                let cells = revision_cells(self.case, mark, row);
-                self.keep(cells)
+                self.keep_revision(mark, row);
+                Ok(())
             }
             _ => self.revision_line(mark, row),
         };
@@ -139,8 +169,12 @@ impl Printer<'_, '_> {
                 writeln!(self.out, "{object}")
             }
             Format::Table => {
-                let cells = entry_cells(self.case, row);
-                self.keep(cells)
+                let mut cells = entry_cells(self.case, row);
+                if self.cite {
+                    cells.extend(citation_cells(&self.case.cite_entry(row)));
+                }
+                self.keep(1, cells);
+                Ok(())
             }
             _ => self.entry_line(row),
         };
@@ -168,11 +202,36 @@ impl Printer<'_, '_> {
         self.went(done)
     }
 
-    fn keep(&mut self, cells: Vec<Cell>) -> io::Result<()> {
-        if self.table.len() < IN_TABLE {
-            self.table.push(cells);
+    fn keep(&mut self, table: usize, cells: Vec<Cell>) {
+        match self.tables.get_mut(table).filter(|table| table.len() < IN_TABLE) {
+            Some(table) => table.push(cells),
+            None => self.is_cut = true,
         }
-        Ok(())
+    }
+
+    /// Keeps a row of the table; of a row that is cited one for each source.
+    fn keep_revision(&mut self, mark: Option<Mark>, row: &RevisionRow) {
+        let value = self.value(row);
+        let shows_value = self.values;
+        let cells = |sources: &str| {
+            let mut cells = revision_cells(mark, row, sources);
+            if shows_value {
+                let text = value
+                    .as_ref()
+                    .map(|value| value.as_ref().map_or("-".to_owned(), |value| readable(value)));
+                cells.push(Cell::new("value", "Value", &text.unwrap_or_default()));
+            }
+            cells
+        };
+        if !self.cite {
+            let cells = cells(&holders(self.case, row).join(", "));
+            return self.keep(0, cells);
+        }
+        for held in &row.held {
+            let mut cells = cells(&name(self.case, held.source));
+            cells.extend(citation_cells(&self.case.cite(held)));
+            self.keep(0, cells);
+        }
     }
 
     fn went(&mut self, done: io::Result<()>) -> ControlFlow<()> {
@@ -185,21 +244,26 @@ impl Printer<'_, '_> {
         }
     }
 
-    fn revision_line(&mut self, mark: Option<&str>, row: &RevisionRow) -> io::Result<()> {
-        let mark = mark.map(|mark| format!("{mark} ")).unwrap_or_default();
+    fn revision_line(&mut self, mark: Option<Mark>, row: &RevisionRow) -> io::Result<()> {
+        let (mark, why) = mark.map(|(mark, why)| (format!("{mark} "), why)).unzip();
+        let mark = mark.unwrap_or_default();
         let what = if row.tombstone {
             "deleted".to_owned()
         } else {
             let what = if row.version == 1 { "created" } else { "put" };
             let lease = if row.lease == 0 { String::new() } else { format!(", lease {:x}", row.lease) };
             format!(
-                "{what}, version {}, {} bytes, value {}{lease}",
+                "{what}, version {}, {} bytes, value sha256 {}…{lease}",
                 row.version,
                 row.value_len,
                 hex(row.value_hash.get(..8).unwrap_or_default())
             )
         };
-        let otherwise = if row.contested { " (others have it otherwise)" } else { "" };
+        let otherwise = match why {
+            Some(Parting::Unreadable) => " (the other is damaged there)",
+            _ if row.contested => " (others have it otherwise)",
+            _ => "",
+        };
         let holders = holders(self.case, row).join(", ");
         writeln!(self.out, "{mark}{} {}: {what}; in {holders}{otherwise}", place(row), readable(&row.key))?;
         if let Some(value) = self.value(row) {
@@ -216,15 +280,24 @@ impl Printer<'_, '_> {
         Ok(())
     }
 
-    fn value(&self, row: &RevisionRow) -> Option<Result<Vec<u8>, String>> {
-        (self.values && !row.tombstone).then(|| self.case.value(row).map_err(|error| error.to_string()))
+    fn value(&mut self, row: &RevisionRow) -> Option<Result<Vec<u8>, String>> {
+        if !self.values || row.tombstone {
+            return None;
+        }
+        let value = self.case.value(row).map_err(|error| error.to_string());
+        if let Err(why) = &value {
+            self.no_values.0 += 1;
+            self.no_values.1.get_or_insert_with(|| shown(why));
+        }
+        Some(value)
     }
 
-    fn revision_json(&self, mark: Option<&str>, row: &RevisionRow) -> Value {
+    fn revision_json(&mut self, mark: Option<Mark>, row: &RevisionRow) -> Value {
         let mut object = Map::new();
         object.insert("type".to_owned(), json!("revision"));
-        if let Some(mark) = mark {
+        if let Some((mark, why)) = mark {
             object.insert("change".to_owned(), json!(mark));
+            object.insert("why".to_owned(), json!(why));
         }
         insert_bytes(&mut object, "key", &row.key);
         object.insert("revision".to_owned(), json!(row.main));
@@ -354,26 +427,111 @@ fn standing_word(standing: &Standing) -> (&'static str, Option<i64>) {
 
 /// How far sources could be asked, as a story; nothing of those that were asked as a whole.
 pub(super) fn standings(case: &Case, standings: &[(u32, Standing)]) -> Vec<Note> {
-    let of = |(number, standing): &(u32, Standing)| {
-        let name = name(case, *number);
-        Some(Note::Prose(match standing {
-            Standing::Asked => return None,
-            Standing::NoKeySpace => format!("{name}: has no key space that could be read"),
-            Standing::Compacted { at } => {
-                format!("{name}: was compacted at revision {at}: what was superseded before is gone")
-            }
-            Standing::EndsBefore { last } => {
-                format!("{name}: ends at revision {last}, and says nothing about this")
-            }
-            Standing::Damaged => {
-                let text = format!(
-                    "{name}: part of its key space cannot be read: what is not shown may have been there"
-                );
-                return Some(Note::Warning(text));
-            }
-        }))
+    standings.iter().filter_map(|(number, standing)| told(case, *number, standing)).collect()
+}
+
+fn told(case: &Case, number: u32, standing: &Standing) -> Option<Note> {
+    let name = name(case, number);
+    Some(Note::Prose(match standing {
+        Standing::Asked => return None,
+        Standing::NoKeySpace => format!("{name}: has no key space that could be read"),
+        Standing::Compacted { at } => {
+            format!("{name}: was compacted at revision {at}: what was superseded before is gone")
+        }
+        Standing::EndsBefore { last } => {
+            format!("{name}: ends at revision {last}, and says nothing of what came later")
+        }
+        Standing::Damaged => {
+            let source = usize::try_from(number).ok().and_then(|number| case.sources().get(number));
+            let what =
+                source.and_then(|source| source.key_space.as_ref()).map(unreadable).unwrap_or_default();
+            return Some(Note::Warning(format!("{name}: {what}: what is not shown may have been there")));
+        }
+    }))
+}
+
+/// What cannot be read of a damaged key space.
+pub(super) fn unreadable(space: &KeySpace) -> String {
+    let hole = |(from, behind): &(i64, Option<i64>)| match behind {
+        Some(behind) => format!("{from} to {}", (behind - 1).max(*from)),
+        None => format!("{from} and all behind it"),
     };
-    standings.iter().filter_map(of).collect()
+    let mut holes: Vec<String> = space.holes.iter().take(MOST_HOLES).map(hole).collect();
+    if space.holes.len() > MOST_HOLES {
+        holes.push(format!("{} more stretches", space.holes.len() - MOST_HOLES));
+    }
+    let records = counted(space.unreadable, "record cannot be read", "records cannot be read");
+    match (holes.as_slice(), space.unreadable) {
+        ([], _) => records,
+        (_, 0) => format!("revisions {} lie below damaged pages", holes.join(", ")),
+        _ => format!("revisions {} lie below damaged pages, and {records}", holes.join(", ")),
+    }
+}
+
+/// Which sources cannot say all that they once could, as a story; of those in `ends` also how far they go.
+pub(super) fn coverage(case: &Case, ends: impl Fn(&Source) -> bool) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for source in case.sources() {
+        let mut tell = |standing| notes.extend(told(case, source.number, &standing));
+        match &source.key_space {
+            None => tell(Standing::NoKeySpace),
+            Some(space) => {
+                if !space.is_whole() {
+                    tell(Standing::Damaged);
+                }
+                if let Some(at) = space.compacted.filter(|_| ends(source)) {
+                    tell(Standing::Compacted { at });
+                }
+                if ends(source) {
+                    tell(Standing::EndsBefore { last: space.revision });
+                }
+            }
+        }
+    }
+    notes
+}
+
+/// A number that lines show with what it counts, and boxes and fields without.
+pub(super) fn number(
+    format: Format,
+    header: &'static str,
+    label: &'static str,
+    count: u64,
+    (one, many): (&str, &str),
+) -> Cell {
+    match format {
+        Format::Simple => Cell::shown(header, label, &counted(count, one, many), &count),
+        _ => Cell::new(header, label, &count),
+    }
+}
+
+/// A value that lines show with its name before it.
+pub(super) fn named(
+    header: &'static str,
+    label: &'static str,
+    format: Format,
+    name: &str,
+    value: impl std::fmt::Display,
+) -> Cell {
+    match format {
+        Format::Simple => Cell::shown(header, label, &format!("{name} {value}"), &value.to_string()),
+        _ => Cell::new(header, label, &value.to_string()),
+    }
+}
+
+/// A number and what it counts.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn citation_cells(citation: &Citation) -> [Cell; 5] {
+    [
+        Cell::new("file", "File", &shown(&citation.file)),
+        Cell::new("file sha256", "File SHA256", &citation.sha256),
+        Cell::new("offset", "Offset", &format!("{:#x}", citation.offset)),
+        Cell::new("length", "Length", &citation.len_bytes),
+        Cell::new("page", "Page", &citation.page.map_or_else(String::new, |page| page.to_string())),
+    ]
 }
 
 fn citation_line(citation: &Citation, out: &mut dyn Write) -> io::Result<()> {
@@ -389,7 +547,7 @@ fn citation_line(citation: &Citation, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-fn revision_cells(case: &Case, mark: Option<&str>, row: &RevisionRow) -> Vec<Cell> {
+fn revision_cells(mark: Option<Mark>, row: &RevisionRow, sources: &str) -> Vec<Cell> {
     let none = |is: bool, text: String| if is { String::new() } else { text };
     let what = match row {
         RevisionRow { tombstone: true, .. } => "deleted",
@@ -397,7 +555,7 @@ fn revision_cells(case: &Case, mark: Option<&str>, row: &RevisionRow) -> Vec<Cel
         _ => "put",
     };
     let mut cells = Vec::new();
-    if let Some(mark) = mark {
+    if let Some((mark, _)) = mark {
         cells.push(Cell::new("change", "Change", mark));
     }
     cells.extend([
@@ -408,11 +566,11 @@ fn revision_cells(case: &Case, mark: Option<&str>, row: &RevisionRow) -> Vec<Cel
         Cell::new("bytes", "Bytes", &none(row.tombstone, row.value_len.to_string())),
         Cell::new("lease", "Lease", &none(row.lease == 0, format!("{:x}", row.lease))),
         Cell::new(
-            "value sha256",
-            "Value SHA256",
+            "value sha256 begins",
+            "Value SHA256 begins",
             &none(row.tombstone, hex(row.value_hash.get(..8).unwrap_or_default())),
         ),
-        Cell::new("sources", "Sources", &holders(case, row).join(", ")),
+        Cell::new("sources", "Sources", sources),
         Cell::new("contested", "Contested", if row.contested { "yes" } else { "" }),
     ]);
     cells

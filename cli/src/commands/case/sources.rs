@@ -4,10 +4,10 @@ use casefile::Source;
 use clap::Args;
 use snapshot::membership::hex_id;
 
-use super::CaseFile;
+use super::{CaseFile, rows};
 use crate::context::Context;
 use crate::exit::Failure;
-use crate::outcome::Outcome;
+use crate::outcome::{Note, Outcome};
 use crate::output::{self, Cell, Format};
 use crate::shown::shown;
 
@@ -37,15 +37,19 @@ pub(super) fn run(args: &SourcesArgs, context: &Context) -> Result<Outcome, Fail
     let result = match context.format {
         Format::Json => sources.iter().map(output::json).collect::<Result<_, _>>()?,
         format => {
-            let rows: Vec<_> = if args.files {
+            let all: Vec<_> = if args.files {
                 sources.iter().flat_map(files).collect()
             } else {
-                sources.iter().map(row).collect()
+                sources.iter().map(|source| row(source, format)).collect()
             };
-            output::render(format, &rows, &())?
+            output::render(format, &all, &())?
         }
     };
-    Ok(Outcome { result, ..Outcome::default() })
+    let mut outcome = Outcome { result, ..Outcome::default() };
+    if sources.is_empty() {
+        outcome.after.push(Note::Prose("No sources yet: 'case add' adds them.".to_owned()));
+    }
+    Ok(outcome)
 }
 
 fn files(source: &Source) -> impl Iterator<Item = Vec<Cell>> {
@@ -59,30 +63,36 @@ fn files(source: &Source) -> impl Iterator<Item = Vec<Cell>> {
     })
 }
 
-fn row(source: &Source) -> Vec<Cell> {
+fn row(source: &Source, format: Format) -> Vec<Cell> {
     let space = source.key_space.as_ref();
     let known = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
-    let member = source.identity.member.map(hex_id);
+    let named = |header, label, name: &str, value: Option<String>| {
+        rows::named(header, label, format, name, known(value))
+    };
+    let number =
+        |header, label, count: usize, words| rows::number(format, header, label, count as u64, words);
     let last = source.log.as_ref().and_then(|log| log.terms.last());
     vec![
         Cell::new("source", "Source", &shown(&source.name)),
         Cell::new("what", "What", &source.what),
-        Cell::new("member", "Member", &known(member)),
-        Cell::new("files", "Files", &source.files.len()),
-        Cell::new("records", "Records", &known(space.map(|space| space.records.to_string()))),
-        Cell::new("revision", "Revision", &known(space.map(|space| space.revision.to_string()))),
-        Cell::new(
+        named("member", "Member", "member", source.identity.member.map(hex_id)),
+        number("files", "Files", source.files.len(), ("file", "files")),
+        named("records", "Records", "records", space.map(|space| space.records.to_string())),
+        named("revision", "Revision", "revision", space.map(|space| space.revision.to_string())),
+        named(
             "compacted",
             "Compacted",
-            &known(space.and_then(|space| space.compacted).map(|at| at.to_string())),
+            "compacted at",
+            space.and_then(|space| space.compacted).map(|at| at.to_string()),
         ),
-        Cell::new(
+        named(
             "last entry",
             "Last entry",
-            &known(last.map(|run| format!("{} of term {}", run.last, run.term))),
+            "last entry",
+            last.map(|run| format!("{} of term {}", run.last, run.term)),
         ),
         Cell::new("verdict", "Verdict", &source.verdict.outlook),
-        Cell::new("findings", "Findings", &source.findings.len()),
+        number("findings", "Findings", source.findings.len(), ("finding", "findings")),
         Cell::new("path", "Path", &shown(&source.path)),
     ]
 }

@@ -54,7 +54,11 @@ pub(super) fn run(args: &TimelineArgs, context: &Context) -> Result<Outcome, Fai
     let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
         case.timeline(&asked, &mut |row| printer.revision(row))
     })?;
-    let mut outcome = Outcome { after: printed.notes, ..Outcome::default() };
+    let mut outcome = Outcome { after: rows::coverage(&case, |_| false), ..Outcome::default() };
+    outcome.after.extend(printed.notes);
+    if printed.no_values > 0 {
+        outcome.code = exit::FINDINGS;
+    }
     if printed.contested > 0 {
         outcome.code = exit::FINDINGS;
         outcome.after.push(Note::Warning(format!(

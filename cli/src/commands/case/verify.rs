@@ -28,6 +28,9 @@ pub(crate) struct VerifyArgs {
     seal: Option<String>,
 }
 
+/// Files of a source that are named when they are not what they were.
+const MOST_NAMED: usize = 8;
+
 #[derive(Serialize)]
 struct Json<'a> {
     seal: SealState,
@@ -80,21 +83,53 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, Failu
             output::render(format, &rows, &())?
         }
     };
+    for source in case.sources() {
+        outcome.after.extend(changed(&source.name, &custody.rows));
+    }
     let same = custody.rows.iter().filter(|row| row.state == FileState::Same).count();
     outcome.after.push(Note::Prose(format!("{same} of {} files are what they were", custody.rows.len())));
     Ok(outcome)
 }
 
+/// What is not what it was of one source.
+fn changed(source: &str, rows: &[CustodyRow]) -> Vec<Note> {
+    let of_source = rows.iter().filter(|row| row.source == source);
+    let (total, others): (usize, Vec<&CustodyRow>) =
+        (of_source.clone().count(), of_source.filter(|row| row.state != FileState::Same).collect());
+    let source = shown(source);
+    let is_gone = others.iter().all(|row| matches!(row.state, FileState::NotThere { .. }));
+    if let Some(first) = others.first().filter(|_| is_gone && others.len() == total && total > 1) {
+        let text = format!(
+            "{source}: none of its {total} files is there, such as {}: {}",
+            shown(&first.file),
+            state(first)
+        );
+        return vec![Note::Warning(text)];
+    }
+    let line = |row: &&CustodyRow| format!("{source}: {}: {}", shown(&row.file), state(row));
+    let mut notes: Vec<Note> = others.iter().take(MOST_NAMED).map(|row| Note::Warning(line(row))).collect();
+    if others.len() > MOST_NAMED {
+        notes.push(Note::Warning(format!(
+            "{source}: {} more files are not what they were",
+            others.len() - MOST_NAMED
+        )));
+    }
+    notes
+}
+
 fn row(row: &CustodyRow) -> Vec<Cell> {
-    let state = match &row.state {
-        FileState::Same => "same".to_owned(),
-        FileState::Changed { len_bytes, sha256 } => format!("changed: {len_bytes} bytes, sha256 {sha256}"),
-        FileState::NotThere { why } => format!("not there: {}", shown(why)),
-    };
     vec![
         Cell::new("source", "Source", &shown(&row.source)),
         Cell::new("file", "File", &shown(&row.file)),
         Cell::new("sha256", "SHA256", &row.sha256),
-        Cell::new("state", "State", &state),
+        Cell::new("state", "State", &state(row)),
     ]
+}
+
+fn state(row: &CustodyRow) -> String {
+    match &row.state {
+        FileState::Same => "same".to_owned(),
+        FileState::Changed { len_bytes, sha256 } => format!("changed: {len_bytes} bytes, sha256 {sha256}"),
+        FileState::NotThere { why } => format!("not there: {}", shown(why)),
+    }
 }
