@@ -217,6 +217,8 @@ pub enum PageUse {
     Leaf(u32),
     /// Nothing reaches it.
     Free,
+    /// It lies behind the high-water mark: the file was made longer than the database is.
+    Beyond,
     /// It is damaged where something should be.
     Damaged,
     /// Nothing known reaches it, and since something is damaged that says little.

@@ -48,6 +48,8 @@ struct Other<'c> {
     space: &'c KeySpace,
     last: i64,
     compacted: i64,
+    /// Whether the one is damaged up to the compaction: what it has may have been overwritten by what cannot be read.
+    is_doubtful: bool,
     /// `None` where the one ends before the compaction: what it has may have been overwritten behind its end.
     left: Option<Left>,
 }
@@ -57,7 +59,8 @@ impl<'c> Other<'c> {
         let compacted = other.space.compacted.unwrap_or(0);
         let reaches = one.space.revision >= compacted;
         let left = reaches.then(|| Left::by(compacted, one)).transpose()?;
-        Ok(Self { space: other.space, last: other.space.last, compacted, left })
+        let is_doubtful = one.space.holes.iter().any(|(from, _)| *from <= compacted);
+        Ok(Self { space: other.space, last: other.space.last, compacted, is_doubtful, left })
     }
 
     /// Why the other source has not this record; `None` when a compaction explains it.
@@ -71,7 +74,8 @@ impl<'c> Other<'c> {
             });
         }
         let is_left = self.left.as_ref().is_some_and(|left| left.has(met.ordinal));
-        let why = if self.space.is_hole(record.main) { Parting::Unreadable } else { Parting::Missing };
+        let is_unreadable = self.is_doubtful || self.space.is_hole(record.main);
+        let why = if is_unreadable { Parting::Unreadable } else { Parting::Missing };
         (is_left && !record.tombstone).then_some(why)
     }
 }

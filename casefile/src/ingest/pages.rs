@@ -23,9 +23,12 @@ pub(super) struct Pages {
 pub(super) fn map<S: Source>(file: &PageFile<S>, tree: &Tree) -> Pages {
     let count = file.page_count();
     let is_whole = tree.is_whole();
+    // The higher one of two metas, for what the other one does not know of is no unused page.
+    let high_water_mark = file.metas().iter().flatten().map(|meta| meta.high_water_mark).max();
     let mut usage: Vec<PageUse> = (0..count)
         .map(|page| match () {
             () if tree.used.is_used(bbolt::PageId(page)) => PageUse::Branch,
+            () if high_water_mark.is_some_and(|mark| page >= mark) => PageUse::Beyond,
             () if is_whole => PageUse::Free,
             () => PageUse::Unknown,
         })
@@ -103,7 +106,8 @@ fn code(usage: PageUse) -> u64 {
         PageUse::Free => 3,
         PageUse::Damaged => 4,
         PageUse::Unknown => 5,
-        PageUse::Leaf(bucket) => 6 + u64::from(bucket),
+        PageUse::Beyond => 6,
+        PageUse::Leaf(bucket) => 7 + u64::from(bucket),
     }
 }
 
@@ -119,7 +123,8 @@ pub(crate) fn unpack(first: u64, row: &[u8]) -> Result<Vec<PageRun>, BadBlock> {
             3 => PageUse::Free,
             4 => PageUse::Damaged,
             5 => PageUse::Unknown,
-            bucket => PageUse::Leaf(u32::try_from(bucket - 6).map_err(|_| BadBlock)?),
+            6 => PageUse::Beyond,
+            bucket => PageUse::Leaf(u32::try_from(bucket - 7).map_err(|_| BadBlock)?),
         };
         let pages = reader.number()?;
         runs.push(PageRun { first: page, pages, usage });

@@ -16,6 +16,11 @@ const COLOURS: u64 = 4;
 /// Terms whose names are put on a lane, at most; all are in the table.
 const NAMED: usize = 400;
 
+/// Stretches that are told one by one in the text alternative of a lane, at most.
+const TOLD: usize = 40;
+/// What a shape must add to those before it, in the picture's units.
+const LEAST: f64 = 0.2;
+
 /// The largest number at the end of an axis that has others between its ends.
 const LONGEST: u64 = 9_999_999_999;
 
@@ -96,6 +101,7 @@ fn percent(part: f64) -> String {
 struct Lane {
     svg: String,
     over: String,
+    drawn: f64,
 }
 
 impl Lane {
@@ -108,6 +114,15 @@ impl Lane {
             "<rect class=\"{class}\" x=\"{:.2}\" y=\"{top:.1}\" width=\"{width:.2}\" height=\"{height:.1}\"/>",
             (at * WIDTH).min(WIDTH - width)
         );
+    }
+
+    /// The same for one of many that ascend: what adds nothing to be seen is not drawn, so that a lane has some thousand shapes at most.
+    fn next_rect(&mut self, class: &str, span: (f64, f64), rows: (f64, f64)) {
+        let end = (span.0 + span.1) * WIDTH;
+        if end >= self.drawn {
+            self.rect(class, span, rows);
+            self.drawn = end + LEAST;
+        }
     }
 
     fn name(&mut self, (at, width): (f64, f64), text: impl std::fmt::Display) {
@@ -189,7 +204,7 @@ pub(super) fn by_index(data: &Data, page: &mut Page) {
         if let Some(log) = &source.log {
             for (count, run) in log.terms.iter().enumerate() {
                 let span = along.span(run.first, run.last);
-                lane.rect(&format!("term{}", run.term % COLOURS), span, (4.0, HEIGHT - 16.0));
+                lane.next_rect(&format!("term{}", run.term % COLOURS), span, (4.0, HEIGHT - 16.0));
                 if count < NAMED {
                     lane.name(span, format_args!("term {}", run.term));
                 }
@@ -200,9 +215,11 @@ pub(super) fn by_index(data: &Data, page: &mut Page) {
                 said.push(format!("known to be committed up to {commit}"));
             }
         }
-        for (index, _) in snaps_of(source) {
+        for (count, (index, _)) in snaps_of(source).enumerate() {
             lane.mark("snap", along.at(index));
-            said.push(format!("snapshot at {index}"));
+            if count < TOLD {
+                said.push(format!("snapshot at {index}"));
+            }
         }
         if let Some(index) = index_of(source) {
             lane.mark("db", along.at(index));
@@ -242,7 +259,7 @@ pub(super) fn snaps_of(source: &Source) -> impl Iterator<Item = (u64, Option<u64
 /// The log in words.
 pub(super) fn log_said(log: &LogSummary) -> String {
     let mut said = Vec::new();
-    for run in log.terms.iter().take(NAMED) {
+    for run in log.terms.iter().take(TOLD) {
         said.push(format!("{} to {} of term {}", run.first, run.last, run.term));
     }
     match said.is_empty() {
@@ -263,13 +280,14 @@ pub(super) fn by_revision(data: &Data, page: &mut Page) {
     page.push(format_args!(
         "<figure id=\"figure-{number_of}\" class=\"chart\">\n<div class=\"lanes by-revision\">"
     ));
-    let mut parts = false;
+    let (mut parts, mut compacts) = (false, false);
     for of in &with {
         let source = &of.source;
         let Some(space) = &source.key_space else { continue };
         let mut lane = Lane::default();
         let mut said = vec![counted(space.records, "record", "records")];
         if let Some(compacted) = space.compacted.filter(|compacted| *compacted > 0) {
+            compacts = true;
             lane.rect("compacted", along.span(along.first, number(compacted)), (0.0, HEIGHT));
             said.push(format!("compacted at revision {compacted}"));
         }
@@ -284,10 +302,14 @@ pub(super) fn by_revision(data: &Data, page: &mut Page) {
                 );
             }
         }
-        for (from, to) in &space.holes {
+        // Holes lie over what is drawn already, and ascend by themselves.
+        lane.drawn = 0.0;
+        for (at, (from, to)) in space.holes.iter().enumerate() {
             let to = to.map_or(along.last, |to| number(to).saturating_sub(1));
-            lane.rect("hole", along.span(number(*from), to), (0.0, HEIGHT));
-            said.push(format!("damaged from revision {from}"));
+            lane.next_rect("hole", along.span(number(*from), to), (0.0, HEIGHT));
+            if at < TOLD {
+                said.push(format!("damaged from revision {from}"));
+            }
         }
         lane.mark("end", along.at(number(space.revision)));
         said.push(format!("last revision {}", space.revision));
@@ -309,9 +331,11 @@ pub(super) fn by_revision(data: &Data, page: &mut Page) {
         with.iter().any(|of| of.source.key_space.as_ref().is_some_and(|space| !space.holes.is_empty()));
     let mut rows = vec![
         ("records", "records for each revision (by the square root, one scale for all)"),
-        ("compacted", "compacted: only what was in force then is left"),
         ("mark end", "last revision"),
     ];
+    if compacts {
+        rows.push(("compacted", "compacted: only what was in force then is left"));
+    }
     if holes {
         rows.push(("hole", "lies below damaged pages"));
     }

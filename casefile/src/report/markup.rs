@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use sha2::{Digest as _, Sha256};
+
 /// Text that is ready to stand in a document: escaped, or made here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Html(String);
@@ -97,6 +99,31 @@ pub(super) fn bytes(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Longest name that is shown as it is, in bytes, and what is shown of a longer one.
+const MOST_NAME: usize = 240;
+const HEAD_OF_NAME: usize = 160;
+
+/// The name of a key: as [`bytes`], but of a long one its beginning, its length and its hash, by which it is told from others.
+pub(super) fn name(name: &[u8]) -> String {
+    match name.get(..HEAD_OF_NAME) {
+        Some(head) if name.len() > MOST_NAME => {
+            let digest: [u8; 32] = Sha256::digest(name).into();
+            let digest = snapshot::integrity::Digest(digest).to_string();
+            let digest = digest.get(..16).unwrap_or_default();
+            format!("{} … ({} bytes, SHA-256 {digest}…)", bytes(head), name.len())
+        }
+        _ => bytes(name),
+    }
+}
+
+/// Text from a source, of which a report shows so much at most.
+pub(super) fn cut(text: &str) -> Html {
+    match text.char_indices().nth(MOST_NAME) {
+        Some((at, _)) => Html::text(text.get(..at).unwrap_or_default()).and(&Html::text(" …")),
+        None => Html::text(text),
+    }
 }
 
 /// A column of a table.
@@ -214,5 +241,18 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_told_in_hexadecimal() {
         assert_eq!(bytes(b"a\xff\xc3(\0"), "a\\xff\\xc3(\0");
+    }
+
+    #[test]
+    fn of_long_names_the_beginning_is_shown() {
+        let long = |last: u8| [vec![b'k'; 100_000], vec![last]].concat();
+        assert_eq!(name(&long(b'a')[..MOST_NAME]).len(), MOST_NAME);
+        let (one, other) = (name(&long(b'a')), name(&long(b'b')));
+        assert!(
+            one.starts_with("kkk") && one.contains("(100001 bytes, SHA-256 ") && one.len() < 250,
+            "{one}"
+        );
+        assert_ne!(one, other);
+        assert_eq!(cut(&"é".repeat(9_000)).to_string().chars().count(), MOST_NAME + 2);
     }
 }

@@ -4,10 +4,14 @@ use snapshot::membership::hex_id;
 
 use super::data::Data;
 use super::lanes::{index_of, snaps_of};
-use super::markup::{Column, Html, Page};
+use super::markup::{Column, Html, Page, cut};
 use super::sections::{badge, class, headline};
 use super::words::{grouped, known};
 use crate::source::{KeySpace, MemberRow, Source, Verdict};
+
+/// Members that are listed, and addresses of each.
+const MEMBERS: usize = 200;
+const URLS: usize = 16;
 
 /// Sources that stand beside each other on one page.
 const BESIDE: usize = 4;
@@ -22,12 +26,12 @@ fn none() -> Html {
 const FACTS: [Fact; 13] = [
     ("Verdict", |source| badge(class(source), headline(source))),
     ("Member", |source| {
-        let name = source.identity.name.iter().map(Html::text);
+        let name = source.identity.name.iter().map(|name| cut(name));
         let all: Vec<_> = name.chain(source.identity.member.map(|id| Html::code(hex_id(id)))).collect();
         if all.is_empty() { none() } else { Html::lines(all) }
     }),
     ("Cluster", |source| source.identity.cluster.map_or_else(none, |id| Html::code(hex_id(id)))),
-    ("Written by etcd", |source| source.identity.written_by.as_ref().map_or_else(none, Html::text)),
+    ("Written by etcd", |source| source.identity.written_by.as_ref().map_or_else(none, |by| cut(by))),
     ("Last entry", |source| {
         let last = source.log.as_ref().and_then(|log| log.terms.last());
         last.map_or_else(none, |run| Html::text(format_args!("{} of term {}", run.last, run.term)))
@@ -111,20 +115,24 @@ fn known_members(data: &Data, page: &mut Page) {
     }
     // What is said of one member stands together.
     said.sort_by_key(|(member, _)| member.id);
+    let more = said.len().saturating_sub(MEMBERS);
     let rows: Vec<_> = said
         .iter()
+        .take(MEMBERS)
         .map(|(member, by)| {
-            let urls = || Html::lines(member.peer_urls.iter().map(Html::code));
+            let urls = || Html::lines(member.peer_urls.iter().take(URLS).map(|url| cut(url)));
             vec![
                 Html::code(hex_id(member.id)),
-                if member.name.is_empty() { none() } else { Html::text(&member.name) },
+                if member.name.is_empty() { none() } else { cut(&member.name) },
                 Html::text(role(member)),
                 if member.peer_urls.is_empty() { none() } else { urls() },
                 Html::text(by.join(", ")),
             ]
         })
         .collect();
-    page.table(&Html::text("The members of the cluster, as the sources know them."), &columns, &rows);
+    let rest = if more > 0 { format!(" {more} more are not shown.") } else { String::new() };
+    let caption = format_args!("The members of the cluster, as the sources know them.{rest}");
+    page.table(&Html::text(caption), &columns, &rows);
 }
 
 /// Whether two sources say the same of a member, as far as it is shown.

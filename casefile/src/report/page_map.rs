@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use snapshot::humanize;
 
 use super::data::Examined;
-use super::markup::{Column, Html, Page, Text};
+use super::markup::{self, Column, Html, Page, Text};
 use super::words::{counted, grouped, len, share};
-use crate::source::PageUse;
+use crate::source::{PageRun, PageUse};
 
 /// Cells in a row, at most.
 const COLUMNS: u64 = 128;
@@ -16,6 +16,8 @@ const COLUMNS: u64 = 128;
 const FEWEST_COLUMNS: u64 = 24;
 /// Rows, at most.
 const ROWS: u64 = 40;
+/// Owners of pages that are listed: a database of etcd has some twenty.
+const OWNERS: usize = 100;
 /// The side of a cell in the picture's units.
 const CELL: u64 = 10;
 
@@ -35,7 +37,7 @@ fn class(usage: PageUse, of: &Examined) -> &'static str {
         PageUse::Branch => "pg-branch",
         PageUse::Leaf(bucket) if bucket_name(bucket, of) == KEYS => "pg-keys",
         PageUse::Leaf(_) => "pg-bucket",
-        PageUse::Free => "pg-free",
+        PageUse::Free | PageUse::Beyond => "pg-free",
         PageUse::Unknown => "pg-unowned",
         PageUse::Damaged => "pg-damaged",
     }
@@ -63,7 +65,7 @@ fn name(usage: PageUse, of: &Examined) -> Html {
         PageUse::Leaf(bucket) => {
             let name = bucket_name(bucket, of);
             let more = if name == KEYS { ", the key space" } else { "" };
-            Html::text("bucket ").and(&Html::code(name)).and(&Html::text(more))
+            Html::text("bucket ").and(&Html::code(markup::name(name.as_bytes()))).and(&Html::text(more))
         }
         usage => Html::text(plain(usage, of)),
     }
@@ -73,9 +75,10 @@ fn plain(usage: PageUse, of: &Examined) -> String {
     match usage {
         PageUse::Meta => "meta pages".to_owned(),
         PageUse::Freelist => "list of free pages".to_owned(),
-        PageUse::Branch => "branches".to_owned(),
-        PageUse::Leaf(bucket) => format!("bucket {}", bucket_name(bucket, of)),
+        PageUse::Branch => "branches, and the root".to_owned(),
+        PageUse::Leaf(bucket) => format!("bucket {}", markup::name(bucket_name(bucket, of).as_bytes())),
         PageUse::Free => "free".to_owned(),
+        PageUse::Beyond => "behind the high-water mark, not in use".to_owned(),
         PageUse::Unknown => "not to be told, since something is damaged".to_owned(),
         PageUse::Damaged => "damaged".to_owned(),
     }
@@ -89,6 +92,14 @@ fn grid(pages: u64) -> (u64, u64) {
     (each, (cells.saturating_mul(3).isqrt() + 1).clamp(FEWEST_COLUMNS, COLUMNS))
 }
 
+/// The runs that are drawn: without what follows the database in its file.
+fn drawn(of: &Examined) -> &[PageRun] {
+    let is_drawn = |run: &PageRun| run.usage != PageUse::Beyond;
+    // A file in which nothing is in use is drawn as it is.
+    let behind = of.pages.iter().rposition(is_drawn).map_or(of.pages.len(), |at| at + 1);
+    of.pages.get(..behind).unwrap_or_default()
+}
+
 /// The class of each cell, `each` pages a cell.
 fn cells(of: &Examined, each: u64) -> Vec<&'static str> {
     let mut cells = Vec::new();
@@ -99,10 +110,10 @@ fn cells(of: &Examined, each: u64) -> Vec<&'static str> {
         cells.extend(shown.map(|(class, _)| *class));
         within.clear();
     };
-    for run in &of.pages {
+    for run in drawn(of) {
         let class = class(run.usage, of);
         let mut left = run.pages;
-        while left > 0 {
+        while left > 0 && len(&cells) < COLUMNS * ROWS {
             let part = left.min(each - taken);
             *within.entry(class).or_default() += part;
             taken += part;
@@ -126,13 +137,14 @@ pub(super) fn figure(of: &Examined, page: &mut Page) {
     if pages == 0 {
         return;
     }
-    let (each, columns) = grid(pages);
+    let shown = drawn(of).iter().fold(0_u64, |sum, run| sum.saturating_add(run.pages));
+    let (each, columns) = grid(shown);
     let cells = cells(of, each);
     let held = holdings(of);
     let rows = len(&cells).div_ceil(columns);
     let mut svg = String::new();
     let mut legend: Vec<(&'static str, Html)> = Vec::new();
-    for (usage, _) in &held {
+    for (usage, _) in held.iter().filter(|(usage, _)| *usage != PageUse::Beyond || shown == pages) {
         let class = class(*usage, of);
         let name = if class == "pg-bucket" { Html::text("other buckets") } else { name(*usage, of) };
         if !legend.iter().any(|(there, _)| *there == class) {
@@ -157,6 +169,9 @@ pub(super) fn figure(of: &Examined, page: &mut Page) {
     }
     let said: Vec<String> = held
         .iter()
+        .rev()
+        .take(OWNERS)
+        .rev()
         .map(|(usage, held)| format!("{}: {}", plain(*usage, of), counted(held.pages, "page", "pages")))
         .collect();
     let number = page.next_figure();
@@ -175,12 +190,21 @@ pub(super) fn figure(of: &Examined, page: &mut Page) {
     let bytes = each.saturating_mul(page_bytes);
     page.push(format_args!(
         "<figcaption><b>Figure {number}.</b> The pages of {}, from left to right and from top to bottom; a cell is {} ({}), a row {}. \
-         {}</figcaption>\n</figure>",
+         {}{}</figcaption>\n</figure>",
         Text(source),
         counted(each, "page", "pages"),
         humanize::bytes(bytes),
         humanize::bytes(bytes.saturating_mul(columns)),
-        if each > 1 { "A cell in which any page is damaged or nobody's is shown so; else it has the colour of most of its pages." } else { "" }
+        if each > 1 { "A cell in which any page is damaged or nobody's is shown so; else it has the colour of most of its pages. " } else { "" },
+        if shown < pages {
+            format!(
+                "Behind these follow {} ({}) that lie behind the high-water mark: the file is longer than the database.",
+                counted(pages - shown, "page", "pages"),
+                humanize::bytes((pages - shown).saturating_mul(page_bytes))
+            )
+        } else {
+            String::new()
+        }
     ));
     table(of, pages, &held, page);
 }
@@ -195,8 +219,9 @@ fn holdings(of: &Examined) -> Vec<(PageUse, Holding)> {
             PageUse::Branch => (2, 0),
             PageUse::Leaf(bucket) => (3, bucket),
             PageUse::Free => (4, 0),
-            PageUse::Unknown => (5, 0),
-            PageUse::Damaged => (6, 0),
+            PageUse::Beyond => (5, 0),
+            PageUse::Unknown => (6, 0),
+            PageUse::Damaged => (7, 0),
         };
         let (_, holding) =
             held.entry(order).or_insert((run.usage, Holding { first: run.first, ..Holding::default() }));
@@ -220,8 +245,12 @@ fn table(of: &Examined, pages: u64, held: &[(PageUse, Holding)], page: &mut Page
         Column::number("First page"),
         Column::number("Runs"),
     ];
+    let more = held.len().saturating_sub(OWNERS);
     let rows: Vec<_> = held
         .iter()
+        .rev()
+        .take(OWNERS)
+        .rev()
         .map(|(usage, held)| {
             vec![
                 name(*usage, of),
@@ -233,14 +262,14 @@ fn table(of: &Examined, pages: u64, held: &[(PageUse, Holding)], page: &mut Page
             ]
         })
         .collect();
-    page.table(&Html::text(format_args!("Who has the pages of {}.", of.source.name)), &columns, &rows);
+    let rest = if more > 0 { format!(" {more} more owners are not shown.") } else { String::new() };
+    page.table(&Html::text(format_args!("Who has the pages of {}.{rest}", of.source.name)), &columns, &rows);
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::made_up;
     use super::*;
-    use crate::source::PageRun;
 
     #[test]
     fn one_damaged_page_among_thousands_is_seen() {
@@ -258,6 +287,22 @@ mod tests {
         assert_eq!(&cells[..4], ["pg-keys"; 4]);
         assert_eq!(cells[4], "pg-damaged");
         assert_eq!(&cells[5..], ["pg-free"; 7]);
+    }
+
+    #[test]
+    fn what_follows_the_database_in_its_file_does_not_fill_the_picture() {
+        let mut of = made_up::examined("n1");
+        of.pages = vec![
+            PageRun { first: 0, pages: 100, usage: PageUse::Leaf(0) },
+            PageRun { first: 100, pages: 4_000, usage: PageUse::Beyond },
+        ];
+        let mut page = Page::default();
+        figure(&of, &mut page);
+        let (shown, _) = page.finish();
+        assert!(!shown.contains("pg-free"), "{shown}");
+        assert!(shown.contains("follow 4\u{202f}000 pages (16 MB)"), "{shown}");
+        of.pages.remove(0);
+        assert_eq!(cells(&of, 1).len(), 4_000);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) fn section(data: &Data, page: &mut Page) {
         Column::number("They part at"),
         Column::number("Different"),
         Column::number("In one only"),
+        Column::number("Unreadable in one"),
         Column::number("Beyond one's end"),
         Column::text("Logs"),
     ];
@@ -36,12 +37,16 @@ pub(super) fn section(data: &Data, page: &mut Page) {
             let verdict = match diff.part {
                 Some(_) => badge("bad", "differs"),
                 None if diff.same == 0 => badge("none", "nothing in common"),
+                None if diff.unreadable > 0 => badge("warn", "the same where both can be read"),
                 None => badge("good", "is the same"),
             };
             let both = if diff.same == 0 && diff.part.is_none() {
                 verdict
             } else {
-                Html::lines([verdict, Html::text(format_args!("revisions {} to {}", diff.from, diff.to))])
+                Html::lines([
+                    verdict,
+                    Html::text(format_args!("revisions {} to {}", diff.from.max(1), diff.to)),
+                ])
             };
             let log = diff.log_part.map_or_else(
                 || {
@@ -59,6 +64,7 @@ pub(super) fn section(data: &Data, page: &mut Page) {
                 Html::text(known(diff.part)),
                 Html::text(grouped(diff.differs)),
                 Html::text(grouped(diff.missing)),
+                Html::text(grouped(diff.unreadable)),
                 Html::text(grouped(diff.tail)),
                 Html::text(log),
             ]
@@ -114,7 +120,7 @@ fn held(held: Option<&Version>) -> Html {
     let Some(held) = held else {
         return badge("none", "not there");
     };
-    let mut lines = vec![Html::code(markup::bytes(&held.key))];
+    let mut lines = vec![Html::code(markup::name(&held.key))];
     if held.deleted {
         lines.push(Html::text("deleted"));
     } else {

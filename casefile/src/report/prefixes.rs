@@ -1,4 +1,4 @@
-//! The key space of one source by prefix: two levels behind what all keys have in common, the largest named, the others together.
+//! The key space of one source by prefix: two levels behind what nearly all keys have in common, the largest named, the others together.
 //!
 //! First each record is added to the sums of its key; then the keys come in their order, so that only the prefixes that the current key has
 //! are open, and of those that are closed only the largest are kept. Memory is the sums.
@@ -143,7 +143,7 @@ impl Open {
 
     fn close_inner(&mut self) {
         if let Some((name, mut prefix)) = self.inner.take() {
-            prefix.name = markup::bytes(&name);
+            prefix.name = markup::name(&name);
             self.below.push(prefix);
         }
     }
@@ -153,14 +153,42 @@ impl Open {
         let below = self.below.finish();
         // One prefix below says nothing that this one does not.
         let below = if below.len() > 1 { below } else { Vec::new() };
-        Prefix { name: markup::bytes(&self.name), below, ..self.prefix }
+        Prefix { name: markup::name(&self.name), below, ..self.prefix }
     }
 }
 
-/// `key` up to the separator behind its first `from` bytes, that included; all of it without one.
+/// `key` up to the separator that ends the part behind its first `from` bytes, that included; all of it without one. A part is not empty.
 fn part(key: &[u8], from: usize) -> &[u8] {
-    let at = key.iter().skip(from).position(|byte| *byte == SEPARATOR);
-    at.and_then(|at| key.get(..from + at + 1)).unwrap_or(key)
+    let begin = key.iter().skip(from).take_while(|byte| **byte == SEPARATOR).count().saturating_add(from);
+    let at = key.iter().skip(begin).position(|byte| *byte == SEPARATOR);
+    at.and_then(|at| key.get(..begin + at + 1)).unwrap_or(key)
+}
+
+/// Keys that are looked at for what most have in common, and in how many of them it must be.
+const SAMPLES: u32 = 64;
+const MOST_SAMPLES: usize = 48;
+/// Parts that what they have in common has at most.
+const TRUNK_PARTS: u32 = 16;
+
+/// What nearly all of `keys`, which ascend, have in common, up to a separator: a few others, such as `compact_rev_key` beside all of Kubernetes,
+/// do not keep the rest from being told apart.
+fn trunk(keys: &[Vec<u8>]) -> Vec<u8> {
+    let mut trunk: &[u8] = &[];
+    for _ in 0..TRUNK_PARTS {
+        let longer = keys
+            .iter()
+            .filter(|key| key.starts_with(trunk))
+            .map(|key| part(key, trunk.len()))
+            .filter(|part| part.last() == Some(&SEPARATOR));
+        let longer: Vec<&[u8]> = longer.collect();
+        // Those that begin alike stand together.
+        let most = longer.chunk_by(|one, next| one == next).max_by_key(|same| same.len()).unwrap_or_default();
+        match most.first() {
+            Some(part) if most.len() >= MOST_SAMPLES.min(keys.len()) => trunk = part,
+            _ => break,
+        }
+    }
+    trunk.to_vec()
 }
 
 /// What `one` and `other` have in common up to a separator, and so all keys between them.
@@ -177,11 +205,13 @@ pub(super) fn of(reading: &Reading<'_>, sums: &Sums, watch: &dyn Watch) -> Resul
     let Some(last) = u32::try_from(sums.0.len()).ok().and_then(|keys| keys.checked_sub(1)) else {
         return Ok(Vec::new());
     };
-    let from = common(&reading.name(0)?, &reading.name(last)?);
+    let samples = (0..SAMPLES).map(|at| u64::from(at) * u64::from(last) / u64::from(SAMPLES - 1));
+    let samples = samples.map(|number| reading.name(u32::try_from(number).unwrap_or(last)));
+    let trunk = trunk(&samples.collect::<Result<Vec<_>, _>>()?);
     let mut keys = WithPrefix::new(&reading.keys, b"")?;
     let (mut top, mut open): (Largest, Option<Open>) = (Largest::of(NAMED), None);
     while let Some(keyed) = keys.next()? {
-        let outer = part(&keyed.key, from);
+        let outer = part(&keyed.key, common(&keyed.key, &trunk));
         if open.as_ref().is_none_or(|open| open.name != outer) {
             if watch.interrupted() {
                 return Err(CaseError::Interrupted);
@@ -209,9 +239,28 @@ mod tests {
         assert_eq!(part(b"/registry/pods/a", 15), b"/registry/pods/a");
         assert_eq!(part(b"flat", 0), b"flat");
         assert_eq!(part(b"flat", 9), b"flat");
+        assert_eq!(part(b"/a/b", 0), b"/a/");
+        assert_eq!(part(b"//", 0), b"//");
         assert_eq!(common(b"/registry/pods/a", b"/registry/services/b"), 10);
         assert_eq!(common(b"a", b"b"), 0);
         assert_eq!(common(b"/a/b", b"/a/b"), 3);
+    }
+
+    #[test]
+    fn a_few_keys_beside_the_others_change_nothing() {
+        let key = |at: usize| match at {
+            0 => b"compact_rev_key".to_vec(),
+            63 => b"zk".to_vec(),
+            at => format!("/registry/{}/{at:03}", if at < 40 { "events" } else { "pods" }).into_bytes(),
+        };
+        let mut keys: Vec<_> = (0..64).map(key).collect();
+        keys.sort();
+        assert_eq!(trunk(&keys), b"/registry/");
+        assert_eq!(part(b"/registry/pods/1", common(b"/registry/pods/1", b"/registry/")), b"/registry/pods/");
+        assert_eq!(part(b"compact_rev_key", common(b"compact_rev_key", b"/registry/")), b"compact_rev_key");
+        assert_eq!(part(b"/other/1", common(b"/other/1", b"/registry/")), b"/other/");
+        assert_eq!(trunk(&[]), b"");
+        assert_eq!(trunk(&[b"/a/b/c".to_vec()]), b"/a/b/");
     }
 
     #[test]

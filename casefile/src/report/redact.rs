@@ -20,6 +20,11 @@ pub enum Redact {
 const SECRET: [&str; 9] =
     ["secret", "token", "passw", "credential", "private", "certificate", "oauth", "apikey", "api-key"];
 
+/// What stands in the place of what may name keys.
+const LEFT_OUT: &str = "left out";
+/// Words of a command line that are its own.
+const KNOWN: [&str; 5] = ["etcd-rescue", "case", "new", "add", "seal"];
+
 impl Redact {
     /// What it does, for the report.
     #[must_use]
@@ -33,8 +38,9 @@ impl Redact {
                 "Values of keys, and the hashes of these values, were left out of this report.".to_owned()
             }
             Self::Keys => "Names of keys, their values, and the hashes of these values were left out of this report. Keys and \
-                           prefixes are numbered instead; the same number is the same key. What findings say beyond their title was left \
-                           out too, since it may name keys."
+                           prefixes are numbered instead; the same number is the same key. What may name keys was left out too: what \
+                           findings say beyond their title, why a verdict is as it is, why something was not checked, notes, and \
+                           what follows the names of commands."
                 .to_owned(),
         }
     }
@@ -68,9 +74,21 @@ pub(super) fn redacted(mut data: Data, redact: Redact) -> Data {
     }
     if redact == Redact::Keys {
         let mut names: HashMap<String, String> = HashMap::new();
+        for command in &mut data.case.commands {
+            let mut words = command.line.split(' ');
+            // The program, `case`, and what is done to it; nothing else is known to be no key.
+            let known: Vec<&str> = words.by_ref().take(3).filter(|word| KNOWN.contains(word)).collect();
+            command.line = format!("{} …", known.join(" "));
+        }
         for of in &mut data.sources {
-            for finding in &mut of.source.findings {
+            let source = &mut of.source;
+            for finding in &mut source.findings {
                 finding.message.clear();
+            }
+            source.verdict.reasons.clear();
+            source.note = source.note.take().map(|_| LEFT_OUT.to_owned());
+            for checked in source.checked.iter_mut().filter(|checked| !checked.done) {
+                LEFT_OUT.clone_into(&mut checked.detail);
             }
             for prefix in &mut of.space {
                 number_prefix(prefix, &mut names);

@@ -7,8 +7,9 @@ use super::lanes::{index_of, snaps_of};
 use super::markup::{Column, Html, Page, Text};
 use super::words::{counted, grouped, known, len};
 use super::{Redact, lanes, page_map, space};
+use crate::case::Command;
 use crate::custody::SealState;
-use crate::source::{Source, SourceFile};
+use crate::source::{KeySpace, Source, SourceFile};
 
 /// The class of good and bad news.
 pub(super) fn class(source: &Source) -> &'static str {
@@ -213,6 +214,27 @@ pub(super) fn examined(data: &Data, page: &mut Page) {
     }
 }
 
+/// Stretches of revisions that are listed.
+const HOLES: usize = 40;
+
+/// What of a key space cannot be read.
+fn unreadable(space: &KeySpace) -> Html {
+    if space.is_whole() {
+        return Html::text("nothing");
+    }
+    let records = (space.unreadable > 0)
+        .then(|| Html::text(counted(space.unreadable, "record", "records")))
+        .into_iter();
+    let holes = space.holes.iter().take(HOLES).map(|(from, to)| {
+        // The first revision behind a hole may be a later operation of the last one in it.
+        let to = to.map_or_else(|| "the end".to_owned(), |to| to.saturating_sub(1).max(*from).to_string());
+        Html::text(format_args!("revisions {from} to {to}"))
+    });
+    let more = space.holes.len().saturating_sub(HOLES);
+    let more = (more > 0).then(|| Html::text(format_args!("and {more} more stretches")));
+    Html::lines(records.chain(holes).chain(more))
+}
+
 /// Terms of a log that are listed.
 const TERMS: usize = 40;
 
@@ -276,6 +298,7 @@ pub(super) fn history(data: &Data, page: &mut Page) {
         Column::number("Keys in force"),
         Column::number("Deleted keys on record"),
         Column::number("Bytes of values"),
+        Column::text("Cannot be read"),
     ];
     let rows: Vec<_> = data
         .sources
@@ -290,6 +313,7 @@ pub(super) fn history(data: &Data, page: &mut Page) {
                 Html::text(grouped(space.live_keys)),
                 Html::text(grouped(space.keys.saturating_sub(space.live_keys))),
                 Html::text(grouped(space.value_bytes)),
+                unreadable(space),
             ])
         })
         .collect();
@@ -348,16 +372,20 @@ pub(super) fn custody(data: &Data, page: &mut Page) {
         return;
     }
     page.paragraph(&Html::text(
-        "These commands made the case. No time is recorded but what an examiner wrote: the clock of a desk proves nothing.",
+        "These commands made the case; one that added several sources changed it as often. No time is recorded but what an examiner wrote: the clock of a desk proves nothing.",
     ));
     let columns = [Column::text("No."), Column::text("Command"), Column::text("Program")];
-    let rows: Vec<_> = data
-        .case
-        .commands
-        .iter()
-        .enumerate()
-        .map(|(index, command)| {
-            vec![Html::text(index + 1), Html::code(&command.line), Html::text(&command.tool)]
+    // A command changes the case once for each source that it adds.
+    let runs = data.case.commands.chunk_by(|one, next| one == next);
+    let rows: Vec<_> = runs
+        .scan(0, |before, same: &[Command]| {
+            let first = *before + 1;
+            *before += same.len();
+            let number = if same.len() == 1 { first.to_string() } else { format!("{first} to {before}") };
+            Some((number, same.first()?))
+        })
+        .map(|(number, command)| {
+            vec![Html::text(number), Html::code(&command.line), Html::text(&command.tool)]
         })
         .collect();
     page.table(&Html::text("Commands, in their order."), &columns, &rows);

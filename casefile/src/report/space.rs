@@ -35,9 +35,13 @@ pub(super) fn figure(of: &Examined, page: &mut Page) {
     let source = of.source.name.as_str();
     let in_file = of.database_bytes().unwrap_or_default();
     let in_keys = of.space.iter().fold(0_u64, |sum, prefix| sum.saturating_add(bytes_of(prefix)));
-    let free_pages: u64 = of.pages.iter().filter(|run| run.usage == PageUse::Free).map(|run| run.pages).sum();
-    let free = free_pages.saturating_mul(page_bytes(of));
-    let other = in_file.saturating_sub(in_keys).saturating_sub(free);
+    let bytes_of_pages = |usage| {
+        let runs = of.pages.iter().filter(|run| run.usage == usage);
+        runs.fold(0_u64, |sum, run| sum.saturating_add(run.pages)).saturating_mul(page_bytes(of))
+    };
+    let (free, beyond) = (bytes_of_pages(PageUse::Free), bytes_of_pages(PageUse::Beyond));
+    let in_use = in_file.saturating_sub(beyond);
+    let other = in_use.saturating_sub(in_keys).saturating_sub(free);
     if in_keys == 0 && free == 0 {
         return;
     }
@@ -80,12 +84,22 @@ pub(super) fn figure(of: &Examined, page: &mut Page) {
          <li><i class=\"t-free\"></i>free pages</li><li><i class=\"t-other\"></i>everything else</li></ul>",
     );
     page.push(format_args!(
-        "<figcaption><b>Figure {number}.</b> What fills the database of {}: {} in all. Areas are bytes of records; everything else \
-         is heads of pages and of their elements, unused room in pages, and the other buckets.</figcaption>\n</figure>",
+        "<figcaption><b>Figure {number}.</b> What fills the database of {}: {} up to its high-water mark. Areas are bytes of records; \
+         everything else is heads of pages and of their elements, unused room in pages, and the other buckets{}.</figcaption>\n</figure>",
         Text(source),
-        humanize::bytes(in_file)
+        humanize::bytes(in_use),
+        if of.source.key_space.as_ref().is_some_and(|space| !space.is_whole()) {
+            ", and what cannot be read"
+        } else {
+            ""
+        }
     ));
-    table(of, free, other, in_file, page);
+    table(
+        of,
+        [("free pages", free), ("everything else", other), ("behind the high-water mark", beyond)],
+        in_file,
+        page,
+    );
 }
 
 /// Rectangles and labels.
@@ -171,11 +185,11 @@ fn label(labels: &mut String, room: Rect, name: &str, bytes: u64) {
     );
 }
 
-fn table(of: &Examined, free: u64, other: u64, in_file: u64, page: &mut Page) {
+fn table(of: &Examined, others: [(&str, u64); 3], in_file: u64, page: &mut Page) {
     let columns = [
         Column::text("Prefix"),
         Column::number("Keys"),
-        Column::number("Bytes in force"),
+        Column::number("Bytes in force, or taken"),
         Column::number("Superseded records"),
         Column::number("Bytes of history"),
         Column::number("Share of the file"),
@@ -195,7 +209,7 @@ fn table(of: &Examined, free: u64, other: u64, in_file: u64, page: &mut Page) {
             ]
         })
         .collect();
-    for (name, bytes) in [("free pages", free), ("everything else", other)] {
+    for (name, bytes) in others {
         let none = Html::text("–");
         rows.push(vec![
             Html::text(name),

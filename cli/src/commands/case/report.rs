@@ -32,6 +32,10 @@ pub(crate) struct ReportArgs {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// What is left out, for a report that leaves the house
+    ///
+    /// What stays, whatever is left out: names and paths of sources, names, hashes and lengths of their files, names of buckets, IDs, names and
+    /// URLs of members, versions, revisions, terms and indexes, numbers and lengths of keys and values, where they stand, and who examined.
+    /// With 'secrets' and 'values' notes and command lines stay as they were typed. The case file is not changed: it has all of it.
     #[arg(long, value_name = "WHAT")]
     redact: Option<RedactArg>,
     /// Remove what earlier, killed runs left at the same place
@@ -42,11 +46,13 @@ pub(crate) struct ReportArgs {
 /// `--redact`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RedactArg {
-    /// Values of keys by whose names they are secrets, and hashes of these values.
+    /// Values, and their hashes, of keys whose names hold secret, token, passw, credential, private, certificate, oauth, apikey or api-key
     Secrets,
-    /// All values and their hashes.
+    /// All values and their hashes; their lengths stay, and so do names of keys
     Values,
-    /// Names of keys too, and what findings say beyond their title.
+    /// Names of keys and prefixes (numbers stand for them), all values and their hashes, and all text that may name keys: what findings say
+    /// beyond code, title, file and offset; why a verdict is as it is; why something was not checked; notes; what follows the names of
+    /// commands in the custody
     Keys,
 }
 
