@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use casefile::report::{Redact, gather, html};
 use casefile::{AddOptions, Case, add};
-use snapshot::mvcc::{KeyValue, Revision};
+use snapshot::mvcc::{KeyValue, Release, Revision};
 use space::Space;
 
 fn new_case(dir: &Path) -> PathBuf {
@@ -84,6 +84,8 @@ fn planted() -> Planted {
         for at in 0..40 {
             space.put(&format!("/herd/zebra/{at}"), PLAIN_VALUE);
         }
+        space.delete("/herd/zebra/3");
+        space.compact(20, Release::NEWEST);
         space.put("/herd/secrets/quagga", &format!("{SECRET_VALUE} {name}"));
         space.put("/herd/okapi-7", &format!("{PLAIN_VALUE} {name}"));
         if name == "other" {
