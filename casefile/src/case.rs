@@ -109,7 +109,7 @@ impl Case {
     pub fn create(path: &Path, command: &str) -> Result<(), CaseError> {
         let stage = Stage::new(path, Kind::File)?;
         let (file, draft) = handles(&stage)?;
-        let database = builder().create_with_backend(Draft(draft))?;
+        let mut database = builder().create_with_backend(Draft(draft))?;
         let write = database.begin_write()?;
         {
             write.open_table(SOURCES)?;
@@ -118,6 +118,7 @@ impl Case {
             commands.insert(0, serde_json::to_vec(&Command::now(command))?.as_slice())?;
         }
         write.commit()?;
+        database.compact()?;
         database.close()?;
         finish(&file).map_err(|source| CaseError::Io { path: path.to_owned(), source })?;
         Ok(stage.commit(None)?)

@@ -679,6 +679,43 @@ fn a_file_system_that_fills_half_way() {
     }
 }
 
+/// A case is on a file system that has room for some of the files that take its place: it is the old one or the new one.
+#[test]
+fn a_case_whose_disk_fills() {
+    let world = World::new();
+    let script = r#"
+        mount -t tmpfs -o size=SIZEk none out
+        "$0" --quiet case new out/c.case >/dev/null
+        before=$(sha256sum < out/c.case)
+        for line in "add out/c.case s=in/good.db --embed-values" "seal out/c.case"; do
+            code=0; "$0" --quiet case $line >/dev/null || code=$?
+            after=$(sha256sum < out/c.case)
+            if [ "$before" = "$after" ]; then echo "code $code, the old one"; else echo "code $code, a new one"; fi
+            before=$after
+            "$0" --quiet case verify out/c.case >/dev/null
+        done
+        find out -mindepth 1"#;
+    let outcomes = [100, 400, 1600, 9000].map(|size| {
+        let script = script.replace("SIZE", &size.to_string());
+        let ran = world.guard(|| in_own_mounts(&world, &script));
+        ran.says(0, &[]);
+        let lines: Vec<String> = ran.stdout.lines().map(str::to_owned).collect();
+        assert!(lines.len() == 3 && lines[2] == "out/c.case", "{ran:#?}");
+        for line in &lines[..2] {
+            let is_whole = ["code 1, the old one", "code 0, a new one", "code 3, a new one"];
+            assert!(is_whole.contains(&line.as_str()), "{ran:#?}");
+        }
+        let is_full = lines[..2].iter().any(|line| line.starts_with("code 1"));
+        assert!(
+            !is_full || ran.stderr.contains("out/c.case") && ran.stderr.contains("No space left"),
+            "{ran:#?}"
+        );
+        lines
+    });
+    let first: Vec<_> = outcomes.iter().map(|lines| lines[0].starts_with("code 1")).collect();
+    assert!(first[0] && !first[3], "{outcomes:?}");
+}
+
 // ---- the surroundings ----
 
 #[test]

@@ -53,6 +53,51 @@ fn no_command_changes_an_input() {
     }
 }
 
+/// What is asked of a case of `INPUT`, with the exit codes: one of them has findings (an alarm that stands).
+const OF_A_CASE: [(&str, i32); 9] = [
+    ("case new out/c.case", 0),
+    ("case add out/c.case s=INPUT", 3),
+    ("case add out/c.case v=INPUT --embed-values", 3),
+    ("case add out/c.case s=INPUT", 3),
+    ("case timeline out/c.case --values --cite", 0),
+    ("case log out/c.case --cite", 0),
+    ("case report out/c.case -o out/r.html", 0),
+    ("case seal out/c.case", 0),
+    ("case verify out/c.case", 0),
+];
+
+/// A case reads its sources when they are added, for values, and when it is verified.
+#[test]
+fn no_case_changes_what_it_is_about() {
+    let world = World::new();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for (input, _) in inputs(&world) {
+        let path = world.root().join(input);
+        let db = ["member/snap/db", "snap/db", ""].iter().map(|rel| path.join(rel)).find(|p| p.is_file());
+        let db = db.unwrap_or(path);
+        for (command, code) in OF_A_CASE {
+            world.line(&command.replace("INPUT", input)).says(code, &[]);
+        }
+        world.clear();
+        let file = File::options().write(true).open(&db).unwrap();
+        file.set_times(FileTimes::new().set_accessed(long_ago)).unwrap();
+        let before = times(&db);
+        for (command, code) in OF_A_CASE {
+            // Not through the world's own guard, which reads the files itself.
+            let mut run = world.command();
+            run.args(command.replace("INPUT", input).split_whitespace());
+            support_hostile::finish(run).says(code, &[]);
+            assert_eq!(before, times(&db), "after {command} on {input}");
+        }
+        world.clear();
+    }
+    let refused = "case add out/c.case s=in/good.db";
+    world.line("case new out/c.case").says(0, &[]);
+    let holder = File::open(world.input("good.db")).unwrap();
+    holder.lock().unwrap();
+    world.refuses(&format!("--timeout 100ms {refused}"), 1, &["still locked after 100ms", "Stop that etcd"]);
+}
+
 fn times(path: &Path) -> [(i64, i64); 3] {
     let meta = fs::metadata(path).unwrap();
     [(meta.atime(), meta.atime_nsec()), (meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())]

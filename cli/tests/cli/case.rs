@@ -141,10 +141,62 @@ fn the_key_space_at_a_revision_is_what_a_member_lists() {
 #[test]
 fn tables_and_lines_show_the_same() {
     let room = with_case();
-    insta::assert_snapshot!(ok(&room, "case timeline c.case --from-rev 1786 --to-rev 1788 -w table").stdout, @r#""#);
-    insta::assert_snapshot!(ok(&room, "case timeline c.case --from-rev 1787 --to-rev 1788 --cite").stdout, @r#""#);
-    insta::assert_snapshot!(ok(&room, "case log c.case --index 1809..1810 --source n2 --cite").stdout, @r#""#);
-    insta::assert_snapshot!(ok(&room, "case sources c.case -w table").stdout, @r#""#);
+    insta::assert_snapshot!(ok(&room, "case timeline c.case --from-rev 1787 --to-rev 1788 -w table").stdout, @r#"
+    ┌──────────┬───────────────┬──────┬─────────┬───────┬───────┬─────────────────────┬────────────┬───────────┐
+    │ REVISION │      KEY      │ WHAT │ VERSION │ BYTES │ LEASE │ VALUE SHA256 BEGINS │  SOURCES   │ CONTESTED │
+    ├──────────┼───────────────┼──────┼─────────┼───────┼───────┼─────────────────────┼────────────┼───────────┤
+    │     1787 │ "/load/00164" │  put │       5 │   102 │       │    184a36682adbd161 │ n1, n2, n3 │           │
+    │     1788 │ "/load/00165" │  put │       5 │   102 │       │    86783fefc83fa37d │     n1, n3 │           │
+    └──────────┴───────────────┴──────┴─────────┴───────┴───────┴─────────────────────┴────────────┴───────────┘
+    "#);
+    insta::assert_snapshot!(ok(&room, "case timeline c.case --from-rev 1787 --to-rev 1788 --cite").stdout, @r#"
+    1787 "/load/00164": put, version 5, 102 bytes, value sha256 184a36682adbd161…; in n1, n2, n3
+        n1: member/snap/db, sha256 667608c60aa878e5313dd6c71497a0b6e5528c7fefe1342ce91bdab82ba04ba5, 125 bytes at 0x4e191, page 78
+        n2: member/snap/db, sha256 87d74074c1de9f6dc05ea45a0ae279acd130d0b33e52109ff18acd7ea6023746, 125 bytes at 0x51e63, page 81
+        n3: member/snap/db, sha256 01e740fed0f7e6cd627d247025ef3d096534bc741ff2b47a8922d55e020f0bb0, 125 bytes at 0x54191, page 84
+    1788 "/load/00165": put, version 5, 102 bytes, value sha256 86783fefc83fa37d…; in n1, n3
+        n1: member/snap/db, sha256 667608c60aa878e5313dd6c71497a0b6e5528c7fefe1342ce91bdab82ba04ba5, 125 bytes at 0x4e21f, page 78
+        n3: member/snap/db, sha256 01e740fed0f7e6cd627d247025ef3d096534bc741ff2b47a8922d55e020f0bb0, 125 bytes at 0x5421f, page 84
+    "#);
+    insta::assert_snapshot!(ok(&room, "case timeline c.case --from-rev 4237 --cite -w table").stdout, @r#"
+    ┌──────────┬───────────────┬──────┬─────────┬───────┬───────┬─────────────────────┬─────────┬───────────┬────────────────┬──────────────────────────────────────────────────────────────────┬─────────┬────────┬──────┐
+    │ REVISION │      KEY      │ WHAT │ VERSION │ BYTES │ LEASE │ VALUE SHA256 BEGINS │ SOURCES │ CONTESTED │      FILE      │                           FILE SHA256                            │ OFFSET  │ LENGTH │ PAGE │
+    ├──────────┼───────────────┼──────┼─────────┼───────┼───────┼─────────────────────┼─────────┼───────────┼────────────────┼──────────────────────────────────────────────────────────────────┼─────────┼────────┼──────┤
+    │     4237 │ "/load/00279" │  put │      11 │   102 │       │    82fa506798c1cfbc │      n1 │           │ member/snap/db │ 667608c60aa878e5313dd6c71497a0b6e5528c7fefe1342ce91bdab82ba04ba5 │ 0xb7799 │    125 │  183 │
+    └──────────┴───────────────┴──────┴─────────┴───────┴───────┴─────────────────────┴─────────┴───────────┴────────────────┴──────────────────────────────────────────────────────────────────┴─────────┴────────┴──────┘
+    "#);
+    insta::assert_snapshot!(ok(&room, "case log c.case --index 1809..1810 --source n2 --cite").stdout, @r#"
+    entry 1809 of term 2 in n2: put "/load/00173"; counts, committed
+        n2: member/wal/0000000000000000-0000000000000000.wal, sha256 d9927d3062552b2b4d032a08d801e4904fd2ace621ed6e97cc6c2e1452fb0594, 160 bytes at 0x53a88
+    entry 1810 of term 2 in n2: put "/load/00174"; counts
+        n2: member/wal/0000000000000000-0000000000000000.wal, sha256 d9927d3062552b2b4d032a08d801e4904fd2ace621ed6e97cc6c2e1452fb0594, 168 bytes at 0x53b50
+    "#);
+    insta::assert_snapshot!(ok(&room, "case log c.case --index 1810 -w table").stdout, @r#"
+    ┌────────┬───────┬──────┬──────┬───────────────┬──────────┬───────────┐
+    │ SOURCE │ INDEX │ TERM │ KIND │     KEYS      │ STANDING │ COMMITTED │
+    ├────────┼───────┼──────┼──────┼───────────────┼──────────┼───────────┤
+    │     n1 │  1810 │    2 │  put │ "/load/00174" │   counts │       yes │
+    │     n2 │  1810 │    2 │  put │ "/load/00174" │   counts │           │
+    │     n3 │  1810 │    2 │  put │ "/load/00174" │   counts │       yes │
+    └────────┴───────┴──────┴──────┴───────────────┴──────────┴───────────┘
+    "#);
+    insta::assert_snapshot!(ok(&room, "case sources c.case -w table").stdout, @r#"
+    ┌────────┬──────────┬──────────────────┬───────┬─────────┬──────────┬───────────┬────────────────┬─────────────┬──────────┬──────┐
+    │ SOURCE │   WHAT   │      MEMBER      │ FILES │ RECORDS │ REVISION │ COMPACTED │   LAST ENTRY   │   VERDICT   │ FINDINGS │ PATH │
+    ├────────┼──────────┼──────────────────┼───────┼─────────┼──────────┼───────────┼────────────────┼─────────────┼──────────┼──────┤
+    │     n1 │ data-dir │ 6b7160608ed2c2e8 │    23 │    4236 │     4237 │         - │ 4252 of term 3 │ boots-as-is │        0 │   n1 │
+    │     n2 │ data-dir │ 3fe4b3a4dda901c1 │    11 │    1786 │     1787 │         - │ 1810 of term 2 │ boots-as-is │        0 │   n2 │
+    │     n3 │ data-dir │ 3e2f70db3bda20b4 │    24 │    4220 │     4221 │         - │ 4252 of term 3 │ boots-as-is │        0 │   n3 │
+    └────────┴──────────┴──────────────────┴───────┴─────────┴──────────┴───────────┴────────────────┴─────────────┴──────────┴──────┘
+    "#);
+    insta::assert_snapshot!(ok(&room, "case sources c.case").stdout, @r#"
+    n1, data-dir, member 6b7160608ed2c2e8, 23 files, records 4236, revision 4237, compacted at -, last entry 4252 of term 3, boots-as-is, 0 findings, n1
+    n2, data-dir, member 3fe4b3a4dda901c1, 11 files, records 1786, revision 1787, compacted at -, last entry 1810 of term 2, boots-as-is, 0 findings, n2
+    n3, data-dir, member 3e2f70db3bda20b4, 24 files, records 4220, revision 4221, compacted at -, last entry 4252 of term 3, boots-as-is, 0 findings, n3
+    "#);
+    // Under a table of revisions there is one of log entries.
+    let both = ok(&room, "case key c.case /load/00174 --log -w table").stdout;
+    assert_eq!((both.matches('┌').count(), both.lines().count()), (2, 2 * 4 + 11 + 27));
 }
 
 #[test]
@@ -163,11 +215,141 @@ fn values_come_out_of_the_case_or_out_of_the_source_where_it_still_is() {
     }
     let kept = value("case timeline v.case --from-rev 1787 --to-rev 1787 --values -w json");
     assert_eq!(kept["value"], read["value"]);
-    let gone = value("case timeline c.case --from-rev 1787 --to-rev 1787 --values -w json");
-    assert!(
-        gone["value"].is_null() && gone["noValue"].as_str().unwrap().contains("--embed-values"),
-        "{gone}"
+    let gone = room.run("case timeline c.case --from-rev 1787 --to-rev 1787 --values -w json");
+    let row = lines(&gone)[0].clone();
+    assert!(row["value"].is_null() && row["noValue"].as_str().unwrap().contains("--embed-values"), "{row}");
+    assert!(gone.code == 3 && gone.stderr.contains("1 value could not be had"), "{gone:?}");
+    // What stands in the place of the value now is not taken for it.
+    let cited = &lines(&ok(&room, "case timeline c.case --from-rev 4237 --cite -w json"))[0]["citations"][0];
+    fs::rename(room.path().join("n1.away"), room.path().join("n1")).unwrap();
+    let read = "case timeline c.case --from-rev 4237 --values -w table";
+    assert!(ok(&room, read).stdout.contains("\"v1079-15dce7085aef8d2bcb78"));
+    flip(
+        &room.path().join("n1/member/snap/db"),
+        usize::try_from(cited["offset"].as_u64().unwrap()).unwrap() + 40,
     );
+    let changed = room.run(read);
+    assert!(changed.code == 3 && changed.stderr.contains("the file changed since"), "{changed:?}");
+    assert!(!changed.stdout.contains("v1079"), "{changed:?}");
+}
+
+/// Pages of a database are destroyed: what was in them is no difference of the histories, and who is asked says so.
+#[test]
+fn what_is_damaged_is_told_and_is_no_difference() {
+    let room = with_case();
+    let cited = |at: u64| {
+        let row =
+            &lines(&ok(&room, &format!("case timeline c.case --from-rev {at} --to-rev {at} --cite -w json")))
+                [0];
+        row["citations"][0]["page"].as_u64().unwrap()
+    };
+    let mut bytes = room.read("n1/member/snap/db");
+    for page in [cited(400), cited(1800)] {
+        let at = usize::try_from(page).unwrap() * 4096;
+        bytes[at..at + 16].fill(b'X');
+    }
+    room.write("damaged.db", &bytes);
+    room.write("cut.db", &bytes[..200_000]);
+    let added = room.run("case add c.case damaged=damaged.db cut=cut.db");
+    assert!(added.code == 3 && added.stderr.contains("damaged: error BBOLT-WRONG-ID"), "{added:?}");
+    let findings = room.run("case findings c.case --source damaged -w json");
+    assert_eq!(findings.code, 3);
+    assert!(lines(&findings).iter().all(|row| row["code"] == "BBOLT-WRONG-ID" && row["offset"].is_u64()));
+    let diff = room.run("case diff c.case n1 damaged -w json");
+    assert_eq!((diff.code, diff.stdout.as_str()), (3, ""));
+    insta::assert_snapshot!(diff.stderr, @"
+    damaged: revisions 384 to 406, 1787 to 1809 lie below damaged pages
+    they hold the same from revision 1 to 4237, as far as both can be read
+    4190 revisions the same, 0 different, 0 in one only, 46 where one of them is damaged
+    (--tail shows these, too)
+    ");
+    let torn = room.run("case diff c.case n1 damaged --tail -w json");
+    assert!(lines(&torn).iter().all(|row| row["why"] == "unreadable" && row["change"] == "<"));
+    assert_eq!(lines(&torn).len(), 46);
+    let at = ok(&room, "case at c.case 420");
+    assert!(at.stderr.contains(" 0 contested") && at.stderr.contains("cut: has no key space"), "{at:?}");
+    assert!(
+        at.stderr.contains("damaged: revisions 384 to 406, 1787 to 1809 lie below damaged pages"),
+        "{at:?}"
+    );
+    let cut = room.run("case diff c.case n1 cut");
+    assert!(cut.code == 3 && cut.stderr.contains("cut: has no key space that could be read"), "{cut:?}");
+}
+
+#[test]
+fn a_case_is_not_part_of_its_own_evidence() {
+    let room = with_case();
+    ok(&room, "case new n2/member/inside.case");
+    for source in ["n2=n2", "x=.", "y=n2/member"] {
+        let refused = room.run(&format!("case add n2/member/inside.case {source}"));
+        assert!(refused.code == 1 && refused.stderr.contains("move the case out of it"), "{refused:?}");
+    }
+    let refused = room.run("case add c.case c=c.case");
+    assert!(refused.code == 1 && refused.stderr.contains("is the case itself"), "{refused:?}");
+    // Beside a source it is nobody's evidence.
+    room.write("snapshot.db", &testdata::snapshot("3.5.30", "s1-precompact"));
+    ok(&room, "case add c.case s=snapshot.db");
+    assert_eq!(ok(&room, "case verify c.case").code, 0);
+}
+
+#[test]
+fn names_and_paths_of_all_kinds() {
+    let room = Room::with_snapshot("3.5.30", "s1-precompact");
+    ok(&room, "case new c.case");
+    let odd = "we\tird\nna=me.db";
+    fs::copy(room.path().join("snapshot.db"), room.path().join(odd)).unwrap();
+    let tab = format!("n={odd}");
+    for source in
+        ["two words=snapshot.db", "ü=snapshot.db", "-x=snapshot.db", "a'b=snapshot.db", tab.as_str()]
+    {
+        let ran = room.run_words(&["case", "add", "c.case", "--", source]);
+        assert_eq!(ran.code, 0, "{source}: {ran:?}");
+    }
+    let sources = ok(&room, "case sources c.case --files");
+    assert_eq!(sources.stdout.lines().count(), 5, "{sources:?}");
+    assert!(sources.stdout.contains("n, we\\tird\\nna=me.db, "), "{sources:?}");
+    let control = room.run_words(&["case", "add", "c.case", "a\nb=snapshot.db"]);
+    assert!(control.code == 1 && control.stderr.contains("is no name for a source"), "{control:?}");
+    assert_eq!(ok(&room, "case find c.case --only-in=-x").stdout, "");
+    let commands = ok(&room, "case seal c.case -w json").json();
+    assert_eq!(commands["commands"][1]["line"], "etcd-rescue case add c.case -- 'two words=snapshot.db'");
+}
+
+/// Whoever comes second is told who is there, and the case is what it was.
+#[test]
+fn one_writer_at_a_time() {
+    let room = Room::with_snapshot("3.5.30", "s1-precompact");
+    ok(&room, "case new c.case");
+    let before = room.read("c.case");
+    let held = fs::File::open(room.path().join("c.case")).unwrap();
+    held.lock().unwrap();
+    for line in ["case add c.case s=snapshot.db", "case seal c.case"] {
+        let second = room.run(line);
+        let us = format!("process {} is writing to this case; wait until that is done", std::process::id());
+        assert!(second.code == 1 && second.stderr.contains(&us), "{second:?}");
+    }
+    // Questions need not wait.
+    ok(&room, "case sources c.case");
+    assert!(room.read("c.case") == before);
+    drop(held);
+    ok(&room, "case add c.case s=snapshot.db");
+}
+
+#[test]
+fn a_reader_who_goes_away_is_no_error() {
+    let room = with_case();
+    for format in ["simple", "table", "json"] {
+        let mut child = std::process::Command::new(crate::run::binary())
+            .args(["case", "timeline", "c.case", "-w", format])
+            .current_dir(room.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ran = child.wait_with_output().unwrap();
+        assert_eq!((ran.status.code(), ran.stderr.as_slice()), (Some(0), &b""[..]), "{format}");
+    }
 }
 
 #[test]
