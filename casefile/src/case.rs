@@ -232,7 +232,7 @@ impl Locked {
         change: impl FnOnce(&WriteTransaction) -> Result<(), E>,
     ) -> Result<(), E> {
         let path = self.case.path.clone();
-        let (stage, file, database) = self.draft(watch)?;
+        let (stage, file, database) = self.draft(watch).map_err(|error| error.about(&path))?;
         let write = database.begin_write().map_err(CaseError::from)?;
         change(&write)?;
         if watch.interrupted() {
@@ -244,10 +244,10 @@ impl Locked {
             let mut database = database;
             database.compact()?;
             database.close()?;
-            finish(&file).map_err(|source| CaseError::Io { path, source })?;
+            finish(&file).map_err(|source| CaseError::Io { path: path.clone(), source })?;
             Ok(stage.replace(&self.file)?)
         };
-        Ok(done()?)
+        Ok(done().map_err(|error| error.about(&path))?)
     }
 
     fn draft(&self, watch: &dyn Watch) -> Result<(Stage, File, Database), CaseError> {

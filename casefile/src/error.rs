@@ -1,7 +1,7 @@
 //! Why a case cannot be used.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use snapshot::finding::Finding;
 use snapshot::stage::StageError;
@@ -16,6 +16,17 @@ pub enum CaseError {
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The disk is full.
+    #[error(
+        "{}: {source}: a change needs room for the whole case beside it. The case is as it was; make room, and run this again",
+        path.display()
+    )]
+    NoRoom {
+        /// The case.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -91,6 +102,19 @@ fn listed(names: &[String]) -> String {
 }
 
 impl CaseError {
+    /// The same about writing the case at `path`, which the database in it does not know.
+    pub(crate) fn about(self, path: &Path) -> Self {
+        let (path, source) = match self {
+            Self::Database(redb::Error::Io(source)) => (path.to_owned(), source),
+            Self::Io { path, source } => (path, source),
+            other => return other,
+        };
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoRoom { path, source },
+            _ => Self::Io { path, source },
+        }
+    }
+
     /// The process's exit code for it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

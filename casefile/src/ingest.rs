@@ -196,7 +196,7 @@ pub fn add(
     let given = source::Given { number, name, path, options, found: &found };
     let source = source::describe(&given, &report, &read, files, place);
     files::ensure_unchanged(&found)?;
-    locked.change::<AddError>(&options.command, watch, |write| {
+    let changed = locked.change::<AddError>(&options.command, watch, |write| {
         if let Some(records) = &read.records {
             records.write(write, number)?;
             if let Some(input) = database.filter(|_| options.embed_values) {
@@ -212,6 +212,10 @@ pub fn add(
         let row = serde_json::to_vec(&source).map_err(CaseError::from)?;
         crate::case::append(write, SOURCES, &row)?;
         files::ensure_unchanged(&found)
+    });
+    changed.map_err(|error| match error {
+        AddError::Case(error) => AddError::Case(error.about(case)),
+        other => other,
     })?;
     Ok(Added { source, was_there: false })
 }
