@@ -8,7 +8,7 @@
 #   go/            the Go compiler and libraries for it, Debian bookworm: golang-1.19-*, golang-*-dev
 #   bbolt/         bbolt                    built from the source of Debian sid's golang-github-coreos-bbolt (1.4.3);
 #                                           its compiler, trixie's golang-1.24-*, is not kept
-# Needs apt-get, dpkg-deb and python3 with pip; root only where strace or openssl is missing. Nothing else is installed
+# Needs apt-get, dpkg-deb and python3 with pip; root only where strace, openssl or chromium is missing. Nothing else is installed
 # into the system: packages are downloaded and unpacked. A directory whose programs answer is left as it is.
 set -euo pipefail
 
@@ -27,10 +27,12 @@ for needed in apt-get dpkg-deb python3 tar; do
 done
 python3 -m pip --version >/dev/null 2>&1 || die "needs python3-pip"
 
-# Programs of the system, the only things installed into it: the crash rig records and injects with strace, and the scene of
-# the kubeadm runbook has its certificates from openssl.
-for program in strace openssl; do
+# Programs of the system, the only things installed into it: the crash rig records and injects with strace, the scene of the
+# kubeadm runbook has its certificates from openssl, and reports on cases are looked at in chromium (or in what
+# ETCD_RESCUE_BROWSER names).
+for program in strace openssl chromium; do
     command -v "$program" >/dev/null && continue
+    [ $program != chromium ] || [ -z "${ETCD_RESCUE_BROWSER:-}" ] || continue
     { apt-get -q update && apt-get -qy install "$program"; } >&2 || die "needs $program; as root: apt-get install $program"
 done
 
