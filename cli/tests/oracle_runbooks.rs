@@ -17,7 +17,7 @@ use testdata::base64;
 use testdata::oracle::{Tools, Version};
 
 /// All pages, and so that none is without its test: the tests below follow them.
-const FOLLOWED: [&str; 13] = [
+const FOLLOWED: [&str; 14] = [
     "3.6-back-to-3.5.md",
     "a-nodes-ip-changed.md",
     "auth.md",
@@ -28,6 +28,7 @@ const FOLLOWED: [&str; 13] = [
     "kubeadm.md",
     "one-node-lost.md",
     "power-cut.md",
+    "prove-what-happened.md",
     "snapshot-to-three-hosts.md",
     "two-of-three-lost.md",
     "v2-data-to-v3.md",
@@ -134,6 +135,32 @@ fn oracle_power_cut() {
     site.follow("power-cut.md", |_| true, &["etcd-rescue compare", "etcd-rescue recover"]);
     site.assert_lives(&THREE, "");
     assert_load(&site, "m2", &keys, confirmed);
+}
+
+/// A key is put twice and deleted, and all three members know it.
+#[test]
+#[ignore = "needs real etcd: scripts/test.sh runs it"]
+fn oracle_prove_what_happened() {
+    let site = Site::new(Version::V3_5New, &THREE);
+    site.start_cluster(&THREE, "");
+    let keys = history(&site, "m1", "");
+    site.shell("m1", "etcdctl put /app/owner alice && etcdctl put /app/owner bob && etcdctl del /app/owner")
+        .ok();
+    site.follow("prove-what-happened.md", |_| true, &[]);
+    let ask = "etcd-rescue case key /var/tmp/incident.case /app/owner --values -w json";
+    let life: Vec<Value> =
+        site.shell("m1", ask).ok().stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let revisions: Vec<&Value> = life.iter().filter(|row| row["type"] == "revision").collect();
+    let told: Vec<_> =
+        revisions.iter().map(|row| (row["value"].as_str(), row["deleted"].as_bool())).collect();
+    let no = Some(false);
+    assert_eq!(told, [(Some("alice"), no), (Some("bob"), no), (None, Some(true))], "{life:?}");
+    // A member that was stopped a moment after the others may not have applied the last of them yet, but its log has it.
+    assert!(revisions.iter().all(|row| !row["sources"].as_array().unwrap().is_empty()), "{life:?}");
+    let report = fs::read_to_string(site.host("m1").path("/var/tmp/report-for-others.html")).unwrap();
+    assert!(report.contains("left out of this report") && !report.contains("/app/owner"));
+    site.assert_lives(&THREE, "");
+    assert_eq!(kept(site.keys("m2", "")), keys);
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Case {
                         spaces.push(space);
                     }
                     None => {
-                        rows.push((state.record, row_of(&state.record, state.key, vec![held]), vec![space]))
+                        rows.push((state.record, row_of(&state.record, state.key, vec![held]), vec![space]));
                     }
                 }
                 *head = states.next()?;
