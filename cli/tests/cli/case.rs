@@ -120,6 +120,34 @@ fn the_life_of_a_key_is_what_each_member_says_of_it() {
     assert_eq!(of_type(&with_log, "entry").len(), 27);
 }
 
+/// The slow way is `wal dump`: the same entries at the same offsets, and the same of them committed.
+#[test]
+fn the_logs_are_what_each_member_dumps() {
+    let room = with_case();
+    for name in ["n1", "n2", "n3"] {
+        let slow = lines(&room.run(&format!("wal dump {name} --start-index 0 -w json")));
+        let slow: Vec<_> = slow
+            .iter()
+            .filter(|row| row["record"] == "entry")
+            .map(|row| {
+                [&row["Index"], &row["Term"], &row["offset"], &row["committed"], &row["kind"]]
+                    .map(Value::clone)
+            })
+            .collect();
+        let found = lines(&ok(&room, &format!("case log c.case --source {name} --cite -w json")));
+        let found: Vec<_> = found
+            .iter()
+            .map(|row| {
+                let offset = &row["citations"][0]["offset"];
+                [&row["index"], &row["term"], offset, &row["committed"], &row["kind"]].map(Value::clone)
+            })
+            .collect();
+        assert!(!found.is_empty() && found == slow, "{name}: {} and {}", found.len(), slow.len());
+    }
+    let term = lines(&ok(&room, "case log c.case --term 3.. --source n1 -w json"));
+    assert!(term.len() == 4252 - 1810 && term.iter().all(|row| row["term"] == 3), "{}", term.len());
+}
+
 #[test]
 fn the_key_space_at_a_revision_is_what_a_member_lists() {
     let room = with_case();

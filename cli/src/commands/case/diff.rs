@@ -16,7 +16,8 @@ use crate::shown::shown;
 ///
 /// What a compaction took is no difference, and neither is what would lie where one of them is damaged. < is only in the first, > only in the
 /// second; of a revision that both have otherwise there are both. What lies behind the end of one of them, or would lie where it is damaged, is
-/// counted, and shown with --tail. Exit code 3 when they differ within what both cover, or when a part could not be compared.
+/// counted, and shown with --tail. Exit code 3 when they differ within what both cover, when both logs call different entries of one index
+/// committed, or when a part could not be compared.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -65,11 +66,17 @@ pub(super) fn run(args: &DiffArgs, context: &Context) -> Result<Outcome, Failure
     if let Some(diff) = printed.answer {
         outcome.after.extend(story(&diff, one, other, args.tail));
         let is_whole = |source: &Source| source.key_space.as_ref().is_some_and(KeySpace::is_whole);
-        if diff.part.is_some() || diff.log_part.is_some() || !is_whole(one) || !is_whole(other) {
+        let two_histories = diff.log_part.is_some_and(|(index, ..)| are_committed(index, one, other));
+        if diff.part.is_some() || two_histories || !is_whole(one) || !is_whole(other) {
             outcome.code = exit::FINDINGS;
         }
     }
     Ok(outcome)
+}
+
+/// Whether both logs call their entry of this index committed. Where one does not, a leader of a later term replaced what nobody was told of.
+fn are_committed(index: u64, one: &Source, other: &Source) -> bool {
+    [one, other].iter().all(|source| source.log.as_ref().is_some_and(|log| index <= log.commit))
 }
 
 fn story(diff: &Diff, one: &Source, other: &Source, is_shown: bool) -> Vec<Note> {
@@ -120,10 +127,15 @@ fn story(diff: &Diff, one: &Source, other: &Source, is_shown: bool) -> Vec<Note>
         notes.push(Note::Prose(format!("their logs have entries {first} to {last} in the same terms")));
     }
     if let Some((index, in_one, in_other)) = diff.log_part {
-        let (one, other) = (shown(&one.name), shown(&other.name));
-        notes.push(Note::Warning(format!(
-            "their logs part at entry {index}: term {in_one} in {one}, term {in_other} in {other}"
-        )));
+        let (one_name, other_name) = (shown(&one.name), shown(&other.name));
+        let text = format!(
+            "their logs part at entry {index}: term {in_one} in {one_name}, term {in_other} in {other_name}"
+        );
+        notes.push(if are_committed(index, one, other) {
+            Note::Warning(format!("{text}; both call it committed: these are two histories"))
+        } else {
+            Note::Prose(format!("{text}; not both call it committed"))
+        });
     }
     notes
 }
