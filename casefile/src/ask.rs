@@ -195,11 +195,11 @@ impl Case {
         page: Option<u64>,
     ) -> Citation {
         let file = source.zip(file).and_then(|(source, file)| source.files.get(file));
-        let sha256 = file.map(|file| file.unpacked.as_ref().map_or(&file.sha256, |(_, sha256)| sha256));
         Citation {
             source: source.map(|source| source.name.clone()).unwrap_or_default(),
             file: file.map(|file| file.path.clone()).unwrap_or_default(),
-            sha256: sha256.cloned().unwrap_or_default(),
+            sha256: file.map(|file| file.sha256.clone()).unwrap_or_default(),
+            unpacked_sha256: file.and_then(|file| Some(file.unpacked.as_ref()?.1.clone())),
             offset,
             len_bytes,
             page,

@@ -1,7 +1,9 @@
 //! A case, open for questions; making one, and putting a changed one in the place of the old.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bbolt::Watch;
@@ -14,8 +16,10 @@ use snapshot::stage::{Kind, Stage};
 
 use crate::container::{Container, Draft, finish};
 use crate::error::CaseError;
-use crate::lock::lock;
+use crate::lock::{lock, resolved};
+use crate::place::Place;
 use crate::source::Source;
+use crate::value::Values;
 
 /// This program's version, as a case names it.
 pub const TOOL: &str = concat!("etcd-rescue ", env!("CARGO_PKG_VERSION"));
@@ -75,11 +79,14 @@ pub struct Command {
     pub line: String,
     /// The program's name and version.
     pub tool: String,
+    /// The names of the sources that it added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
 }
 
 impl Command {
     pub(crate) fn now(line: &str) -> Self {
-        Self { line: line.to_owned(), tool: TOOL.to_owned() }
+        Self { line: line.to_owned(), tool: TOOL.to_owned(), added: Vec::new() }
     }
 }
 
@@ -87,6 +94,9 @@ impl Command {
 pub struct Case {
     pub(crate) path: PathBuf,
     pub(crate) sources: Vec<Source>,
+    /// Sources that lie elsewhere now, by number.
+    pub(crate) places: BTreeMap<u32, Place>,
+    pub(crate) values: Values,
     pub(crate) read: ReadTransaction,
     // Behind the transaction, which must go first.
     _database: ReadOnlyDatabase,
@@ -133,14 +143,24 @@ impl Case {
     }
 
     pub(crate) fn of(path: &Path, container: Container) -> Result<Self, CaseError> {
-        let database =
-            builder().open_read_only_with_backend(container).map_err(|error| damaged(path, error.into()))?;
+        Self::loaded(path, container).map_err(|error| error.about(path))
+    }
+
+    fn loaded(path: &Path, container: Container) -> Result<Self, CaseError> {
+        let database = builder().open_read_only_with_backend(container)?;
         let read = redb::ReadableDatabase::begin_read(&database)?;
         let mut sources: Vec<Source> = Vec::new();
         for row in read.open_table(SOURCES)?.range::<u64>(..)? {
             sources.push(serde_json::from_slice(row?.1.value())?);
         }
-        Ok(Self { path: path.to_owned(), sources, read, _database: database })
+        Ok(Self {
+            path: path.to_owned(),
+            sources,
+            places: BTreeMap::new(),
+            values: Values::default(),
+            read,
+            _database: database,
+        })
     }
 
     /// Where the case is.
@@ -191,15 +211,6 @@ fn builder() -> Builder {
     builder
 }
 
-fn damaged(path: &Path, error: redb::Error) -> CaseError {
-    match error {
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-            CaseError::Database(redb::Error::Io(error))
-        }
-        error => CaseError::Damaged { path: path.to_owned(), what: error.to_string() },
-    }
-}
-
 /// Two handles of the staged file: one to finish it by, and one for redb.
 fn handles(stage: &Stage) -> Result<(File, File), CaseError> {
     let refused = |source| CaseError::Io { path: stage.path().to_owned(), source };
@@ -217,6 +228,8 @@ pub(crate) struct Locked {
 impl Locked {
     /// Locks the case at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, CaseError> {
+        // The file itself is replaced, and not a link to it.
+        let path = &resolved(path)?;
         // What is no case is told before anybody is waited for.
         Container::open(path)?;
         let file = lock(path)?;
@@ -224,10 +237,19 @@ impl Locked {
         Ok(Self { case: Case::of(path, Container::of(path, again)?)?, file })
     }
 
-    /// Puts a case in the place of this one that has what `change` writes besides. Whatever ends it early leaves the old one.
+    /// Whether `path` leads to this case.
+    pub(crate) fn is(&self, path: &Path) -> bool {
+        let id = |meta: io::Result<Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
+        let own = id(self.file.metadata());
+        own.is_some() && own == id(path.metadata())
+    }
+
+    /// Puts a case in the place of this one that has what `change` writes besides. Whatever ends it early leaves the old one. A command
+    /// that `continues` is the one that was recorded last.
     pub(crate) fn change<E: From<CaseError>>(
         self,
-        command: &str,
+        command: &Command,
+        continues: bool,
         watch: &dyn Watch,
         change: impl FnOnce(&WriteTransaction) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -239,12 +261,14 @@ impl Locked {
             return Err(CaseError::Interrupted.into());
         }
         let done = || -> Result<(), CaseError> {
-            append(&write, COMMANDS, &serde_json::to_vec(&Command::now(command))?)?;
+            record(&write, command, continues)?;
             write.commit()?;
             let mut database = database;
             database.compact()?;
             database.close()?;
-            finish(&file).map_err(|source| CaseError::Io { path: path.clone(), source })?;
+            let refused = |source| CaseError::Io { path: path.clone(), source };
+            finish(&file).map_err(refused)?;
+            keep_mode(&file, &self.file).map_err(refused)?;
             Ok(stage.replace(&self.file)?)
         };
         Ok(done().map_err(|error| error.about(&path))?)
@@ -255,10 +279,43 @@ impl Locked {
         let stage = Stage::for_replacement(path)?;
         let (file, draft) = handles(&stage)?;
         Container::open(path)?.copy_to(&file, watch)?;
-        let database =
-            builder().create_with_backend(Draft(draft)).map_err(|error| damaged(path, error.into()))?;
+        let database = builder()
+            .create_with_backend(Draft(draft))
+            .map_err(|error| CaseError::from(error).about(path))?;
         Ok((stage, file, database))
     }
+}
+
+/// Records the command that changes the case: once, however many sources it adds.
+fn record(write: &WriteTransaction, command: &Command, continues: bool) -> Result<(), CaseError> {
+    let mut table = write.open_table(COMMANDS)?;
+    let last = match table.last()? {
+        Some((number, row)) => Some((number.value(), serde_json::from_slice::<Command>(row.value())?)),
+        None => None,
+    };
+    let (number, row) = match last {
+        Some((number, mut row)) if continues && (&row.line, &row.tool) == (&command.line, &command.tool) => {
+            row.added.extend(command.added.iter().cloned());
+            (number, row)
+        }
+        Some((number, _)) => (number + 1, command.clone()),
+        None => (0, command.clone()),
+    };
+    table.insert(number, serde_json::to_vec(&row)?.as_slice())?;
+    Ok(())
+}
+
+/// Gives the new file the owner and the mode of the old one. Where the group cannot be kept, no group gets what another had.
+fn keep_mode(new: &File, old: &File) -> io::Result<()> {
+    let (meta, made) = (old.metadata()?, new.metadata()?);
+    let mut mode = meta.mode() & 0o777;
+    if (meta.uid(), meta.gid()) != (made.uid(), made.gid())
+        && std::os::unix::fs::fchown(new, Some(meta.uid()), Some(meta.gid())).is_err()
+        && meta.gid() != made.gid()
+    {
+        mode &= 0o707;
+    }
+    new.set_permissions(Permissions::from_mode(mode))
 }
 
 /// Adds a row behind the last of `table`.

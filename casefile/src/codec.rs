@@ -2,7 +2,7 @@
 
 /// A block of the case that is not what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a block of the case cannot be decoded")]
+#[error("a block in it cannot be decoded")]
 pub struct BadBlock;
 
 pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {

@@ -100,8 +100,7 @@ impl Container {
         let (found, expected) = (crc32c_of(&bytes), self.sums.get(number).copied().unwrap_or_default());
         if found != expected {
             let message = format!(
-                "{}: the case file is damaged: the {len} bytes at {:#x} have the checksum {found:08x}, expected {expected:08x}",
-                self.path.display(),
+                "the {len} bytes at {:#x} have the checksum {found:08x}, expected {expected:08x}",
                 BASE + from
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -148,17 +147,10 @@ impl Container {
     fn failed(&self, error: io::Error) -> CaseError {
         let path = self.path.clone();
         if error.kind() == io::ErrorKind::InvalidData {
-            return CaseError::Damaged {
-                path,
-                what: "a chunk does not have its checksum".to_owned() + &at(&error),
-            };
+            return CaseError::Damaged { path, what: error.to_string() };
         }
         CaseError::Io { path, source: error }
     }
-}
-
-fn at(error: &io::Error) -> String {
-    error.to_string().split_once(" bytes at ").map_or_else(String::new, |(_, at)| format!(" (at {at})"))
 }
 
 fn cannot() -> io::Error {

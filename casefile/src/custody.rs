@@ -1,16 +1,17 @@
 //! Custody: what a case says of its evidence, sealed; and whether evidence and case are still what they were.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bbolt::{FileSource, Io, Source as _, Unmetered, Watch};
-use redb::{ReadTransaction, TableDefinition, TableHandle as _};
+use bbolt::{Unmetered, Watch};
+use redb::{TableDefinition, TableHandle as _};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use snapshot::integrity::{HashingError, sha256};
+use sha2::{Digest as _, Sha256};
+use snapshot::integrity::Digest;
 
 use crate::case::{COMMANDS, Case, Command, Locked, SEALS, SOURCES, TOOL, append};
 use crate::container::{Container, SCHEMA_VERSION};
 use crate::error::CaseError;
+use crate::reread::{CustodyRow, FileState, reread};
 use crate::source::{Source, SourceFile};
 
 /// Who seals a case, and how that is done.
@@ -59,52 +60,21 @@ struct SealedSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     files: Vec<SourceFile>,
+    /// SHA-256 of all that the case keeps of it as a whole.
+    record: String,
 }
 
 impl SealedSource {
-    fn of(source: &Source) -> Self {
-        Self {
+    fn of(source: &Source) -> Result<Self, CaseError> {
+        Ok(Self {
             name: source.name.clone(),
             path: source.path.clone(),
             examiner: source.examiner.clone(),
             note: source.note.clone(),
             files: source.files.clone(),
-        }
+            record: digest_of(&serde_json::to_vec(source)?),
+        })
     }
-}
-
-/// What became of a file of a source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FileState {
-    /// It is what it was.
-    Same,
-    /// It is there, and something else.
-    Changed {
-        /// Its length now, in bytes.
-        len_bytes: u64,
-        /// Its SHA-256 now, hexadecimal.
-        sha256: String,
-    },
-    /// It is not there, or cannot be read.
-    NotThere {
-        /// Why.
-        why: String,
-    },
-}
-
-/// A file of a source, read again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CustodyRow {
-    /// The source's name.
-    pub source: String,
-    /// The file, as [`SourceFile::path`] has it.
-    pub file: String,
-    /// Its SHA-256 when it was added, hexadecimal.
-    pub sha256: String,
-    /// What became of it.
-    pub state: FileState,
 }
 
 /// What a seal comes to now.
@@ -121,15 +91,26 @@ pub enum SealState {
     Broken,
 }
 
+/// A seal, and what it comes to now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SealRow {
+    /// Its hash.
+    pub digest: String,
+    /// What it comes to.
+    pub state: SealState,
+}
+
 /// A case held against itself and its sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Custody {
-    /// Every file of every source.
+    /// Every file of every source, and those that are new there.
     pub rows: Vec<CustodyRow>,
     /// What the last seal comes to.
     pub seal: SealState,
     /// The hash of the last seal.
     pub digest: Option<String>,
+    /// Every seal, in order.
+    pub seals: Vec<SealRow>,
     /// SHA-256 of all that the case holds of its sources, hexadecimal: the same for two cases of the same sources.
     pub contents: String,
 }
@@ -138,7 +119,8 @@ impl Custody {
     /// Whether nothing is wrong: all files are what they were, and no seal is broken.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.seal != SealState::Broken && self.rows.iter().all(|row| row.state == FileState::Same)
+        self.seals.iter().all(|seal| seal.state != SealState::Broken)
+            && self.rows.iter().all(|row| row.state == FileState::Same)
     }
 }
 
@@ -147,10 +129,15 @@ impl Custody {
 /// # Errors
 /// When the case cannot be read or written; it is as it was then.
 pub fn seal(path: &Path, options: &SealOptions, watch: &dyn Watch) -> Result<Seal, CaseError> {
+    sealed(path, options, watch).map_err(|error| error.about(path))
+}
+
+fn sealed(path: &Path, options: &SealOptions, watch: &dyn Watch) -> Result<Seal, CaseError> {
     let locked = Locked::open(path)?;
     Container::open(path)?.check_all(watch)?;
     let mut commands = locked.case.commands()?;
-    commands.push(Command::now(&options.command));
+    let command = Command::now(&options.command);
+    commands.push(command.clone());
     let manifest = Manifest {
         tool: TOOL.to_owned(),
         schema: SCHEMA_VERSION,
@@ -158,18 +145,17 @@ pub fn seal(path: &Path, options: &SealOptions, watch: &dyn Watch) -> Result<Sea
         examiner: options.examiner.clone(),
         note: options.note.clone(),
         commands,
-        sources: locked.case.sources().iter().map(SealedSource::of).collect(),
+        sources: locked.case.sources().iter().map(SealedSource::of).collect::<Result<_, _>>()?,
     };
     let manifest = serde_json::to_string_pretty(&manifest)?;
-    let seal = Seal { digest: digest_of(&manifest), manifest };
+    let seal = Seal { digest: digest_of(manifest.as_bytes()), manifest };
     let row = serde_json::to_vec(&seal)?;
-    locked.change::<CaseError>(&options.command, watch, |write| append(write, SEALS, &row))?;
+    locked.change::<CaseError>(&command, false, watch, |write| append(write, SEALS, &row))?;
     Ok(seal)
 }
 
-fn digest_of(text: &str) -> String {
-    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-    snapshot::integrity::Digest(digest).to_string()
+fn digest_of(bytes: &[u8]) -> String {
+    Digest(Sha256::digest(bytes).into()).to_string()
 }
 
 impl Case {
@@ -182,25 +168,14 @@ impl Case {
         table.range::<u64>(..)?.map(|row| Ok(serde_json::from_slice(row?.1.value())?)).collect()
     }
 
-    /// SHA-256 of all that the case holds of its sources, hexadecimal: every row of every table but those of custody, with lengths
-    /// in front. Two cases of the same sources, added in the same order under the same names, have the same.
+    /// SHA-256 of all that the case holds of its sources, hexadecimal. Two cases of the same sources, added in the same order under the
+    /// same names, have the same: it does not depend on where the sources lay, when their files were written, who added them and with
+    /// which note. A seal states those too.
     ///
     /// # Errors
     /// When the case is damaged, or the user asked to stop.
     pub fn contents(&self, watch: &dyn Watch) -> Result<String, CaseError> {
-        let custody = [COMMANDS.name().to_owned(), SEALS.name().to_owned()];
-        contents_of(&self.read, &|name| !custody.iter().any(|table| table == name), watch)
-    }
-
-    /// What the contents of the case's first `count` sources were, when it had no more.
-    fn contents_of_first(&self, count: usize, watch: &dyn Watch) -> Result<String, CaseError> {
-        if count == self.sources.len() {
-            return self.contents(watch);
-        }
-        let number = |name: &str| name.strip_prefix('s')?.split_once('.')?.0.parse::<usize>().ok();
-        let is_of = |name: &str| number(name).is_some_and(|number| number < count);
-        let all = |name: &str| name == SOURCES.name() || is_of(name);
-        contents_with(&self.read, &all, Some(count as u64), watch)
+        Ok(Parts::of(self, watch)?.contents(self.sources.len()))
     }
 
     /// Reads everything again: every byte of the case, every file of every source.
@@ -208,109 +183,118 @@ impl Case {
     /// # Errors
     /// When the case is damaged, or the user asked to stop. What became of the sources is no error.
     pub fn verify(&self, watch: &dyn Watch) -> Result<Custody, CaseError> {
+        self.verified(watch).map_err(|error| error.about(&self.path))
+    }
+
+    fn verified(&self, watch: &dyn Watch) -> Result<Custody, CaseError> {
         Container::open(&self.path)?.check_all(&Unmetered(watch))?;
         let files = self.sources.iter().flat_map(|source| &source.files);
         watch.begin("hashing", files.map(|file| file.len_bytes).sum());
         let mut rows = Vec::new();
         for source in &self.sources {
-            for file in &source.files {
-                rows.push(CustodyRow {
-                    source: source.name.clone(),
-                    file: file.path.clone(),
-                    sha256: file.sha256.clone(),
-                    state: state_of(source, file, watch)?,
-                });
-            }
+            rows.extend(reread(source, &self.place(source), watch)?);
         }
-        let last = self.seals()?.pop();
-        let seal = last.as_ref().map_or(Ok(SealState::Absent), |seal| self.seal_state(seal, watch))?;
-        Ok(Custody { rows, seal, digest: last.map(|seal| seal.digest), contents: self.contents(watch)? })
+        let parts = Parts::of(self, watch)?;
+        let held = |seal: Seal| Ok(SealRow { state: self.held(&seal, &parts)?, digest: seal.digest });
+        let seals = self.seals()?.into_iter().map(held).collect::<Result<Vec<_>, CaseError>>()?;
+        let last = seals.last().cloned();
+        Ok(Custody {
+            rows,
+            seal: last.as_ref().map_or(SealState::Absent, |seal| seal.state),
+            digest: last.map(|seal| seal.digest),
+            seals,
+            contents: parts.contents(self.sources.len()),
+        })
     }
 
     pub(crate) fn seal_state(&self, seal: &Seal, watch: &dyn Watch) -> Result<SealState, CaseError> {
+        self.held(seal, &Parts::of(self, watch)?)
+    }
+
+    /// What `seal` comes to, in a case of these parts.
+    fn held(&self, seal: &Seal, parts: &Parts) -> Result<SealState, CaseError> {
         let manifest: Manifest = match serde_json::from_str(&seal.manifest) {
-            Ok(manifest) if digest_of(&seal.manifest) == seal.digest => manifest,
+            Ok(manifest) if digest_of(seal.manifest.as_bytes()) == seal.digest => manifest,
             _ => return Ok(SealState::Broken),
         };
-        let sealed = self.sources.iter().take(manifest.sources.len()).map(SealedSource::of);
-        let commands = self.commands()?;
-        let is_same = sealed.eq(manifest.sources.iter().cloned())
-            && commands.starts_with(&manifest.commands)
-            && self.contents_of_first(manifest.sources.len(), watch)? == manifest.contents;
+        let count = manifest.sources.len();
+        let sealed = self.sources.iter().take(count).map(SealedSource::of).collect::<Result<Vec<_>, _>>()?;
+        let is_same = sealed == manifest.sources
+            && self.commands()?.starts_with(&manifest.commands)
+            && parts.contents(count) == manifest.contents;
         Ok(match is_same {
             false => SealState::Broken,
-            true if self.sources.len() > manifest.sources.len() => SealState::Outgrown,
+            true if self.sources.len() > count => SealState::Outgrown,
             true => SealState::Holds,
         })
     }
 }
 
-fn contents_of(
-    read: &ReadTransaction,
-    counts: &dyn Fn(&str) -> bool,
-    watch: &dyn Watch,
-) -> Result<String, CaseError> {
-    contents_with(read, counts, None, watch)
+/// A hash of each source, and one of whatever else there is.
+struct Parts {
+    sources: Vec<[u8; 32]>,
+    other: [u8; 32],
 }
 
-/// SHA-256 over the tables whose names count; of the sources only the first `most`, where that is given.
-fn contents_with(
-    read: &ReadTransaction,
-    counts: &dyn Fn(&str) -> bool,
-    most: Option<u64>,
-    watch: &dyn Watch,
-) -> Result<String, CaseError> {
-    let mut names: Vec<String> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
-    names.retain(|name| counts(name));
-    names.sort();
-    let mut hasher = Sha256::new();
-    let mut take = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    for name in names {
-        take(name.as_bytes());
-        let table = read.open_table(TableDefinition::<u64, &[u8]>::new(&name))?;
-        let end = most.filter(|_| name == SOURCES.name()).unwrap_or(u64::MAX);
-        for row in table.range::<u64>(..end)? {
-            let (number, row) = row?;
-            take(&number.value().to_le_bytes());
-            take(row.value());
-            if watch.interrupted() {
-                return Err(CaseError::Interrupted);
+impl Parts {
+    /// Reads every row of every table but those of custody.
+    fn of(case: &Case, watch: &dyn Watch) -> Result<Self, CaseError> {
+        let mut hashers = Vec::new();
+        for source in &case.sources {
+            let mut hasher = Sha256::new();
+            take(&mut hasher, &portable(source)?);
+            hashers.push(hasher);
+        }
+        let mut other = Sha256::new();
+        let mut names: Vec<String> = case.read.list_tables()?.map(|table| table.name().to_owned()).collect();
+        names.retain(|name| ![SOURCES.name(), COMMANDS.name(), SEALS.name()].contains(&name.as_str()));
+        names.sort();
+        for name in names {
+            let number =
+                name.strip_prefix('s').and_then(|name| name.split_once('.')?.0.parse::<usize>().ok());
+            let hasher = number.and_then(|number| hashers.get_mut(number)).unwrap_or(&mut other);
+            take(hasher, name.as_bytes());
+            let table = case.read.open_table(TableDefinition::<u64, &[u8]>::new(&name))?;
+            for row in table.range::<u64>(..)? {
+                let (number, row) = row?;
+                take(hasher, &number.value().to_le_bytes());
+                take(hasher, row.value());
+                if watch.interrupted() {
+                    return Err(CaseError::Interrupted);
+                }
             }
         }
+        let sources = hashers.into_iter().map(|hasher| hasher.finalize().into()).collect();
+        Ok(Self { sources, other: other.finalize().into() })
     }
-    Ok(snapshot::integrity::Digest(hasher.finalize().into()).to_string())
+
+    /// The hash of the first `count` sources.
+    fn contents(&self, count: usize) -> String {
+        let mut hasher = Sha256::new();
+        for part in self.sources.iter().take(count).chain([&self.other]) {
+            take(&mut hasher, part);
+        }
+        Digest(hasher.finalize().into()).to_string()
+    }
 }
 
-/// Where a file of a source is, or was.
-fn path_of(source: &Source, file: &SourceFile) -> PathBuf {
-    let root = Path::new(&source.path);
-    if let Some((wal_dir, below)) = source.wal_dir.as_ref().zip(file.path.strip_prefix("wal-dir:")) {
-        return Path::new(wal_dir).join(below);
-    }
-    if root.is_dir() { root.join(&file.path) } else { root.to_owned() }
+/// Takes `bytes` into a hash, with their length in front.
+fn take(hasher: &mut Sha256, bytes: &[u8]) {
+    hasher.update((bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
 }
 
-fn state_of(source: &Source, file: &SourceFile, watch: &dyn Watch) -> Result<FileState, CaseError> {
-    let path = path_of(source, file);
-    let opened = bbolt::file::open_read_only(&path).and_then(|file| FileSource::new(file, &path, Io::Pread));
-    let bytes = match opened {
-        Ok(bytes) => bytes,
-        Err(error) => return Ok(FileState::NotThere { why: format!("{}: {error}", path.display()) }),
-    };
-    let len_bytes = bytes.len_bytes();
-    match sha256(&bytes, len_bytes, watch) {
-        Ok(digest) if digest.to_string() == file.sha256 && len_bytes == file.len_bytes => Ok(FileState::Same),
-        Ok(digest) => Ok(FileState::Changed { len_bytes, sha256: digest.to_string() }),
-        Err(HashingError::Interrupted) => Err(CaseError::Interrupted),
-        // A sector that could not be read then cannot be read now: all that is known of it.
-        Err(HashingError::Source(_)) if file.unreadable.is_some() && len_bytes == file.len_bytes => {
-            Ok(FileState::Same)
-        }
-        Err(HashingError::Source(error)) => {
-            Ok(FileState::NotThere { why: format!("{}: {error}", path.display()) })
-        }
+/// What the case keeps of a source as a whole, without where and when its files were read, and by whom.
+fn portable(source: &Source) -> Result<Vec<u8>, CaseError> {
+    let mut source = source.clone();
+    source.path.clear();
+    source.wal_dir = source.wal_dir.map(|_| String::new());
+    source.links.clear();
+    source.verdict.next.clear();
+    source.examiner = None;
+    source.note = None;
+    for file in &mut source.files {
+        file.modified = (0, 0);
     }
+    Ok(serde_json::to_vec(&source)?)
 }

@@ -77,13 +77,19 @@ pub enum CaseError {
         known: Vec<String>,
     },
     /// The database in the case refuses.
-    #[error("the database in the case: {0}")]
+    #[error(
+        "the case file cannot be used: {0}. Copy it again from where it came, or add the sources to a new case"
+    )]
     Database(#[from] redb::Error),
     /// A block of the case is not what was written.
-    #[error(transparent)]
+    #[error(
+        "the case file is damaged: {0}. Copy it again from where it came, or add the sources to a new case"
+    )]
     Block(#[from] BadBlock),
     /// A row of the case is not what was written.
-    #[error("a row of the case cannot be read: {0}")]
+    #[error(
+        "the case file is damaged: a row in it cannot be read: {0}. Copy it again from where it came, or add the sources to a new case"
+    )]
     Row(#[from] serde_json::Error),
     /// The new file cannot be made or put in its place.
     #[error(transparent)]
@@ -102,11 +108,19 @@ fn listed(names: &[String]) -> String {
 }
 
 impl CaseError {
-    /// The same about writing the case at `path`, which the database in it does not know.
-    pub(crate) fn about(self, path: &Path) -> Self {
+    /// The same about the case at `path`, which the database in it does not know.
+    #[must_use]
+    pub fn about(self, path: &Path) -> Self {
+        let damaged = |what| Self::Damaged { path: path.to_owned(), what };
         let (path, source) = match self {
+            Self::Database(redb::Error::Io(source)) if source.kind() == io::ErrorKind::InvalidData => {
+                return damaged(source.to_string());
+            }
             Self::Database(redb::Error::Io(source)) => (path.to_owned(), source),
             Self::Io { path, source } => (path, source),
+            Self::Database(error) => return damaged(error.to_string()),
+            Self::Block(_) => return damaged("a block in it cannot be decoded".to_owned()),
+            Self::Row(error) => return damaged(format!("a row in it cannot be read: {error}")),
             other => return other,
         };
         match source.kind() {

@@ -4,7 +4,7 @@
 //! its database are walked past whatever is wrong with them, and its log is read past every break. The case is only changed when all
 //! that is done and nobody wrote to the source meanwhile.
 
-mod files;
+pub(crate) mod files;
 mod log;
 pub(crate) mod pages;
 mod records;
@@ -25,8 +25,9 @@ use snapshot::verify::{Report, VerifyError, verify};
 
 pub use files::MOST_FILES;
 
-use crate::case::{Locked, SOURCES};
+use crate::case::{Command, Locked, SOURCES};
 use crate::error::CaseError;
+use crate::place::Place;
 use crate::source::{KeySpace, Source, SourceFile};
 use files::Found;
 
@@ -43,6 +44,8 @@ pub struct AddOptions {
     pub note: Option<String>,
     /// The command line that does it, for the custody of the case.
     pub command: String,
+    /// Whether that command line added a source before this one: it is recorded once.
+    pub continues: bool,
 }
 
 /// What came of adding a source.
@@ -98,6 +101,24 @@ pub enum AddError {
         name: String,
         /// Files that differ, are gone or are new, as the case names them.
         files: Vec<String>,
+    },
+    /// The source is there, and its values are to be put in the case.
+    #[error(
+        "{name}: the case has this source, without its values, and they are not added to it. Add it under another name with \
+         --embed-values, or make a new case"
+    )]
+    WithoutValues {
+        /// The name.
+        name: String,
+    },
+    /// The case lies within the source.
+    #[error(
+        "{}: is this case itself, and lies among the files of the source: it would change what it is evidence of. Make the case \
+         elsewhere", path.display()
+    )]
+    Itself {
+        /// The case, as the source has it.
+        path: PathBuf,
     },
     /// More files than a source may have.
     #[error("{}: has more than {MOST_FILES} files; give the data dir itself", path.display())]
@@ -169,21 +190,33 @@ pub fn add(
         return Err(AddError::Name { name: name.to_owned() });
     }
     let locked = Locked::open(case)?;
-    let looked = look(path, options.facts.log.wal_dir.as_deref())?;
-    let found = files::find(path, &looked)?;
+    // Where it lies is kept, so that it is found again from anywhere.
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|source| AddError::File { path: path.to_owned(), source })
+    };
+    let (path, mut facts) = (&absolute(path)?, options.facts.clone());
+    facts.log.wal_dir = facts.log.wal_dir.as_deref().map(absolute).transpose()?;
+    let place_at = Place::new(path, facts.log.wal_dir.as_deref());
+    let looked = look(path, place_at.wal_dir())?;
+    let found = files::find(path, place_at.wal_dir(), &looked)?;
+    if let Some(file) = found.iter().find(|file| locked.is(&file.path)) {
+        return Err(AddError::Itself { path: file.path.clone() });
+    }
     let io = options.facts.input.open.io;
     watch.begin("hashing", found.iter().map(|file| file.len_bytes).sum());
     if let Some(known) = locked.case.sources().iter().find(|source| source.name == name) {
         let files = files::hash(&found, io, watch)?;
         let differing = files::differing(&known.files, &files);
         if differing.is_empty() {
+            if options.embed_values && !known.has_values && known.key_space.is_some() {
+                return Err(AddError::WithoutValues { name: name.to_owned() });
+            }
             return Ok(Added { source: known.clone(), was_there: true });
         }
         return Err(AddError::Changed { name: name.to_owned(), files: differing });
     }
     let quiet = bbolt::Unmetered(watch);
-    let (hashed, report) =
-        rayon::join(|| files::hash(&found, io, watch), || verify(path, &options.facts, &quiet));
+    let (hashed, report) = rayon::join(|| files::hash(&found, io, watch), || verify(path, &facts, &quiet));
     let (mut files, report) = (hashed?, report?);
     let database = report.facts.database.as_ref().and_then(|database| database.as_ref().ok());
     let database = database.map(|database| &database.input);
@@ -193,10 +226,11 @@ pub fn add(
     }
     let read = read(&report, watch)?;
     let number = u32::try_from(locked.case.sources().len()).unwrap_or(u32::MAX);
-    let given = source::Given { number, name, path, options, found: &found };
+    let given = source::Given { number, name, options, found: &found, place: &place_at };
     let source = source::describe(&given, &report, &read, files, place);
     files::ensure_unchanged(&found)?;
-    let changed = locked.change::<AddError>(&options.command, watch, |write| {
+    let command = Command { added: vec![name.to_owned()], ..Command::now(&options.command) };
+    let changed = locked.change::<AddError>(&command, options.continues, watch, |write| {
         if let Some(records) = &read.records {
             records.write(write, number)?;
             if let Some(input) = database.filter(|_| options.embed_values) {

@@ -10,8 +10,11 @@ pub struct Citation {
     pub source: String,
     /// The file, as [`SourceFile::path`](crate::source::SourceFile::path) has it.
     pub file: String,
-    /// The SHA-256 of that file, hexadecimal; of a packed one, that of what it was unpacked to.
+    /// The SHA-256 of that file, hexadecimal.
     pub sha256: String,
+    /// Of a packed file: the SHA-256 of what it was unpacked to. The offset is in that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpacked_sha256: Option<String>,
     /// First byte in the file: of the record in its page, or of the frame of the log.
     pub offset: u64,
     /// Bytes from there on; of an entry of the log, of its frame.

@@ -10,7 +10,8 @@ pub struct Source {
     pub number: u32,
     /// The name it was given.
     pub name: String,
-    /// The path as it was given; bytes that are no UTF-8 are replaced.
+    /// The path, made absolute; links in it are not resolved. Bytes that are no UTF-8, control characters and backslashes are written as
+    /// `\x` and two hexadecimal digits, here and in every other path.
     pub path: String,
     /// The log's directory, where one was given apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,6 +20,9 @@ pub struct Source {
     pub what: String,
     /// Every file of it that was read or hashed, by path.
     pub files: Vec<SourceFile>,
+    /// Links that the way to its files led through, named as files are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
     /// The place of the database among [`Self::files`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<usize>,
@@ -59,7 +63,8 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceFile {
-    /// Its path below the path that was given; of a source that is one file, its name. With a log apart, `wal-dir:` and the name.
+    /// Its path from the path that was given, such as `member/snap/db`, or `../snap/db` from a `wal` directory; of a source that is one file,
+    /// its name. With a log apart, `wal-dir:` and the name.
     pub path: String,
     /// Its length in bytes.
     pub len_bytes: u64,
@@ -286,7 +291,7 @@ pub struct Verdict {
     pub reasons: Vec<String>,
     /// The release it is about.
     pub release: String,
-    /// The command to run next, without the program's name, with the path as it was given.
+    /// The command to run next, without the program's name, with the path made absolute.
     pub next: String,
     /// What that is for.
     pub purpose: String,

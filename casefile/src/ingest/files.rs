@@ -1,6 +1,7 @@
 //! The files of a source: which they are, their hashes, and whether anybody wrote to them meanwhile.
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use snapshot::facts::Looked;
 use snapshot::integrity::{HashingError, sha256};
 
 use super::AddError;
+use crate::names::{WAL_DIR, text_of};
+use crate::place::way;
 use crate::source::SourceFile;
 
 /// Most files of one source.
@@ -19,41 +22,44 @@ pub const MOST_FILES: usize = 100_000;
 
 /// A file and what it was when it was found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Its path as the case names it.
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-    pub(super) len_bytes: u64,
-    pub(super) modified: (i64, i64),
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) len_bytes: u64,
+    pub(crate) modified: (i64, i64),
 }
 
-/// The files below `root`, and those of its log where that lies elsewhere, by their names. Nothing that is asked for by a link is left
-/// out, and a data dir's files are named by where a server finds them.
-pub(super) fn find(root: &Path, looked: &Looked) -> Result<Vec<Found>, AddError> {
+/// The files below `root`, which is absolute, and those of its log where that lies elsewhere, by their names. Nothing that is asked for by
+/// a link is left out, and a data dir's files are named by where a server finds them.
+pub(crate) fn find(root: &Path, wal_dir: Option<&Path>, looked: &Looked) -> Result<Vec<Found>, AddError> {
     let mut found = BTreeSet::new();
     walk(root, root, "", &mut found)?;
-    // A directory that a link leads to is part of the source when a server would read it there.
+    // A directory that a link leads to is part of the source when a server would read it there, and so is the other half of a member of
+    // which one was given.
     for dir in [&looked.wal_dir, &looked.snap_dir].into_iter().flatten().filter(|_| root.is_dir()) {
         if found.iter().any(|file| file.path.starts_with(dir)) {
             continue;
         }
-        match dir.strip_prefix(root) {
-            Ok(below) => walk(dir, dir, &format!("{}/", below.to_string_lossy()), &mut found)?,
-            Err(_) => walk(dir, dir, "wal-dir:", &mut found)?,
-        }
+        let label = if wal_dir == Some(dir) { WAL_DIR.to_owned() } else { way(root, dir) };
+        walk(dir, dir, &label, &mut found)?;
     }
     Ok(found.into_iter().collect())
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    text_of(Path::new(path.file_name().unwrap_or(path.as_os_str())))
 }
 
 fn of_file(path: &Path, name: String) -> Result<Found, AddError> {
     let refused = |source| AddError::File { path: path.to_owned(), source };
     let meta = path.metadata().map_err(refused)?;
-    let modified = (meta.mtime(), meta.mtime_nsec());
-    Ok(Found { name, path: path.to_owned(), len_bytes: meta.len(), modified })
+    Ok(Found { name, path: path.to_owned(), len_bytes: meta.len(), modified: modified(&meta) })
+}
+
+/// When a file was last written to, in seconds and nanoseconds since 1970.
+pub(crate) fn modified(meta: &Metadata) -> (i64, i64) {
+    (meta.mtime(), meta.mtime_nsec())
 }
 
 /// Every regular file below `dir`. Links to directories are not followed: those of a tree lead in circles.
@@ -71,7 +77,7 @@ fn walk(dir: &Path, root: &Path, label: &str, found: &mut BTreeSet<Found>) -> Re
             if link.is_dir() {
                 open.push(path);
             } else if path.is_file() {
-                let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                let below = text_of(path.strip_prefix(root).unwrap_or(&path));
                 found.insert(of_file(&path, format!("{label}{below}"))?);
             }
             if found.len() > MOST_FILES {

@@ -1,6 +1,6 @@
 //! What a case says of a source as a whole, out of what `verify` found.
 
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use snapshot::facts::{Facts, What};
 use snapshot::finding::Finding;
@@ -9,15 +9,17 @@ use snapshot::verify::Report;
 
 use super::files::Found;
 use super::{AddOptions, Read, log, place_of};
+use crate::names::text_of;
+use crate::place::Place;
 use crate::source::{Checked, FindingRow, Identity, MemberRow, SnapRow, Source, SourceFile, Verdict};
 
 /// What the user said of it.
 pub(super) struct Given<'g> {
     pub(super) number: u32,
     pub(super) name: &'g str,
-    pub(super) path: &'g Path,
     pub(super) options: &'g AddOptions,
     pub(super) found: &'g [Found],
+    pub(super) place: &'g Place,
 }
 
 pub(super) fn describe(
@@ -32,16 +34,16 @@ pub(super) fn describe(
         let file_of = |segment| place_of(&log.files.segment_path(segment), given.found).unwrap_or_default();
         log::summary(&log.report.log, file_of)
     });
-    let wal_dir = given.options.facts.log.wal_dir.as_deref();
     let row = |finding: &Finding| finding_row(finding, &files, database);
     let (findings, checked) =
         (report.findings.iter().map(row).collect(), report.checked.iter().map(checked_row).collect());
     Source {
         number: given.number,
         name: given.name.to_owned(),
-        path: given.path.display().to_string(),
-        wal_dir: wal_dir.map(|dir| dir.display().to_string()),
+        path: text_of(given.place.root()),
+        wal_dir: given.place.wal_dir().map(text_of),
         what: what(facts.looked.what).to_owned(),
+        links: links(given.place, &files),
         database,
         identity: identity(facts),
         key_space: read.key_space.clone(),
@@ -58,6 +60,12 @@ pub(super) fn describe(
         note: given.options.note.clone(),
         files,
     }
+}
+
+/// Links that the way to the files leads through.
+fn links(place: &Place, files: &[SourceFile]) -> Vec<String> {
+    let links: BTreeSet<String> = files.iter().flat_map(|file| place.links(&file.path)).collect();
+    links.into_iter().collect()
 }
 
 const fn what(what: What) -> &'static str {

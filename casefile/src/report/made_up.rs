@@ -52,6 +52,7 @@ pub(super) fn examined(name: &str) -> Examined {
             file("member/wal/0000000000000000-0000000000000000.wal", 64_001_024),
             file("member/wal/0000000000000001-0000000000000a3c.wal", 64_000_000),
         ],
+        links: Vec::new(),
         database: Some(0),
         identity: Identity {
             member: Some(0x6b71_6060_8ed2_c2e8),
@@ -269,12 +270,14 @@ pub(super) fn typical() -> Data {
                 Command {
                     line: "etcd-rescue case new incident-2041.case".to_owned(),
                     tool: "etcd-rescue 0.1.0".to_owned(),
+                    added: Vec::new(),
                 },
                 Command {
                     line: "etcd-rescue case add incident-2041.case n1=/mnt/n1/var/lib/etcd n2=/mnt/n2/var/lib/etcd \
                            n3=/mnt/n3/var/lib/etcd"
                         .to_owned(),
                     tool: "etcd-rescue 0.1.0".to_owned(),
+                    added: ["n1", "n2", "n3"].map(str::to_owned).to_vec(),
                 },
             ],
             seal: Some(Seal { sha256: digest(99), state: SealState::Holds }),

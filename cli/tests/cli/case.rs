@@ -208,19 +208,27 @@ fn tables_and_lines_show_the_same() {
     │     n3 │  1810 │    2 │  put │ "/load/00174" │   counts │       yes │
     └────────┴───────┴──────┴──────┴───────────────┴──────────┴───────────┘
     "#);
-    insta::assert_snapshot!(ok(&room, "case sources c.case -w table").stdout, @r#"
-    ┌────────┬──────────┬──────────────────┬───────┬─────────┬──────────┬───────────┬────────────────┬─────────────┬──────────┬──────┐
-    │ SOURCE │   WHAT   │      MEMBER      │ FILES │ RECORDS │ REVISION │ COMPACTED │   LAST ENTRY   │   VERDICT   │ FINDINGS │ PATH │
-    ├────────┼──────────┼──────────────────┼───────┼─────────┼──────────┼───────────┼────────────────┼─────────────┼──────────┼──────┤
-    │     n1 │ data-dir │ 6b7160608ed2c2e8 │    23 │    4236 │     4237 │         - │ 4252 of term 3 │ boots-as-is │        0 │   n1 │
-    │     n2 │ data-dir │ 3fe4b3a4dda901c1 │    11 │    1786 │     1787 │         - │ 1810 of term 2 │ boots-as-is │        0 │   n2 │
-    │     n3 │ data-dir │ 3e2f70db3bda20b4 │    24 │    4220 │     4221 │         - │ 4252 of term 3 │ boots-as-is │        0 │   n3 │
-    └────────┴──────────┴──────────────────┴───────┴─────────┴──────────┴───────────┴────────────────┴─────────────┴──────────┴──────┘
+    // The last column has full paths, and is as wide as those of this machine.
+    let table = ok(&room, "case sources c.case -w table").stdout;
+    let cut = |line: &str| {
+        let strokes: Vec<_> = line.match_indices(['┬', '┼', '┴', '│']).map(|(at, _)| at).collect();
+        // A line of cells ends with a stroke, too.
+        let from_end = if line.starts_with('│') { 2 } else { 1 };
+        line[..strokes[strokes.len() - from_end]].trim_end().to_owned()
+    };
+    insta::assert_snapshot!(table.lines().map(cut).collect::<Vec<_>>().join("\n"), @r#"
+    ┌────────┬──────────┬──────────────────┬───────┬─────────┬──────────┬───────────┬────────────────┬─────────────┬──────────
+    │ SOURCE │   WHAT   │      MEMBER      │ FILES │ RECORDS │ REVISION │ COMPACTED │   LAST ENTRY   │   VERDICT   │ FINDINGS
+    ├────────┼──────────┼──────────────────┼───────┼─────────┼──────────┼───────────┼────────────────┼─────────────┼──────────
+    │     n1 │ data-dir │ 6b7160608ed2c2e8 │    23 │    4236 │     4237 │         - │ 4252 of term 3 │ boots-as-is │        0
+    │     n2 │ data-dir │ 3fe4b3a4dda901c1 │    11 │    1786 │     1787 │         - │ 1810 of term 2 │ boots-as-is │        0
+    │     n3 │ data-dir │ 3e2f70db3bda20b4 │    24 │    4220 │     4221 │         - │ 4252 of term 3 │ boots-as-is │        0
+    └────────┴──────────┴──────────────────┴───────┴─────────┴──────────┴───────────┴────────────────┴─────────────┴──────────
     "#);
     insta::assert_snapshot!(ok(&room, "case sources c.case").stdout, @r#"
-    n1, data-dir, member 6b7160608ed2c2e8, 23 files, records 4236, revision 4237, compacted at -, last entry 4252 of term 3, boots-as-is, 0 findings, n1
-    n2, data-dir, member 3fe4b3a4dda901c1, 11 files, records 1786, revision 1787, compacted at -, last entry 1810 of term 2, boots-as-is, 0 findings, n2
-    n3, data-dir, member 3e2f70db3bda20b4, 24 files, records 4220, revision 4221, compacted at -, last entry 4252 of term 3, boots-as-is, 0 findings, n3
+    n1, data-dir, member 6b7160608ed2c2e8, 23 files, records 4236, revision 4237, compacted at -, last entry 4252 of term 3, boots-as-is, 0 findings, ROOM/n1
+    n2, data-dir, member 3fe4b3a4dda901c1, 11 files, records 1786, revision 1787, compacted at -, last entry 1810 of term 2, boots-as-is, 0 findings, ROOM/n2
+    n3, data-dir, member 3e2f70db3bda20b4, 24 files, records 4220, revision 4221, compacted at -, last entry 4252 of term 3, boots-as-is, 0 findings, ROOM/n3
     "#);
     // Under a table of revisions there is one of log entries.
     let both = ok(&room, "case key c.case /load/00174 --log -w table").stdout;
@@ -335,7 +343,7 @@ fn names_and_paths_of_all_kinds() {
     }
     let sources = ok(&room, "case sources c.case --files");
     assert_eq!(sources.stdout.lines().count(), 5, "{sources:?}");
-    assert!(sources.stdout.contains("n, we\\tird\\nna=me.db, "), "{sources:?}");
+    assert!(sources.stdout.contains("n, we\\x09ird\\x0ana=me.db, "), "{sources:?}");
     let control = room.run_words(&["case", "add", "c.case", "a\nb=snapshot.db"]);
     assert!(control.code == 1 && control.stderr.contains("is no name for a source"), "{control:?}");
     assert_eq!(ok(&room, "case find c.case --only-in=-x").stdout, "");

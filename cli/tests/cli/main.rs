@@ -4,6 +4,7 @@
 mod backup;
 mod bbolt_show;
 mod case;
+mod case_custody;
 mod compact;
 mod compare;
 mod defrag;

@@ -1,14 +1,13 @@
 //! `case add`: sources into a case.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use casefile::{AddOptions, Added};
 use clap::Args;
 use serde::Serialize;
 
-use super::{CaseFile, rows};
+use super::{CaseFile, parted, rows};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::leftovers::Leftovers;
@@ -63,22 +62,6 @@ struct Json<'a> {
     findings: usize,
 }
 
-/// The name and the path of `text`.
-fn parted(text: &OsStr) -> Result<(&str, &Path), Failure> {
-    let wrong = || {
-        let text = shown(&text.to_string_lossy());
-        Failure::usage(format!("{text}: is not NAME=PATH, such as n1=/mnt/node1/var/lib/etcd"))
-    };
-    let bytes = text.as_bytes();
-    let at = bytes.iter().position(|byte| *byte == b'=').ok_or_else(wrong)?;
-    let (name, path) = (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..).unwrap_or_default());
-    let name = std::str::from_utf8(name).map_err(|_| wrong())?;
-    if name.is_empty() || path.is_empty() {
-        return Err(wrong());
-    }
-    Ok((name, Path::new(OsStr::from_bytes(path))))
-}
-
 /// Adds them.
 ///
 /// # Errors
@@ -90,23 +73,27 @@ pub(super) fn run(args: &AddArgs, context: &Context) -> Result<Outcome, Failure>
             "--wal-dir: is the log's directory of one member; give one NAME=PATH with it",
         ));
     }
-    let options = AddOptions {
+    let mut options = AddOptions {
         facts: context.facts_options(args.wal_dir.as_deref()),
         embed_values: args.embed_values,
         examiner: args.examiner.clone(),
         note: args.note.clone(),
         command: super::command_line(),
+        continues: false,
     };
     for path in given.iter().map(|(_, path)| *path).chain(args.wal_dir.as_deref()) {
         ensure_outside(&args.file.case, path)?;
     }
-    let left = Leftovers::sweep(&args.file.case, args.clean)?;
+    let case = args.file.to_change()?;
+    let left = Leftovers::sweep(&case, args.clean)?;
     let watch = context.watch.as_ref();
     let mut outcome = Outcome { before: left.notes().collect(), ..Outcome::default() };
     let mut all = Vec::new();
     for (name, path) in given {
-        let added = casefile::add(&args.file.case, name, path, &options, watch)
+        let added = casefile::add(&case, name, path, &options, watch)
             .map_err(|error| told_before(error.into(), &all))?;
+        // One command, however many sources it adds.
+        options.continues |= !added.was_there;
         all.push(added);
     }
     watch.finish();

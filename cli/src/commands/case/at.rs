@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use clap::Args;
 
-use super::CaseFile;
 use super::rows::{self, ShownArgs};
+use super::{CaseFile, ValueArgs};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
@@ -27,9 +27,8 @@ pub(crate) struct AtArgs {
     /// Only keys that begin so
     #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
     prefix: Option<OsString>,
-    /// The values, too: from the case, or from the source where that still is, with the hash checked
-    #[arg(long)]
-    values: bool,
+    #[command(flatten)]
+    values: ValueArgs,
     #[command(flatten)]
     shown: ShownArgs,
 }
@@ -39,9 +38,9 @@ pub(crate) struct AtArgs {
 /// # Errors
 /// When the case cannot be read.
 pub(super) fn run(args: &AtArgs, context: &Context) -> Result<Outcome, Failure> {
-    let case = args.file.open()?;
+    let case = args.values.open(&args.file, context)?;
     let prefix = args.prefix.clone().unwrap_or_default().into_vec();
-    let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
+    let printed = rows::print(&case, (&args.shown, args.values.values), context, |printer| {
         let at = case.at(args.revision, &prefix, &mut |row| printer.revision(row))?;
         for (source, standing) in &at.standings {
             if printer.standing(*source, standing).is_break() {

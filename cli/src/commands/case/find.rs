@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 use casefile::{Find, Source};
 use clap::Args;
 
-use super::CaseFile;
 use super::rows::{self, ShownArgs};
+use super::{CaseFile, ValueArgs};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
@@ -39,9 +39,8 @@ pub(crate) struct FindArgs {
     /// Only keys that begin so
     #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
     prefix: Option<OsString>,
-    /// The values, too: from the case, or from the source where that still is, with the hash checked
-    #[arg(long)]
-    values: bool,
+    #[command(flatten)]
+    values: ValueArgs,
     #[command(flatten)]
     shown: ShownArgs,
 }
@@ -78,7 +77,7 @@ pub(super) fn run(args: &FindArgs, context: &Context) -> Result<Outcome, Failure
             "nothing is asked for: give --lease, --value-hash, --deleted or --only-in",
         ));
     }
-    let case = args.file.open()?;
+    let case = args.values.open(&args.file, context)?;
     let only_in = args.only_in.as_ref().map(|name| case.source(name)).transpose()?;
     let asked = Find {
         lease: args.lease,
@@ -87,7 +86,7 @@ pub(super) fn run(args: &FindArgs, context: &Context) -> Result<Outcome, Failure
         only_in: only_in.map(|source| source.number),
         prefix: args.prefix.clone().unwrap_or_default().into_vec(),
     };
-    let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
+    let printed = rows::print(&case, (&args.shown, args.values.values), context, |printer| {
         case.find(&asked, &mut |row| printer.revision(row))
     })?;
     // That no other source has it is only worth as much as the others can tell.

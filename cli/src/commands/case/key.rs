@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use clap::Args;
 
-use super::CaseFile;
 use super::rows::{self, ShownArgs};
+use super::{CaseFile, ValueArgs};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
@@ -30,9 +30,8 @@ pub(crate) struct KeyArgs {
     /// The log entries that name the key, too
     #[arg(long)]
     log: bool,
-    /// The values, too: from the case, or from the source where that still is, with the hash checked
-    #[arg(long)]
-    values: bool,
+    #[command(flatten)]
+    values: ValueArgs,
     #[command(flatten)]
     shown: ShownArgs,
 }
@@ -42,9 +41,9 @@ pub(crate) struct KeyArgs {
 /// # Errors
 /// When the case cannot be read.
 pub(super) fn run(args: &KeyArgs, context: &Context) -> Result<Outcome, Failure> {
-    let case = args.file.open()?;
-    let life = case.key(&args.first_key.clone().into_vec())?;
-    let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
+    let case = args.values.open(&args.file, context)?;
+    let life = case.key(&args.first_key.clone().into_vec()).map_err(|error| error.about(case.path()))?;
+    let printed = rows::print(&case, (&args.shown, args.values.values), context, |printer| {
         let revisions = life.steps.iter().all(|row| printer.revision(row).is_continue());
         if revisions && (!args.log || life.log.iter().all(|row| printer.entry(row).is_continue())) {
             for (source, standing) in &life.standings {

@@ -125,7 +125,7 @@ pub(super) fn print<T>(
         }
     })?;
     match refused {
-        Some(error) => Err(error.into()),
+        Some(error) => Err(error.about(case.path()).into()),
         None => Ok(printed.unwrap_or(Printed {
             answer: None,
             rows: 0,
@@ -524,10 +524,20 @@ pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
+/// The file whose hash and offset are cited: of a packed one, what it unpacks to.
+fn cited_file(citation: &Citation) -> (String, &str) {
+    let file = shown(&citation.file);
+    match &citation.unpacked_sha256 {
+        Some(sha256) => (format!("{file} (unpacked)"), sha256),
+        None => (file, &citation.sha256),
+    }
+}
+
 fn citation_cells(citation: &Citation) -> [Cell; 5] {
+    let (file, sha256) = cited_file(citation);
     [
-        Cell::new("file", "File", &shown(&citation.file)),
-        Cell::new("file sha256", "File SHA256", &citation.sha256),
+        Cell::new("file", "File", &file),
+        Cell::new("file sha256", "File SHA256", &sha256),
         Cell::new("offset", "Offset", &format!("{:#x}", citation.offset)),
         Cell::new("length", "Length", &citation.len_bytes),
         Cell::new("page", "Page", &citation.page.map_or_else(String::new, |page| page.to_string())),
@@ -536,12 +546,11 @@ fn citation_cells(citation: &Citation) -> [Cell; 5] {
 
 fn citation_line(citation: &Citation, out: &mut dyn Write) -> io::Result<()> {
     let page = citation.page.map(|page| format!(", page {page}")).unwrap_or_default();
+    let (file, sha256) = cited_file(citation);
     writeln!(
         out,
-        "    {}: {}, sha256 {}, {} bytes at {:#x}{page}",
+        "    {}: {file}, sha256 {sha256}, {} bytes at {:#x}{page}",
         shown(&citation.source),
-        shown(&citation.file),
-        citation.sha256,
         citation.len_bytes,
         citation.offset
     )

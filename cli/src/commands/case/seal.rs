@@ -43,8 +43,9 @@ pub(super) fn run(args: &SealArgs, context: &Context) -> Result<Outcome, Failure
         note: args.note.clone(),
         command: super::command_line(),
     };
-    let left = Leftovers::sweep(&args.file.case, args.clean)?;
-    let seal = casefile::seal(&args.file.case, &options, context.watch.as_ref())?;
+    let case = args.file.to_change()?;
+    let left = Leftovers::sweep(&case, args.clean)?;
+    let seal = casefile::seal(&case, &options, context.watch.as_ref())?;
     context.watch.finish();
     let digest = seal.digest.clone();
     let result = match context.format {

@@ -53,13 +53,20 @@ pub(super) fn run(args: &SourcesArgs, context: &Context) -> Result<Outcome, Fail
 }
 
 fn files(source: &Source) -> impl Iterator<Item = Vec<Cell>> {
-    source.files.iter().map(|file| {
+    let row = |path: &str, len_bytes: u64, sha256: &String| {
         vec![
             Cell::new("source", "Source", &shown(&source.name)),
-            Cell::new("file", "File", &shown(&file.path)),
-            Cell::new("size", "Size", &file.len_bytes),
-            Cell::new("sha256", "SHA256", &file.sha256),
+            Cell::new("file", "File", &shown(path)),
+            Cell::new("size", "Size", &len_bytes),
+            Cell::new("sha256", "SHA256", sha256),
         ]
+    };
+    source.files.iter().flat_map(move |file| {
+        // What citations of a packed file are about.
+        let unpacked = file.unpacked.as_ref();
+        let unpacked =
+            unpacked.map(|(len_bytes, sha256)| row(&format!("{} (unpacked)", file.path), *len_bytes, sha256));
+        [row(&file.path, file.len_bytes, &file.sha256)].into_iter().chain(unpacked)
     })
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 use casefile::Timeline;
 use clap::Args;
 
-use super::CaseFile;
 use super::rows::{self, ShownArgs};
+use super::{CaseFile, ValueArgs};
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
@@ -33,9 +33,8 @@ pub(crate) struct TimelineArgs {
     /// Up to this revision
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(0..))]
     to_rev: Option<i64>,
-    /// The values, too: from the case, or from the source where that still is, with the hash checked
-    #[arg(long)]
-    values: bool,
+    #[command(flatten)]
+    values: ValueArgs,
     #[command(flatten)]
     shown: ShownArgs,
 }
@@ -45,13 +44,13 @@ pub(crate) struct TimelineArgs {
 /// # Errors
 /// When the case cannot be read.
 pub(super) fn run(args: &TimelineArgs, context: &Context) -> Result<Outcome, Failure> {
-    let case = args.file.open()?;
+    let case = args.values.open(&args.file, context)?;
     let asked = Timeline {
         prefix: args.prefix.clone().unwrap_or_default().into_vec(),
         from: args.from_rev,
         to: args.to_rev.unwrap_or(i64::MAX),
     };
-    let printed = rows::print(&case, (&args.shown, args.values), context, |printer| {
+    let printed = rows::print(&case, (&args.shown, args.values.values), context, |printer| {
         case.timeline(&asked, &mut |row| printer.revision(row))
     })?;
     let mut outcome = Outcome { after: rows::coverage(&case, |_| false), ..Outcome::default() };
