@@ -131,7 +131,9 @@ impl<'c> Reading<'c> {
         let compacted = self.space.compacted.filter(|compacted| revision < *compacted);
         match compacted {
             Some(at) => Standing::Compacted { at },
-            None if revision > self.space.revision => Standing::EndsBefore { last: self.space.revision },
+            None if revision > self.space.revision && !self.space.is_hole(revision) => {
+                Standing::EndsBefore { last: self.space.revision }
+            }
             None if !self.space.is_whole() => Standing::Damaged,
             None => Standing::Asked,
         }
@@ -161,6 +163,7 @@ pub(crate) fn row_of(record: &Record, key: Vec<u8>, held: Vec<Held>) -> Revision
         value_hash: record.value_hash,
         held,
         contested: false,
+        may_be_old: false,
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) enum Part {
     Log,
     /// First number: keys that entries name, and the ordinals of the entries.
     LogKeys,
-    /// Ordinals of entries that name ranges.
+    /// Ordinals of entries that name ranges, or take leases and with them keys.
     LogRanges,
     /// First page: runs of pages.
     Pages,

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! block   = smallest index, largest index, smallest term, largest term, length, packed entries (Zstandard)
-//! entry   = index, term, kind, standing, segment, offset, length of the frame, count of keys, keys
+//! entry   = index, term, kind, standing, segment, offset, length of the frame, count of keys, keys, count of leases, leases,
+//!           count of paths, paths, 1 and the revision of a compaction, or 0
 //! key     = key, end of the range
 //! ```
 
-use crate::codec::{BadBlock, Reader, put, put_bytes};
+use crate::codec::{BadBlock, Reader, put, put_bytes, put_signed};
 use crate::rows::{EntryStanding, Touched};
 
-/// Most keys that are kept of one entry. A server takes 128 operations a transaction unless told otherwise.
-pub(crate) const MOST_TOUCHED: usize = 1024;
+/// Most keys, and most leases and paths, that are kept of one entry. A server takes 128 operations a transaction unless told otherwise.
+pub(crate) const MOST_TOUCHED: usize = 1 << 16;
+/// The kind of an entry that takes a lease, and with it all keys that have it.
+pub(crate) const REVOKE: &str = "lease_revoke";
 /// Longest block unpacked, in bytes.
 const MOST_BLOCK_BYTES: usize = 1 << 30;
 
@@ -22,6 +25,9 @@ pub(crate) struct Entry {
     pub(crate) kind: String,
     pub(crate) standing: EntryStanding,
     pub(crate) touched: Vec<Touched>,
+    pub(crate) leases: Vec<i64>,
+    pub(crate) paths: Vec<Vec<u8>>,
+    pub(crate) compacts: Option<i64>,
     /// The segment's place among the log's segments.
     pub(crate) segment: usize,
     pub(crate) offset: u64,
@@ -53,6 +59,14 @@ pub(crate) fn pack(entries: &[Entry]) -> Vec<u8> {
         for touched in &entry.touched {
             put_bytes(&mut plain, &touched.key);
             put_bytes(&mut plain, &touched.range_end);
+        }
+        put(&mut plain, entry.leases.len() as u64);
+        entry.leases.iter().for_each(|lease| put_signed(&mut plain, *lease));
+        put(&mut plain, entry.paths.len() as u64);
+        entry.paths.iter().for_each(|path| put_bytes(&mut plain, path));
+        plain.push(u8::from(entry.compacts.is_some()));
+        if let Some(revision) = entry.compacts {
+            put_signed(&mut plain, revision);
         }
     }
     let mut block = Vec::new();
@@ -111,7 +125,22 @@ pub(crate) fn unpack(block: &[u8]) -> Result<Vec<Entry>, BadBlock> {
             let key = reader.bytes()?.to_vec();
             touched.push(Touched { key, range_end: reader.bytes()?.to_vec() });
         }
-        entries.push(Entry { index, term, kind, standing, touched, segment, offset, len_bytes });
+        let leases = (0..reader.count()?).map(|_| reader.signed()).collect::<Result<_, _>>()?;
+        let paths = (0..reader.count()?).map(|_| Ok(reader.bytes()?.to_vec())).collect::<Result<_, _>>()?;
+        let compacts = if reader.byte()? == 0 { None } else { Some(reader.signed()?) };
+        entries.push(Entry {
+            index,
+            term,
+            kind,
+            standing,
+            touched,
+            leases,
+            paths,
+            compacts,
+            segment,
+            offset,
+            len_bytes,
+        });
     }
     Ok(entries)
 }
@@ -124,8 +153,12 @@ mod tests {
 
     fn entry() -> impl Strategy<Value = Entry> {
         let keys = prop::collection::vec(("[a-c]{0,9}", "[a-c]{0,3}"), 0..4);
-        (any::<u64>(), any::<u64>(), "[a-z_]{0,12}", 0usize..3, keys, 0usize..9, any::<u64>()).prop_map(
-            |(index, term, kind, standing, keys, segment, offset)| Entry {
+        let about = (prop::collection::vec(any::<i64>(), 0..3), prop::option::of(any::<i64>()));
+        (any::<u64>(), any::<u64>(), "[a-z_]{0,12}", 0usize..3, keys, 0usize..9, any::<u64>(), about)
+            .prop_map(|(index, term, kind, standing, keys, segment, offset, (leases, compacts))| Entry {
+                paths: leases.iter().map(|lease| lease.to_string().into_bytes()).collect(),
+                leases,
+                compacts,
                 index,
                 term,
                 kind,
@@ -138,8 +171,7 @@ mod tests {
                 segment,
                 offset,
                 len_bytes: index >> 3,
-            },
-        )
+            })
     }
 
     proptest! {

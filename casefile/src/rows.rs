@@ -62,8 +62,10 @@ pub struct RevisionRow {
     pub value_hash: [u8; 16],
     /// Who has it so, by ascending number of the source; at least one.
     pub held: Vec<Held>,
-    /// True when another source has something else at this revision: the sources part here, or before.
+    /// True when another source has something else at this revision, whichever operation of it: the sources part here, or before.
     pub contested: bool,
+    /// As a state at a revision: true when all who have it so are damaged where something newer would stand.
+    pub may_be_old: bool,
 }
 
 /// What an answer says of one source, so that silence means something.
@@ -94,7 +96,7 @@ pub struct Life {
     pub key: Vec<u8>,
     /// Its revisions by ascending revision; what two sources have differently is two rows.
     pub steps: Vec<RevisionRow>,
-    /// Entries of the logs that name the key, or a range it is in, by source and index.
+    /// Entries of the logs that name the key, a range it is in, or revoke a lease it had, by source and index.
     pub log: Vec<LogRow>,
     /// Each source by its number, and how far it can tell.
     pub standings: Vec<(u32, Standing)>,
@@ -134,10 +136,16 @@ pub struct LogRow {
     pub kind: String,
     /// Whether it counts.
     pub standing: EntryStanding,
-    /// Whether the last hard state of its log says that it is committed.
+    /// Whether it counts and the last hard state of its log says that it is committed.
     pub committed: bool,
-    /// The keys it names.
+    /// The keys it names: written, read or compared.
     pub touched: Vec<Touched>,
+    /// The leases it names.
+    pub leases: Vec<i64>,
+    /// The v2 paths it names.
+    pub paths: Vec<Vec<u8>>,
+    /// The revision that a compaction is up to.
+    pub compacts: Option<i64>,
     /// The place of the segment among the source's files.
     pub file: usize,
     /// File offset of the frame.
@@ -157,6 +165,8 @@ pub struct At {
     pub keys: u64,
     /// How many of them some source that was asked has otherwise, or not at all.
     pub contested: u64,
+    /// How many rows may not be the newest, for damage.
+    pub may_be_old: u64,
 }
 
 /// Why a revision is in one source only.
@@ -203,6 +213,8 @@ pub struct Diff {
     pub differs: u64,
     /// The first revision that is missing in one or differs, where there is one: there they part.
     pub part: Option<i64>,
+    /// The ids of their clusters, where these differ: their revisions and entries are numbered apart.
+    pub clusters: Option<(u64, u64)>,
     /// The first entry that both logs have in different terms: index, term in the first, term in the second.
     pub log_part: Option<(u64, u64, u64)>,
     /// Entries that the logs share: first and last index that both have in the same term.

@@ -1,5 +1,7 @@
 //! What a case keeps of a source as a whole: files and hashes, whose they are, how far they go, what is wrong with them.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 /// One thing that was added to a case under one name: a data dir, a db, a snapshot, a log.
@@ -141,14 +143,22 @@ impl KeySpace {
         self.unreadable == 0 && self.holes.is_empty()
     }
 
-    /// Whether `revision` would lie below a damaged page, so that nothing follows from its not being there.
+    /// Whether some of these revisions would lie below a damaged page, so that nothing follows from their not being there.
+    #[must_use]
+    pub fn has_hole(&self, revisions: RangeInclusive<i64>) -> bool {
+        // The first revision behind may begin below the damaged page, too.
+        let meets = |(first, behind): &(i64, Option<i64>)| {
+            !revisions.is_empty()
+                && first <= revisions.end()
+                && behind.is_none_or(|behind| *revisions.start() <= behind)
+        };
+        self.holes.iter().any(meets)
+    }
+
+    /// Whether `revision` would lie below a damaged page.
     #[must_use]
     pub fn is_hole(&self, revision: i64) -> bool {
-        // The first revision behind may begin below the damaged page, too.
-        let covers = |(first, behind): &(i64, Option<i64>)| {
-            *first <= revision && behind.is_none_or(|behind| revision <= behind)
-        };
-        self.holes.iter().any(covers)
+        self.has_hole(revision..=revision)
     }
 
     /// Whether the key space at `revision` can be told from it: it reaches so far, and history is kept from there on.
@@ -164,17 +174,17 @@ impl KeySpace {
 pub struct LogSummary {
     /// Entries found, overwritten ones included.
     pub entries: u64,
-    /// The index of the first entry from which entries follow without a gap up to the last.
+    /// The index of the first entry from which entries follow without a gap up to the last, as far as a server comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<u64>,
-    /// The index of the last entry.
+    /// The index of the last entry that a server comes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u64>,
     /// The commit index of the last hard state; 0 without one.
     pub commit: u64,
     /// The term of the last hard state; 0 without one.
     pub term: u64,
-    /// Which terms the entries that count are of, by ascending index.
+    /// Which terms the entries are of that count and that a server comes to, by ascending index.
     pub terms: Vec<TermRun>,
     /// Snapshot records: index and term.
     pub snapshots: Vec<(u64, u64)>,

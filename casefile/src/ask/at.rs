@@ -84,7 +84,7 @@ impl Case {
     ) -> Result<At, CaseError> {
         let readings = self.readings()?;
         let mut streams = Vec::new();
-        let mut at = At { revision, standings: Vec::new(), keys: 0, contested: 0 };
+        let mut at = At { revision, standings: Vec::new(), keys: 0, contested: 0, may_be_old: 0 };
         for source in self.sources() {
             let reading = readings.iter().find(|reading| reading.source.number == source.number);
             let standing = reading.map_or(Standing::NoKeySpace, |reading| reading.standing(revision));
@@ -128,8 +128,11 @@ impl Case {
             let contested = versions > 1 || lacking > 0;
             at.keys += 1;
             at.contested += u64::from(contested);
-            for (_, row, _) in rows {
-                if each(&RevisionRow { contested, ..row }).is_break() {
+            for (record, row, spaces) in rows {
+                let may_be_old =
+                    spaces.iter().all(|space| space.has_hole(record.main.saturating_add(1)..=revision));
+                at.may_be_old += u64::from(may_be_old);
+                if each(&RevisionRow { contested, may_be_old, ..row }).is_break() {
                     return Ok(at);
                 }
             }

@@ -91,7 +91,12 @@ impl Case {
         b: &Source,
         each: &mut dyn FnMut(&DiffRow) -> ControlFlow<()>,
     ) -> Result<Diff, CaseError> {
-        let mut diff = Diff { log_part: log_part(a, b), log_common: log_common(a, b), ..Diff::default() };
+        let clusters = a.identity.cluster.zip(b.identity.cluster).filter(|(one, other)| one != other);
+        let mut diff = Diff { clusters, ..Diff::default() };
+        // Entries of two clusters have nothing to do with each other, whatever their numbers.
+        if clusters.is_none() {
+            (diff.log_part, diff.log_common) = (log_part(a, b), log_common(a, b));
+        }
         let (Some(one), Some(other)) = (Reading::open(self, a)?, Reading::open(self, b)?) else {
             return Ok(diff);
         };
@@ -167,9 +172,15 @@ fn log_part(a: &Source, b: &Source) -> Option<(u64, u64, u64)> {
     part.map(|(first, _, one, other)| (first, one, other))
 }
 
-/// The first and the last entry that both logs have in the same term.
+/// The entries from the first that both logs have in the same term up to where they part or one of them ends.
 fn log_common(a: &Source, b: &Source) -> Option<(u64, u64)> {
-    let same = || both(terms(a), terms(b)).filter(|(_, _, one, other)| one == other);
-    let (first, last) = (same().next()?.0, same().last()?.1);
+    let mut stretches = both(terms(a), terms(b)).skip_while(|(_, _, one, other)| one != other);
+    let (first, mut last, ..) = stretches.next()?;
+    for (from, to, one, other) in stretches {
+        if one != other || last.checked_add(1) != Some(from) {
+            break;
+        }
+        last = to;
+    }
     Some((first, last))
 }

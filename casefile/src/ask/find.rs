@@ -59,22 +59,20 @@ impl Case {
         };
         let number = |met: &Met| readings.get(met.at).map(|reading| reading.source.number);
         loop {
-            let met = merge.next()?;
-            if met.is_empty() {
+            let (operations, contested) = merge.next_revision()?;
+            if operations.is_empty() {
                 return Ok(());
             }
-            if !met.iter().any(is_wanted) {
-                continue;
-            }
-            let groups = merge.groups(&met)?;
-            for group in groups.iter().filter(|group| group.iter().any(is_wanted)) {
-                let is_only =
-                    asked.only_in.is_none_or(|only| group.iter().all(|met| number(met) == Some(only)));
-                let row = if is_only { merge.row(group, groups.len() > 1)? } else { None };
-                if let Some(row) = row
-                    && each(&row).is_break()
-                {
-                    return Ok(());
+            for met in operations.iter().filter(|met| met.iter().any(is_wanted)) {
+                for group in merge.groups(met)?.iter().filter(|group| group.iter().any(is_wanted)) {
+                    let is_only =
+                        asked.only_in.is_none_or(|only| group.iter().all(|met| number(met) == Some(only)));
+                    let row = if is_only { merge.row(group, contested)? } else { None };
+                    if let Some(row) = row
+                        && each(&row).is_break()
+                    {
+                        return Ok(());
+                    }
                 }
             }
         }

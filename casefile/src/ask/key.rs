@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::merge::is_kept;
 use super::{Reading, is_same, row_of};
 use crate::block::Record;
 use crate::case::Case;
@@ -36,7 +37,9 @@ impl Case {
             let reading = readings.iter().find(|reading| reading.source.number == source.number);
             (source.number, reading.map_or(Standing::NoKeySpace, |reading| of_all(reading, newest)))
         });
-        Ok(Life { key: key.to_vec(), steps, log: self.log_of(key)?, standings: standings.collect() })
+        let leases = steps.iter().map(|row: &RevisionRow| row.lease).filter(|lease| *lease != 0).collect();
+        let log = self.log_of(key, &leases)?;
+        Ok(Life { key: key.to_vec(), steps, log, standings: standings.collect() })
     }
 }
 
@@ -67,16 +70,21 @@ fn rows(
             None => rows.push((*record, row_of(record, key.to_vec(), vec![held]))),
         }
     }
-    // A source that has not this key here may have another.
+    // A source that has not this key here may have something else.
     let mut contested = rows.len() > 1;
-    let others =
-        readings.iter().enumerate().filter(|(at, _)| !copies.iter().any(|(holder, ..)| holder == at));
-    for (_, reading) in others {
-        if !contested && reading.space.last >= revision.0 {
-            let ordinal = reading.lower_bound(revision)?;
-            let record = (ordinal < reading.space.records).then(|| reading.record(ordinal)).transpose()?;
-            contested = record.is_some_and(|record| (record.main, record.sub) == revision);
+    let holds = |at: usize| copies.iter().any(|(holder, ..)| *holder == at);
+    let is_kept = |reading: &Reading<'_>| is_kept(reading, revision.0);
+    let by_kept = copies.iter().any(|(at, ..)| readings.get(*at).is_some_and(is_kept));
+    for (_, reading) in readings.iter().enumerate().filter(|(at, _)| !holds(*at)) {
+        if contested || reading.space.last < revision.0 {
+            continue;
         }
+        // Whoever has one operation of a revision and keeps history there has all of them; else only the same one tells.
+        let whole = by_kept && is_kept(reading);
+        let ordinal = reading.lower_bound(if whole { (revision.0, i64::MIN) } else { revision })?;
+        let record = (ordinal < reading.space.records).then(|| reading.record(ordinal)).transpose()?;
+        contested =
+            record.is_some_and(|record| record.main == revision.0 && (whole || record.sub == revision.1));
     }
     Ok(rows.into_iter().map(|(_, row)| RevisionRow { contested, ..row }).collect())
 }

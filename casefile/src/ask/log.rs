@@ -1,6 +1,6 @@
 //! `case log`: entries of the logs, by index, by term, and by a key that they name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 
 use snapshot::request::KeyRange;
@@ -9,8 +9,8 @@ use crate::case::{Case, Part};
 use crate::codec::{BadBlock, Reader};
 use crate::error::CaseError;
 use crate::key_table;
-use crate::log_block::{Entry, extent_of, unpack};
-use crate::rows::LogRow;
+use crate::log_block::{Entry, REVOKE, extent_of, unpack};
+use crate::rows::{EntryStanding, LogRow};
 use crate::source::Source;
 
 /// Which entries are asked for.
@@ -43,8 +43,11 @@ fn row(source: &Source, entry: Entry) -> Option<LogRow> {
         term: entry.term,
         kind: entry.kind,
         standing: entry.standing,
-        committed: entry.index <= log.commit,
+        committed: entry.standing == EntryStanding::Counts && entry.index <= log.commit,
         touched: entry.touched,
+        leases: entry.leases,
+        paths: entry.paths,
+        compacts: entry.compacts,
         file: log.segments.get(entry.segment).copied()?,
         offset: entry.offset,
         len_bytes: entry.len_bytes,
@@ -85,8 +88,8 @@ impl Case {
         Ok(())
     }
 
-    /// The entries of all logs that name `key`, or a range that it is in.
-    pub(super) fn log_of(&self, key: &[u8]) -> Result<Vec<LogRow>, CaseError> {
+    /// The entries of all logs that name `key`, a range that it is in, or that revoke one of the leases it had.
+    pub(super) fn log_of(&self, key: &[u8], leases: &HashSet<i64>) -> Result<Vec<LogRow>, CaseError> {
         let mut rows = Vec::new();
         for source in self.sources() {
             let part = |part| self.part(part, source.number);
@@ -117,10 +120,13 @@ impl Case {
                     entries.get(usize::try_from(ordinal.checked_sub(*first)?).ok()?)
                 });
                 let names = |entry: &&Entry| {
+                    let is_revoked =
+                        entry.kind == REVOKE && entry.leases.iter().any(|id| leases.contains(id));
                     let ranges = entry.touched.iter();
-                    ranges
-                        .map(|touched| KeyRange { key: &touched.key, range_end: &touched.range_end })
-                        .any(|range| range.contains(key))
+                    is_revoked
+                        || ranges
+                            .map(|touched| KeyRange { key: &touched.key, range_end: &touched.range_end })
+                            .any(|range| range.contains(key))
                 };
                 rows.extend(entry.filter(names).and_then(|entry| row(source, entry.clone())));
             }

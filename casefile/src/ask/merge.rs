@@ -150,7 +150,38 @@ impl<'r, 'c> Merge<'r, 'c> {
         Ok(Self { readings, streams, keys })
     }
 
-    /// All records of the next revision; empty at the end.
+    /// All records of the next revision, those of each operation together, and whether sources that should have the same there have
+    /// something else; empty at the end.
+    pub(super) fn next_revision(&mut self) -> Result<(Vec<Vec<Met>>, bool), CaseError> {
+        let mut operations: Vec<Vec<Met>> = Vec::new();
+        let mut main = None;
+        while let Some(next) = self.peek()
+            && main.is_none_or(|main| main == next)
+        {
+            main = Some(next);
+            operations.push(self.next()?);
+        }
+        let Some(main) = main else { return Ok((operations, false)) };
+        let can_tell = |met: &&Met| self.readings.get(met.at).is_some_and(|reading| is_kept(reading, main));
+        let mut tellers: Vec<usize> =
+            operations.iter().flatten().filter(can_tell).map(|met| met.at).collect();
+        tellers.sort_unstable();
+        tellers.dedup();
+        // Whoever has one of a revision's operations and keeps history there has all of them.
+        let lacks = |met: &Vec<Met>| tellers.iter().any(|at| !met.iter().any(|met| met.at == *at));
+        let mut is_contested = operations.iter().any(lacks) && tellers.len() > 1;
+        for met in &operations {
+            is_contested = is_contested || self.groups(met)?.len() > 1;
+        }
+        Ok((operations, is_contested))
+    }
+
+    /// The main number of the next revision.
+    fn peek(&self) -> Option<i64> {
+        self.streams.iter().filter_map(|(_, head)| head.as_ref().map(|(_, record)| record.main)).min()
+    }
+
+    /// All records of the next operation; empty at the end.
     pub(super) fn next(&mut self) -> Result<Vec<Met>, CaseError> {
         let revision =
             |head: &Option<(u64, Record)>| head.as_ref().map(|(_, record)| (record.main, record.sub));
@@ -235,22 +266,25 @@ impl Case {
         let is_wanted =
             |met: &Met| wanted.get(met.at).is_some_and(|keys| keys.contains(&u64::from(met.record.key)));
         loop {
-            let met = merge.next()?;
-            if met.is_empty() {
+            let (operations, contested) = merge.next_revision()?;
+            if operations.is_empty() {
                 return Ok(());
             }
-            if !met.iter().any(is_wanted) {
-                continue;
-            }
-            let groups = merge.groups(&met)?;
-            for group in groups.iter().filter(|group| group.iter().any(is_wanted)) {
-                let Some(row) = merge.row(group, groups.len() > 1)? else { continue };
-                if each(&row).is_break() {
-                    return Ok(());
+            for met in operations.iter().filter(|met| met.iter().any(is_wanted)) {
+                for group in merge.groups(met)?.iter().filter(|group| group.iter().any(is_wanted)) {
+                    let Some(row) = merge.row(group, contested)? else { continue };
+                    if each(&row).is_break() {
+                        return Ok(());
+                    }
                 }
             }
         }
     }
+}
+
+/// Whether a source has all operations of a revision of which it has one: no compaction took some, and nothing is damaged there.
+pub(super) fn is_kept(reading: &Reading<'_>, main: i64) -> bool {
+    reading.space.compacted.is_none_or(|compacted| main > compacted) && !reading.space.is_hole(main)
 }
 
 /// All revisions from the first of a range to its last.

@@ -6,7 +6,7 @@ use bbolt::Watch;
 use rayon::prelude::*;
 use redb::{TableDefinition, WriteTransaction};
 use snapshot::log_files::LogFiles;
-use snapshot::request::{self, Decoded};
+use snapshot::request;
 use wal::log::{Log, Reach, Segments};
 use wal::raftpb::EntryType;
 use wal::scan::{Item, scan};
@@ -17,12 +17,14 @@ use crate::case::Part;
 use crate::codec::put;
 use crate::error::CaseError;
 use crate::key_table::KeyWriter;
-use crate::log_block::{Entry, MOST_TOUCHED, pack};
+use crate::log_block::{Entry, MOST_TOUCHED, REVOKE, pack};
 use crate::rows::{EntryStanding, Touched};
 use crate::source::{LogSummary, TermRun};
 
 /// Entries of a block.
 const ENTRIES_PER_BLOCK: usize = 256;
+/// The name of a compaction, as a kind and as a field.
+const COMPACTION: &str = "compaction";
 /// What the keys in one block may come to before it is closed, in bytes.
 const BLOCK_KEYS_BYTES: usize = 256 << 10;
 
@@ -32,7 +34,7 @@ pub(super) struct Entries {
     blocks: Vec<(u64, Vec<u8>)>,
     /// Keys that entries name, and the ordinals of those entries.
     keys: BTreeMap<Vec<u8>, Vec<u64>>,
-    /// The ordinals of entries that name ranges.
+    /// The ordinals of entries that name ranges, or take leases and with them keys.
     ranges: Vec<u64>,
     count: u64,
 }
@@ -63,13 +65,16 @@ fn read_segment(files: &LogFiles, log: &Log, at: usize) -> Vec<Entry> {
         let Item::Record(record) = item else { continue };
         let record = record.record;
         let Ok(Payload::Entry(entry)) = record.payload() else { continue };
-        let (kind, touched) = asks_for(&entry);
+        let asked = asks_for(&entry);
         found.push(Entry {
             index: entry.index,
             term: entry.term,
-            kind,
+            kind: asked.kind,
             standing: standing(log, at, record.offset, entry.index),
-            touched,
+            touched: asked.touched,
+            leases: asked.leases,
+            paths: asked.paths,
+            compacts: asked.compacts,
             segment: at,
             offset: record.offset,
             len_bytes: 8 + (record.raw.len() as u64).next_multiple_of(8),
@@ -92,30 +97,46 @@ fn standing(log: &Log, segment: usize, offset: u64, index: u64) -> EntryStanding
     }
 }
 
-/// What an entry asks for, in a word, and the keys it names.
-fn asks_for(entry: &EntryRef<'_>) -> (String, Vec<Touched>) {
+/// What an entry asks for, in a word, and what it names.
+#[derive(Debug, Default)]
+struct Asked {
+    kind: String,
+    touched: Vec<Touched>,
+    leases: Vec<i64>,
+    paths: Vec<Vec<u8>>,
+    compacts: Option<i64>,
+}
+
+fn asks_for(entry: &EntryRef<'_>) -> Asked {
     let of_type = |kind: EntryType| i32::from(kind) == entry.entry_type;
+    let alone = |kind: String| Asked { kind, ..Asked::default() };
     if of_type(EntryType::ConfChange) {
-        return ("conf_change".to_owned(), Vec::new());
+        return alone("conf_change".to_owned());
     }
     if of_type(EntryType::ConfChangeV2) {
-        return ("conf_change_v2".to_owned(), Vec::new());
+        return alone("conf_change_v2".to_owned());
     }
     if !of_type(EntryType::Normal) {
-        return (format!("type_{}", entry.entry_type), Vec::new());
+        return alone(format!("type_{}", entry.entry_type));
     }
     let decoded = request::decode(entry.data);
-    let mut touched: Vec<Touched> = Vec::new();
-    if let Decoded::V3(request) = &decoded {
-        let mut seen = HashSet::new();
-        let ranges = request.keys().filter(|range| seen.insert((range.key, range.range_end)));
-        touched.extend(
-            ranges
-                .take(MOST_TOUCHED)
-                .map(|range| Touched { key: range.key.to_vec(), range_end: range.range_end.to_vec() }),
-        );
+    let mut asked = alone(decoded.kind().to_owned());
+    let Some(request) = decoded.request() else { return asked };
+    let mut seen = HashSet::new();
+    let ranges = request.keys().filter(|range| seen.insert((range.key, range.range_end)));
+    asked.touched.extend(
+        ranges
+            .take(MOST_TOUCHED)
+            .map(|range| Touched { key: range.key.to_vec(), range_end: range.range_end.to_vec() }),
+    );
+    let mut seen = HashSet::new();
+    asked.leases.extend(request.leases().filter(|id| *id != 0 && seen.insert(*id)).take(MOST_TOUCHED));
+    asked.paths.extend(request.paths().take(MOST_TOUCHED).map(<[u8]>::to_vec));
+    if asked.kind == COMPACTION {
+        let asks = request.message().children().find(|(field, _)| field.name == COMPACTION);
+        asked.compacts = asks.map(|(_, message)| message.number(1).cast_signed());
     }
-    (decoded.kind().to_owned(), touched)
+    asked
 }
 
 impl Entries {
@@ -131,6 +152,10 @@ impl Entries {
                 } else if self.ranges.last() != Some(&ordinal) {
                     self.ranges.push(ordinal);
                 }
+            }
+            bytes += entry.leases.len() * 8 + entry.paths.iter().map(Vec::len).sum::<usize>();
+            if entry.kind == REVOKE && self.ranges.last() != Some(&ordinal) {
+                self.ranges.push(ordinal);
             }
             block.push(entry);
             if block.len() >= ENTRIES_PER_BLOCK || bytes >= BLOCK_KEYS_BYTES {
@@ -177,7 +202,7 @@ impl Entries {
 /// What `log` is as a whole; `file_of` gives the place of a segment among the source's files.
 pub(super) fn summary(log: &Log, file_of: impl Fn(usize) -> usize) -> LogSummary {
     let mut terms: Vec<TermRun> = Vec::new();
-    for run in log.standing_runs() {
+    for run in log.standing_runs().filter(|run| run.reach == Reach::Read) {
         let Some(last) = run.standing_last else { continue };
         match terms.last_mut() {
             Some(before)
@@ -188,10 +213,12 @@ pub(super) fn summary(log: &Log, file_of: impl Fn(usize) -> usize) -> LogSummary
             _ => terms.push(TermRun { first: run.first_index, last, term: run.term }),
         }
     }
+    let before = |one: &TermRun, other: &TermRun| one.last.checked_add(1) == Some(other.first);
+    let first = terms.chunk_by(before).last().and_then(|runs| runs.first());
     LogSummary {
         entries: log.entries,
-        first: log.first_index(),
-        last: log.last_index(),
+        first: first.map(|run| run.first),
+        last: terms.last().map(|run| run.last),
         commit: log.commit(),
         term: log.hard_state.as_ref().map_or(0, |state| state.value.term()),
         terms,

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use casefile::rows::Standing;
 use clap::Args;
 
 use super::rows::{self, ShownArgs};
@@ -13,7 +14,8 @@ use crate::outcome::{Note, Outcome};
 
 /// Lists the keys as they were at a revision, by every source that can tell
 ///
-/// With -w json each key is an object on a line of its own, and each source. Exit code 3 when sources have a key otherwise, or not at all.
+/// With -w json each key is an object on a line of its own, and each source. Exit code 3 when sources have a key otherwise, or not at all,
+/// and when one of them is damaged.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -52,13 +54,21 @@ pub(super) fn run(args: &AtArgs, context: &Context) -> Result<Outcome, Failure> 
     let mut outcome = Outcome { after: printed.notes, ..Outcome::default() };
     if let Some(at) = printed.answer {
         outcome.after.extend(rows::standings(&case, &at.standings));
+        outcome.after.extend(rows::behind_logs(case.sources()));
         outcome.after.push(Note::Prose(format!(
             "{} at revision {}, {} contested",
             rows::counted(at.keys, "key", "keys"),
             at.revision,
             at.contested
         )));
-        if at.contested > 0 {
+        if at.may_be_old > 0 {
+            outcome.after.push(Note::Warning(format!(
+                "{} may not be the newest: their sources are damaged where something newer would stand",
+                rows::counted(at.may_be_old, "of these states", "of these states")
+            )));
+        }
+        let is_damaged = |(_, standing): &(u32, Standing)| *standing == Standing::Damaged;
+        if at.contested > 0 || at.standings.iter().any(is_damaged) {
             outcome.code = exit::FINDINGS;
         }
     }

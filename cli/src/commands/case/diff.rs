@@ -67,7 +67,12 @@ pub(super) fn run(args: &DiffArgs, context: &Context) -> Result<Outcome, Failure
         outcome.after.extend(story(&diff, one, other, args.tail));
         let is_whole = |source: &Source| source.key_space.as_ref().is_some_and(KeySpace::is_whole);
         let two_histories = diff.log_part.is_some_and(|(index, ..)| are_committed(index, one, other));
-        if diff.part.is_some() || two_histories || !is_whole(one) || !is_whole(other) {
+        if diff.part.is_some()
+            || two_histories
+            || diff.clusters.is_some()
+            || !is_whole(one)
+            || !is_whole(other)
+        {
             outcome.code = exit::FINDINGS;
         }
     }
@@ -81,6 +86,13 @@ fn are_committed(index: u64, one: &Source, other: &Source) -> bool {
 
 fn story(diff: &Diff, one: &Source, other: &Source, is_shown: bool) -> Vec<Note> {
     let mut notes = Vec::new();
+    if let Some((a, b)) = diff.clusters {
+        let (one, other) = (shown(&one.name), shown(&other.name));
+        notes.push(Note::Warning(format!(
+            "{one} is of cluster {a:x}, {other} of cluster {b:x}: their revisions and entries are numbered apart, and what is the same under one \
+             number may be so by chance"
+        )));
+    }
     for source in [one, other] {
         match &source.key_space {
             None => notes
@@ -123,6 +135,7 @@ fn story(diff: &Diff, one: &Source, other: &Source, is_shown: bool) -> Vec<Note>
             notes.push(Note::Prose("(--tail shows these, too)".to_owned()));
         }
     }
+    notes.extend(rows::behind_logs([one, other]));
     if let Some((first, last)) = diff.log_common {
         notes.push(Note::Prose(format!("their logs have entries {first} to {last} in the same terms")));
     }

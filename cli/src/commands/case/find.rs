@@ -92,6 +92,7 @@ pub(super) fn run(args: &FindArgs, context: &Context) -> Result<Outcome, Failure
     // That no other source has it is only worth as much as the others can tell.
     let is_other = |source: &Source| only_in.is_some_and(|only| only.number != source.number);
     let mut outcome = Outcome { after: rows::coverage(&case, is_other), ..Outcome::default() };
+    outcome.after.extend(rows::behind_logs(case.sources()));
     outcome.after.extend(printed.notes);
     if printed.no_values > 0 {
         outcome.code = exit::FINDINGS;

@@ -55,6 +55,7 @@ pub(super) fn run(args: &KeyArgs, context: &Context) -> Result<Outcome, Failure>
         Ok(())
     })?;
     let mut outcome = Outcome { after: rows::standings(&case, &life.standings), ..Outcome::default() };
+    outcome.after.extend(rows::behind_logs(case.sources()));
     outcome.after.extend(printed.notes);
     if life.steps.is_empty() {
         outcome.after.push(Note::Prose("No source has a revision of that key.".to_owned()));

@@ -261,6 +261,7 @@ impl Printer<'_, '_> {
         };
         let otherwise = match why {
             Some(Parting::Unreadable) => " (the other is damaged there)",
+            _ if row.may_be_old => " (may not be the newest: damaged behind it)",
             _ if row.contested => " (others have it otherwise)",
             _ => "",
         };
@@ -314,6 +315,9 @@ impl Printer<'_, '_> {
         }
         object.insert("sources".to_owned(), json!(holders(self.case, row)));
         object.insert("contested".to_owned(), json!(row.contested));
+        if row.may_be_old {
+            object.insert("mayBeOld".to_owned(), json!(true));
+        }
         match self.value(row) {
             Some(Ok(value)) => insert_bytes(&mut object, "value", &value),
             Some(Err(why)) => {
@@ -329,8 +333,8 @@ impl Printer<'_, '_> {
     }
 
     fn entry_line(&mut self, row: &LogRow) -> io::Result<()> {
-        let keys: Vec<String> = row.touched.iter().map(keys_of).collect();
-        let keys = if keys.is_empty() { String::new() } else { format!(" {}", keys.join(", ")) };
+        let named = named_by(row);
+        let keys = if named.is_empty() { String::new() } else { format!(" {}", named.join(", ")) };
         writeln!(
             self.out,
             "entry {} of term {} in {}: {}{keys}; {}{}",
@@ -370,6 +374,17 @@ impl Printer<'_, '_> {
             ("committed".to_owned(), json!(row.committed)),
             ("keys".to_owned(), Value::Array(keys)),
         ]);
+        if !row.leases.is_empty() {
+            let leases: Vec<String> = row.leases.iter().map(|lease| format!("{lease:x}")).collect();
+            object.insert("leases".to_owned(), json!(leases));
+        }
+        if !row.paths.is_empty() {
+            let paths: Vec<String> = row.paths.iter().map(|path| readable(path)).collect();
+            object.insert("paths".to_owned(), json!(paths));
+        }
+        if let Some(revision) = row.compacts {
+            object.insert("compactRevision".to_owned(), json!(revision));
+        }
         if self.cite {
             object.insert("citations".to_owned(), json!([self.case.cite_entry(row)]));
         }
@@ -396,6 +411,15 @@ fn place(row: &RevisionRow) -> String {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+/// What an entry names, in words.
+fn named_by(row: &LogRow) -> Vec<String> {
+    let keys = row.touched.iter().map(keys_of);
+    let leases = row.leases.iter().map(|lease| format!("lease {lease:x}"));
+    let paths = row.paths.iter().map(|path| readable(path));
+    let compacts = row.compacts.map(|revision| format!("up to revision {revision}"));
+    keys.chain(leases).chain(paths).chain(compacts).collect()
 }
 
 fn keys_of(touched: &Touched) -> String {
@@ -486,6 +510,24 @@ pub(super) fn coverage(case: &Case, ends: impl Fn(&Source) -> bool) -> Vec<Note>
                     tell(Standing::EndsBefore { last: space.revision });
                 }
             }
+        }
+    }
+    notes
+}
+
+/// Which sources have entries in their logs that are committed, and not in their databases.
+pub(super) fn behind_logs<'s>(sources: impl IntoIterator<Item = &'s Source>) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for source in sources {
+        let (Some(space), Some(log)) = (&source.key_space, &source.log) else { continue };
+        let end = log.commit.min(log.last.unwrap_or_default());
+        if end > space.consistent_index {
+            let more = counted(end - space.consistent_index, "committed entry", "committed entries");
+            notes.push(Note::Prose(format!(
+                "{}: its log has {more} beyond its database, {} to {end}: what they changed is not among its revisions",
+                shown(&source.name),
+                space.consistent_index + 1
+            )));
         }
     }
     notes
@@ -582,17 +624,19 @@ fn revision_cells(mark: Option<Mark>, row: &RevisionRow, sources: &str) -> Vec<C
         Cell::new("sources", "Sources", sources),
         Cell::new("contested", "Contested", if row.contested { "yes" } else { "" }),
     ]);
+    if row.may_be_old {
+        cells.push(Cell::new("may be old", "May be old", "yes"));
+    }
     cells
 }
 
 fn entry_cells(case: &Case, row: &LogRow) -> Vec<Cell> {
-    let keys: Vec<String> = row.touched.iter().map(keys_of).collect();
     vec![
         Cell::new("source", "Source", &name(case, row.source)),
         Cell::new("index", "Index", &row.index),
         Cell::new("term", "Term", &row.term),
         Cell::new("kind", "Kind", &shown(&row.kind)),
-        Cell::new("keys", "Keys", &keys.join(", ")),
+        Cell::new("names", "Names", &named_by(row).join(", ")),
         Cell::new("standing", "Standing", standing_of(row.standing)),
         Cell::new("committed", "Committed", if row.committed { "yes" } else { "" }),
     ]

@@ -44,6 +44,9 @@ pub(crate) struct TimelineArgs {
 /// # Errors
 /// When the case cannot be read.
 pub(super) fn run(args: &TimelineArgs, context: &Context) -> Result<Outcome, Failure> {
+    if args.to_rev.is_some_and(|to| to < args.from_rev) {
+        return Err(Failure::usage("--to-rev: is before --from-rev: there is nothing between them"));
+    }
     let case = args.values.open(&args.file, context)?;
     let asked = Timeline {
         prefix: args.prefix.clone().unwrap_or_default().into_vec(),
@@ -54,6 +57,7 @@ pub(super) fn run(args: &TimelineArgs, context: &Context) -> Result<Outcome, Fai
         case.timeline(&asked, &mut |row| printer.revision(row))
     })?;
     let mut outcome = Outcome { after: rows::coverage(&case, |_| false), ..Outcome::default() };
+    outcome.after.extend(rows::behind_logs(case.sources()));
     outcome.after.extend(printed.notes);
     if printed.no_values > 0 {
         outcome.code = exit::FINDINGS;
