@@ -121,16 +121,20 @@ impl Case {
             }
             // What a damaged source has last is no contradiction where it may have lost something newer.
             let newest = rows.iter().map(|(record, ..)| record.main).max().unwrap_or_default();
-            let may_be_old = |(record, _, spaces): &&(Record, RevisionRow, Vec<&KeySpace>)| {
+            let was_followed = |(record, _, spaces): &&(Record, RevisionRow, Vec<&KeySpace>)| {
                 record.main < newest && spaces.iter().all(|space| space.is_hole(newest))
             };
-            let versions = rows.len() - rows.iter().filter(may_be_old).count();
-            let contested = versions > 1 || lacking > 0;
+            let versions = rows.len() - rows.iter().filter(was_followed).count();
+            // Nor is it one that another lacks what may have been deleted there.
+            let is_old = |record: &Record, spaces: &[&KeySpace]| {
+                spaces.iter().all(|space| space.has_hole(record.main.saturating_add(1)..=revision))
+            };
+            let is_certain = rows.iter().any(|(record, _, spaces)| !is_old(record, spaces));
+            let contested = versions > 1 || (lacking > 0 && is_certain);
             at.keys += 1;
             at.contested += u64::from(contested);
             for (record, row, spaces) in rows {
-                let may_be_old =
-                    spaces.iter().all(|space| space.has_hole(record.main.saturating_add(1)..=revision));
+                let may_be_old = is_old(&record, &spaces);
                 at.may_be_old += u64::from(may_be_old);
                 if each(&RevisionRow { contested, may_be_old, ..row }).is_break() {
                     return Ok(at);
