@@ -119,7 +119,7 @@ impl Case {
     pub fn create(path: &Path, command: &str) -> Result<(), CaseError> {
         let stage = Stage::new(path, Kind::File)?;
         let (file, draft) = handles(&stage)?;
-        let mut database = builder().create_with_backend(Draft(draft))?;
+        let mut database = draft_in(draft)?;
         let write = database.begin_write()?;
         {
             write.open_table(SOURCES)?;
@@ -203,6 +203,11 @@ impl Case {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A database in the making in `file`, which is empty.
+pub(crate) fn draft_in(file: File) -> Result<Database, CaseError> {
+    Ok(builder().create_with_backend(Draft(file))?)
 }
 
 fn builder() -> Builder {

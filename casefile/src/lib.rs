@@ -12,6 +12,8 @@ mod codec;
 mod container;
 mod custody;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingest;
 mod key_table;
 mod lock;

@@ -1,12 +1,14 @@
 //! The document in a real browser: nothing overflows on a desk or a phone, in light or dark, nothing is missing or complained of, and what
 //! is printed is there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::{Data, html, made_up};
+use super::{Data, gather, html, made_up};
+use crate::{AddOptions, Case, add};
 
 /// The browser; `ETCD_RESCUE_BROWSER` names another one of its family.
 fn browser() -> String {
@@ -71,26 +73,65 @@ for (const e of document.querySelectorAll('[src], [href]')) {
 if (!CSS.supports('color', 'red') || getComputedStyle(document.body).maxWidth === 'none') wrong.push('there is no style');
 const dark = matchMedia('(prefers-color-scheme: dark)').matches;
 if (dark !== light(ground(document.body)) < .2) wrong.push('dark is ' + dark + ', the ground ' + ground(document.body));
-parent.postMessage({ width: innerWidth, dark, pictures: pictures.length, wrong: wrong.slice(0, 20) }, '*');
+parent.postMessage({ name: location.pathname.split('/').pop(), width: innerWidth, dark, pictures: pictures.length, wrong: wrong.slice(0, 20) }, '*');
 ";
 
-/// A page that shows the document `width` wide, which no window of a browser is small enough for, and writes down what it is told of it.
-fn around(width: u32) -> String {
-    format!(
-        "<!DOCTYPE html><title>none</title><pre id=\"told\"></pre><script>addEventListener('message', m => \
-         document.getElementById('told').textContent = JSON.stringify(m.data))</script>\
-         <iframe src=\"measured.html\" style=\"border:0;width:{width}px;height:800px\"></iframe>"
-    )
+/// Widths of windows: a phone, a tablet, a desk.
+const WIDTHS: [u32; 3] = [390, 800, 1280];
+
+/// A page that shows each of `documents` at every width, for which no window of a browser is small enough, and writes down what it is
+/// told of them.
+fn around(documents: &[&str]) -> String {
+    let mut page = "<!DOCTYPE html><title>none</title><pre id=\"told\"></pre><script>const all = []; addEventListener('message', m => { \
+                    all.push(m.data); document.getElementById('told').textContent = JSON.stringify(all) })</script>"
+        .to_owned();
+    for name in documents {
+        for width in WIDTHS {
+            let style = format!("border:0;width:{width}px;height:800px");
+            page += &format!("<iframe src=\"{name}\" style=\"{style}\"></iframe>");
+        }
+    }
+    page
 }
 
-fn documents() -> [(&'static str, Data); 3] {
-    [("typical", made_up::typical()), ("hostile", made_up::hostile()), ("empty", Data::default())]
+fn documents() -> [(&'static str, Data); 4] {
+    [
+        ("typical.html", made_up::typical()),
+        ("hostile.html", made_up::hostile()),
+        ("empty.html", Data::default()),
+        ("real.html", real()),
+    ]
+}
+
+/// Three members of a real cluster, of which one has lost pages in the middle of its records, and a real database of another version.
+fn real() -> Data {
+    let dir = tempfile::tempdir().unwrap();
+    testdata::unpack("3.5.30/cluster3/data.tar.zst", dir.path());
+    let other = testdata::snapshot_file("3.6.14", "s3-final", dir.path());
+    let db = dir.path().join("n3/member/snap/db");
+    let mut bytes = fs::read(&db).unwrap();
+    for page in [35, 62, 96] {
+        bytes[page * 4096..][..4096].fill(0);
+    }
+    fs::write(&db, bytes).unwrap();
+    let path = dir.path().join("real.case");
+    Case::create(&path, "etcd-rescue case new real.case").unwrap();
+    for name in ["n1", "n2", "n3"] {
+        add(&path, name, &dir.path().join(name), &AddOptions::default(), &()).unwrap();
+    }
+    add(&path, "3.6", &other, &AddOptions::default(), &()).unwrap();
+    let data = gather(&Case::open(&path).unwrap(), &()).unwrap();
+    assert!(data.partings.iter().any(|pair| pair.diff.unreadable > 0), "{:?}", data.partings);
+    assert!(data.sources.iter().any(|of| !of.source.findings.is_empty()));
+    data
 }
 
 #[test]
 #[ignore = "needs a browser: scripts/test.sh runs it"]
 fn oracle_browser_finds_nothing_wrong_at_any_width_light_or_dark() {
     let dir = tempfile::tempdir().unwrap();
+    let mut names = Vec::new();
+    let mut pictures = BTreeMap::new();
     for (name, data) in documents() {
         let report = html(&data, None);
         fs::write(dir.path().join("report.html"), &report).unwrap();
@@ -102,27 +143,29 @@ fn oracle_browser_finds_nothing_wrong_at_any_width_light_or_dark() {
         let policy = report.lines().find(|line| line.contains("Content-Security-Policy")).unwrap();
         let copy =
             report.replace(policy, "").replace("</body>", &format!("<script>{MEASURE}</script></body>"));
-        fs::write(dir.path().join("measured.html"), copy).unwrap();
-        for width in [390, 800, 1280] {
-            fs::write(dir.path().join("around.html"), around(width)).unwrap();
-            for (scheme, dark) in [(1, false), (0, true)] {
-                let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
-                // Its clock goes as fast as it can, so that the answer of the inner document is there.
-                let shown =
-                    run(dir.path(), "around.html", &[&scheme, "--virtual-time-budget=20000", "--dump-dom"]);
-                let dom = String::from_utf8_lossy(&shown.stdout).into_owned();
-                let told = dom
-                    .split("<pre id=\"told\">")
-                    .nth(1)
-                    .and_then(|rest| rest.split("</pre>").next())
-                    .unwrap();
-                let told: serde_json::Value =
-                    serde_json::from_str(told).unwrap_or_else(|_| panic!("{name}: {dom}"));
-                assert_eq!(told["wrong"], serde_json::json!([]), "{name} at {width}: {told}");
-                assert_eq!((&told["width"], &told["dark"]), (&width.into(), &dark.into()), "{name}: {told}");
-                assert_eq!(told["pictures"], report.matches("role=\"img\"").count(), "{name}: {told}");
-            }
+        fs::write(dir.path().join(name), copy).unwrap();
+        names.push(name);
+        pictures.insert(name, report.matches("role=\"img\"").count());
+    }
+    fs::write(dir.path().join("around.html"), around(&names)).unwrap();
+    for (scheme, dark) in [(1, false), (0, true)] {
+        let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
+        // Its clock goes as fast as it can, so that the answers of the inner documents are there.
+        let shown = run(dir.path(), "around.html", &[&scheme, "--virtual-time-budget=60000", "--dump-dom"]);
+        let dom = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let told =
+            dom.split("<pre id=\"told\">").nth(1).and_then(|rest| rest.split("</pre>").next()).unwrap();
+        let told: Vec<serde_json::Value> = serde_json::from_str(told).unwrap_or_else(|_| panic!("{dom}"));
+        let mut measured = BTreeSet::new();
+        for told in &told {
+            let name = told["name"].as_str().unwrap();
+            assert_eq!(told["wrong"], serde_json::json!([]), "{told}");
+            assert_eq!(told["dark"], dark, "{told}");
+            assert_eq!(told["pictures"], pictures[name], "{told}");
+            measured.insert((name, told["width"].as_u64().unwrap()));
         }
+        let all = names.iter().flat_map(|name| WIDTHS.map(|width| (*name, u64::from(width))));
+        assert_eq!(measured, all.collect());
     }
 }
 
@@ -142,9 +185,9 @@ fn oracle_browser_prints_all_of_it() {
         assert!(bytes.starts_with(b"%PDF-") && bytes.trim_ascii_end().ends_with(b"%%EOF"), "{name}");
         let (pages, shapes) = drawn(&bytes);
         // Every page has its number, and most have much more: blank paper has been printed before.
-        assert!(pages >= 2 || name == "empty", "{name}: {pages} pages");
+        assert!(pages >= 2 || name == "empty.html", "{name}: {pages} pages");
         assert!(shapes > pages * 40, "{name}: {shapes} pieces of text on {pages} pages");
-        if name == "typical" {
+        if name == "typical.html" {
             assert!(pages < 25, "{pages} pages");
         }
     }

@@ -183,10 +183,16 @@ fn trunk(keys: &[Vec<u8>]) -> Vec<u8> {
         let longer: Vec<&[u8]> = longer.collect();
         // Those that begin alike stand together.
         let most = longer.chunk_by(|one, next| one == next).max_by_key(|same| same.len()).unwrap_or_default();
-        match most.first() {
-            Some(part) if most.len() >= MOST_SAMPLES.min(keys.len()) => trunk = part,
-            _ => break,
+        let Some(part_of_most) = most.first().filter(|_| most.len() >= MOST_SAMPLES.min(keys.len())) else {
+            break;
+        };
+        // Behind it there must be parts to tell apart, not the last part of each key.
+        let behind = keys.iter().filter(|key| key.starts_with(part_of_most));
+        let has_parts = |key: &&Vec<u8>| part(key, part_of_most.len()).last() == Some(&SEPARATOR);
+        if behind.filter(has_parts).count() * 2 < most.len() {
+            break;
         }
+        trunk = part_of_most;
     }
     trunk.to_vec()
 }
@@ -260,7 +266,9 @@ mod tests {
         assert_eq!(part(b"compact_rev_key", common(b"compact_rev_key", b"/registry/")), b"compact_rev_key");
         assert_eq!(part(b"/other/1", common(b"/other/1", b"/registry/")), b"/other/");
         assert_eq!(trunk(&[]), b"");
-        assert_eq!(trunk(&[b"/a/b/c".to_vec()]), b"/a/b/");
+        assert_eq!(trunk(&[b"/a/b/c".to_vec()]), b"/a/");
+        let flat: Vec<Vec<u8>> = (0..64).map(|at| format!("/load/{at:03}").into_bytes()).collect();
+        assert_eq!(trunk(&flat), b"");
     }
 
     #[test]

@@ -255,7 +255,9 @@ pub(super) fn history(data: &Data, page: &mut Page) {
         data.sources
             .iter()
             .map(|of| &of.source)
-            .filter(|source| source.log.is_some() || snaps_of(source).next().is_some())
+            .filter(|source| {
+                source.log.is_some() || snaps_of(source).next().is_some() || index_of(source).is_some()
+            })
             .map(|source| {
                 let log = source.log.as_ref();
                 let terms = log.filter(|log| !log.terms.is_empty()).map(|log| {
