@@ -37,7 +37,7 @@ pub(super) fn section(data: &Data, page: &mut Page) {
             let verdict = match diff.part {
                 Some(_) => badge("bad", "differs"),
                 None if diff.same == 0 => badge("none", "nothing in common"),
-                None if diff.unreadable > 0 => badge("warn", "the same where both can be read"),
+                None if diff.unreadable > 0 => badge("warn", "the same where readable"),
                 None => badge("good", "is the same"),
             };
             let both = if diff.same == 0 && diff.part.is_none() {
