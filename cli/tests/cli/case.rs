@@ -291,6 +291,9 @@ fn what_is_damaged_is_told_and_is_no_difference() {
     let findings = room.run("case findings c.case --source damaged -w json");
     assert_eq!(findings.code, 3);
     assert!(lines(&findings).iter().all(|row| row["code"] == "BBOLT-WRONG-ID" && row["offset"].is_u64()));
+    let cited = room.run("case findings c.case --source damaged --cite");
+    let sha256 = format!("(damaged.db at 0x14000, sha256 {})", testdata::sha256_hex(&bytes));
+    assert!(cited.stdout.lines().next().unwrap().ends_with(&sha256), "{cited:?}");
     let diff = room.run("case diff c.case n1 damaged -w json");
     assert_eq!((diff.code, diff.stdout.as_str()), (3, ""));
     insta::assert_snapshot!(diff.stderr, @"

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::CaseFile;
+use super::rows::ShownArgs;
 use crate::context::Context;
 use crate::exit::{self, Failure};
 use crate::outcome::{Note, Outcome};
@@ -23,6 +24,8 @@ pub(crate) struct FindingsArgs {
     /// Only those of this source
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
+    #[command(flatten)]
+    shown: ShownArgs,
 }
 
 #[derive(Serialize)]
@@ -52,7 +55,8 @@ pub(super) fn run(args: &FindingsArgs, context: &Context) -> Result<Outcome, Fai
     {
         for finding in &source.findings {
             let file = super::file_of(source, finding.file);
-            rows.push(vec![
+            let sha256 = finding.file.and_then(|at| source.files.get(at)).map(|file| file.sha256.as_str());
+            let mut row = vec![
                 Cell::new("source", "Source", &shown(&source.name)),
                 Cell::new("severity", "Severity", &finding.severity),
                 Cell::new("code", "Code", &finding.code),
@@ -63,14 +67,18 @@ pub(super) fn run(args: &FindingsArgs, context: &Context) -> Result<Outcome, Fai
                     "Offset",
                     &finding.offset.map_or_else(String::new, |offset| format!("{offset:#x}")),
                 ),
-            ]);
+            ];
+            if args.shown.cite {
+                row.push(Cell::new("file sha256", "File SHA256", sha256.unwrap_or_default()));
+            }
+            rows.push(row);
             objects.push(Json {
                 source: &source.name,
                 code: &finding.code,
                 severity: &finding.severity,
                 message: &finding.message,
                 file,
-                sha256: finding.file.and_then(|at| source.files.get(at)).map(|file| file.sha256.as_str()),
+                sha256,
                 offset: finding.offset,
             });
         }
@@ -96,10 +104,11 @@ pub(super) fn run(args: &FindingsArgs, context: &Context) -> Result<Outcome, Fai
 /// A finding as other commands show it, with its place behind it.
 fn line(row: &[Cell]) -> String {
     let text = |at: usize| row.get(at).map_or("", |cell| cell.text.as_str());
+    let sha256 = if text(6).is_empty() { String::new() } else { format!(", sha256 {}", text(6)) };
     let place = match (text(4), text(5)) {
         ("", "") => String::new(),
-        (file, "") => format!(" ({file})"),
-        (file, offset) => format!(" ({file} at {offset})"),
+        (file, "") => format!(" ({file}{sha256})"),
+        (file, offset) => format!(" ({file} at {offset}{sha256})"),
     };
     format!("{}: {} {}: {}{place}\n", text(0), text(1), text(2), text(3))
 }
