@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The full numbers, once per issue and by hand: what the gate runs as samples runs here whole.
-# Usage: scripts/soak.sh [--scale SIZE] [--dir DIR] [--only "crash judge log property keyspace replay recover salvage heap fuzz bench"]
+# Usage: scripts/soak.sh [--scale SIZE] [--dir DIR] [--only "crash judge log property keyspace replay recover salvage heap case fuzz bench"]
 #   --scale  size of the big file whose heap is measured (default 8GiB); --dir where it goes (default target/soak)
 # crash: the crash rig with all its kills at random moments (240) and at each call, faults at each call, and every size
 # step of a full disk. judge: every seeded case of the independent
@@ -9,11 +9,12 @@
 # on the installed servers, read, compacted and restored. replay: 3000 more, of every kind of request, killed, folded and
 # booted. recover: 600 kills of three members under load, 200 for each version, recovered and held against the cluster itself. salvage: the damage laboratory,
 # each damage a hundred times and all pairs of them on seven databases; prints the table of docs/salvage.md (ETCD_RESCUE_BLESS=1 writes it there). heap: status, save, restore, compact and defrag of a file of that size under a hard limit of 64 MiB and 32 bytes a distinct key.
+# case: a case of ten million revisions with keys of 60 bytes, held to 120 bytes a revision, and how long each command takes; a second source of as many.
 # fuzz: half an hour, shared among the targets. bench: scripts/bench-peers.sh at the size of the baseline.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-scale=8GiB dir=target/soak only='crash judge log property keyspace replay recover salvage heap fuzz bench'
+scale=8GiB dir=target/soak only='crash judge log property keyspace replay recover salvage heap case fuzz bench'
 while [ $# -gt 0 ]; do
     case $1 in
         --scale|--dir|--only)
@@ -110,6 +111,47 @@ heap() {
     rm -rf "${dir:?}"/restored "$file"
 }
 
+# Its lines are what a file under benches/runs/ has; a time is never a failure.
+took() { # WHAT COMMAND...
+    local what=$1 started ended run times=()
+    shift
+    for run in $(seq 7); do
+        started=$EPOCHREALTIME
+        "$@" >/dev/null
+        ended=$EPOCHREALTIME
+        times+=("$(( ${ended/./} - ${started/./} ))")
+        # What takes minutes is not done seven times.
+        [ "${times[0]}" -lt 2000000 ] || break
+    done
+    printf 'case: %d us, median of %d: %s\n' \
+        "$(printf '%s\n' "${times[@]}" | sort -n | sed -n "$(( (${#times[@]} + 1) / 2 ))p")" "${#times[@]}" "$what"
+}
+
+case_of_ten_million() {
+    local ours=$target/release/etcd-rescue file=$dir/ten.db case=$dir/ten.case records=10000000 key bytes
+    cargo build --locked --release -q -p etcd-rescue -p etcd-rescue-generate
+    mkdir -p "$dir"
+    rm -f "$file" "$case"{,.etcd-rescue-partial,.*.etcd-rescue-partial}
+    "$target/release/etcd-rescue-generate" --quiet --seed 7 --revisions $records --txn-size 1 --key-shape sixty \
+        --value-bytes 32..96 --value-mean 64 --delete-share 5 --live-share 30 -o "$file" >/dev/null
+    cat "$file" >/dev/null
+    "$ours" -q case new "$case" >/dev/null
+    took "case add, $records revisions" "$ours" -q case add "$case" "a=$file"
+    bytes=$(stat -c %s "$case")
+    echo "case: $bytes bytes, $((bytes / records)) a revision"
+    [ $((bytes / records)) -le 120 ] || { echo "case: more than 120 bytes a revision" >&2; return 1; }
+    key=$("$ours" -q case timeline "$case" --from-rev 5000000 --to-rev 5000000 -w json | sed -n 's/.*"key":"\([^"]*\)".*/\1/p' | sed -n 1p)
+    took "case key KEY" "$ours" -q case key "$case" "$key"
+    took "case timeline of 100 revisions in the middle" "$ours" -q case timeline "$case" --from-rev 5000000 --to-rev 5000099
+    took "case at in the middle, one key" "$ours" -q case at "$case" 5000000 --prefix "$key"
+    took "case at in the middle, all keys" "$ours" -q case at "$case" 5000000
+    took "case timeline of all" "$ours" -q case timeline "$case"
+    took "case add, as much again" "$ours" -q case add "$case" "b=$file"
+    took "case diff of the two" "$ours" -q case diff "$case" a b
+    took "case verify" "$ours" -q case verify "$case"
+    rm -f "$file" "$case"
+}
+
 part crash crash
 part judge judge
 part log log
@@ -119,6 +161,7 @@ part replay replay
 part recover recover
 part salvage salvage
 part heap heap
+part case case_of_ten_million
 part fuzz scripts/fuzz.sh 1800
 part bench scripts/bench-peers.sh --scale 2331MiB
 echo "== all of it in $SECONDS s"

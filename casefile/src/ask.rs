@@ -8,7 +8,6 @@ mod log;
 mod merge;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use redb::{ReadableTable, ReadableTableMetadata as _};
@@ -17,16 +16,13 @@ use crate::block::{Record, first_revision, unpack};
 use crate::case::{Case, NumberedRows, Part};
 use crate::codec::BadBlock;
 use crate::error::CaseError;
-use crate::key_table::{self, Keyed};
+use crate::key_table;
 use crate::rows::{Citation, Held, LogRow, RevisionRow, Standing};
 use crate::source::{KeySpace, PageRun, Source};
 
 pub use find::Find;
 pub use log::LogQuery;
 pub use merge::Timeline;
-
-/// Rows of keys that are kept unpacked.
-const MOST_KEY_ROWS: usize = 1024;
 
 /// A block of records, unpacked, and the ordinal of its first.
 type Block = (u64, Rc<Vec<Record>>);
@@ -38,7 +34,6 @@ pub(crate) struct Reading<'c> {
     pub(crate) blocks: NumberedRows,
     pub(crate) keys: NumberedRows,
     block: RefCell<Option<Block>>,
-    names: RefCell<HashMap<u64, Rc<Vec<Keyed>>>>,
 }
 
 impl<'c> Reading<'c> {
@@ -46,7 +41,7 @@ impl<'c> Reading<'c> {
     pub(crate) fn open(case: &Case, source: &'c Source) -> Result<Option<Self>, CaseError> {
         let tables = (case.part(Part::Blocks, source.number)?, case.part(Part::Keys, source.number)?);
         let (Some(space), (Some(blocks), Some(keys))) = (&source.key_space, tables) else { return Ok(None) };
-        Ok(Some(Self { source, space, blocks, keys, block: RefCell::default(), names: RefCell::default() }))
+        Ok(Some(Self { source, space, blocks, keys, block: RefCell::default() }))
     }
 
     /// The block in which this ordinal is.
@@ -97,22 +92,9 @@ impl<'c> Reading<'c> {
     /// The name of the key of this number.
     pub(crate) fn name(&self, number: u32) -> Result<Vec<u8>, CaseError> {
         let number = u64::from(number);
-        let of = |keys: &[Keyed]| {
-            let at = number.checked_sub(keys.first()?.number)?;
-            keys.get(usize::try_from(at).ok()?).map(|keyed| keyed.key.clone())
-        };
         let Some(row) = self.keys.range::<u64>(..=number)?.next_back() else { return Err(BadBlock.into()) };
         let (first, row) = row?;
-        if let Some(keys) = self.names.borrow().get(&first.value()) {
-            return of(keys).ok_or_else(|| BadBlock.into());
-        }
-        let keys = Rc::new(key_table::unpack(first.value(), row.value())?);
-        let mut names = self.names.borrow_mut();
-        if names.len() >= MOST_KEY_ROWS {
-            names.clear();
-        }
-        names.insert(first.value(), Rc::clone(&keys));
-        of(&keys).ok_or_else(|| BadBlock.into())
+        Ok(key_table::key_at(row.value(), number.saturating_sub(first.value()))?)
     }
 
     /// Where a record of this source stands.

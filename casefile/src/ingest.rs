@@ -13,15 +13,16 @@ mod values;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bbolt::reach::{Start, reach};
 use bbolt::{FileSource, PageFile, Source as _, Watch};
 use snapshot::facts::{FactsError, FactsOptions, look};
 use snapshot::finding::Finding;
-use snapshot::integrity::sha256;
+use snapshot::integrity::{HashingError, sha256, verify_whole};
 use snapshot::mvcc::Revision;
 use snapshot::schema::KEY;
-use snapshot::verify::{Report, VerifyError, verify};
+use snapshot::verify::{Report, VerifyError, verify_hashed};
 
 pub use files::MOST_FILES;
 
@@ -215,15 +216,10 @@ pub fn add(
         }
         return Err(AddError::Changed { name: name.to_owned(), files: differing });
     }
-    let quiet = bbolt::Unmetered(watch);
-    let (hashed, report) = rayon::join(|| files::hash(&found, io, watch), || verify(path, &facts, &quiet));
-    let (mut files, report) = (hashed?, report?);
+    let place = looked.db.as_deref().and_then(|path| place_of(path, &found));
+    let (report, files) = verified(path, &facts, &found, place, watch)?;
     let database = report.facts.database.as_ref().and_then(|database| database.as_ref().ok());
     let database = database.map(|database| &database.input);
-    let place = database.and_then(|input| place_of(input.db_path(), &found));
-    if let (Some(input), Some(file)) = (database, place.and_then(|place| files.get_mut(place))) {
-        unpacked(input, file, watch)?;
-    }
     let read = read(&report, watch)?;
     let number = u32::try_from(locked.case.sources().len()).unwrap_or(u32::MAX);
     let given = source::Given { number, name, options, found: &found, place: &place_at };
@@ -261,22 +257,51 @@ fn place_of(path: &Path, found: &[Found]) -> Option<usize> {
     place.or_else(|| found.iter().find(same).and_then(|file| found.iter().position(|other| other == file)))
 }
 
-/// Of a packed database: what it was unpacked to.
-fn unpacked(
-    input: &snapshot::opened::Opened,
-    file: &mut SourceFile,
+/// Length and hash of what a packed database was unpacked to, where that is none; `None` when it cannot be read.
+fn unpacked(source: &FileSource, watch: &dyn Watch) -> Result<Option<(u64, String)>, AddError> {
+    match sha256(source, source.len_bytes(), watch) {
+        Ok(digest) => Ok(Some((source.len_bytes(), digest.to_string()))),
+        Err(HashingError::Interrupted) => Err(AddError::Interrupted),
+        Err(HashingError::Source(_)) => Ok(None),
+    }
+}
+
+/// What `verify` finds, and all files with their hashes. The database, at `place`, is read once for its hash and its trailer.
+fn verified(
+    path: &Path,
+    facts: &FactsOptions,
+    found: &[Found],
+    place: Option<usize>,
     watch: &dyn Watch,
-) -> Result<(), AddError> {
-    if input.notes().is_empty() {
-        return Ok(());
+) -> Result<(Report, Vec<SourceFile>), AddError> {
+    let io = facts.input.open.io;
+    let mut others = found.to_vec();
+    let database = place.filter(|place| *place < others.len()).map(|place| (place, others.remove(place)));
+    let whole = OnceLock::new();
+    let hash = |source: &FileSource| {
+        let (verdict, digest) = verify_whole(source, watch)?;
+        _ = whole.set((source.len_bytes(), digest.to_string()));
+        Ok(verdict)
+    };
+    let quiet = bbolt::Unmetered(watch);
+    let (hashed, report) =
+        rayon::join(|| files::hash(&others, io, watch), || verify_hashed(path, facts, &hash, &quiet));
+    let (mut files, report) = (hashed?, report?);
+    if let Some((place, file)) = database {
+        let input = report.facts.database.as_ref().and_then(|database| database.as_ref().ok());
+        let is_packed = input.is_some_and(|database| !database.input.notes().is_empty());
+        let known = match (whole.into_inner(), input) {
+            (None, Some(database)) if is_packed => unpacked(database.input.source(), watch)?,
+            (known, _) => known,
+        };
+        let hashed = match known.clone().filter(|_| !is_packed) {
+            Some((_, sha256)) => file.hashed(sha256),
+            None => files::hash_one(&file, io, watch)?,
+        };
+        // Of a packed one, what it was unpacked to.
+        files.insert(place, SourceFile { unpacked: known.filter(|_| is_packed), ..hashed });
     }
-    let len_bytes = input.source().len_bytes();
-    match sha256(input.source(), len_bytes, watch) {
-        Ok(digest) => file.unpacked = Some((len_bytes, digest.to_string())),
-        Err(snapshot::integrity::HashingError::Interrupted) => return Err(AddError::Interrupted),
-        Err(error) => file.unreadable = Some(error.to_string()),
-    }
-    Ok(())
+    Ok((report, files))
 }
 
 fn read(report: &Report, watch: &dyn Watch) -> Result<Read, AddError> {

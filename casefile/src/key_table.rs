@@ -101,6 +101,24 @@ pub(crate) fn unpack(first: u64, row: &[u8]) -> Result<Vec<Keyed>, BadBlock> {
     Ok(keys)
 }
 
+/// The key that stands `at` keys behind the first of a row, alone: nothing else of the row is kept on the way to it.
+pub(crate) fn key_at(row: &[u8], at: u64) -> Result<Vec<u8>, BadBlock> {
+    let mut reader = Reader::new(row);
+    let mut key = Vec::new();
+    for _ in 0..=at {
+        let shared = usize::try_from(reader.number()?).map_err(|_| BadBlock)?;
+        if shared > key.len() {
+            return Err(BadBlock);
+        }
+        key.truncate(shared);
+        key.extend_from_slice(reader.bytes()?);
+        for _ in 0..reader.count()? {
+            reader.number()?;
+        }
+    }
+    Ok(key)
+}
+
 fn first_key(row: &[u8]) -> Result<&[u8], BadBlock> {
     let mut reader = Reader::new(row);
     if reader.number()? != 0 {

@@ -1,26 +1,18 @@
 //! What can go wrong with a case and its sources, one hazard a test.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
+mod common;
+
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bbolt::Watch;
 use casefile::{
-    AddError, AddOptions, Case, CaseError, FileState, Find, LogQuery, SealOptions, SealState, Timeline, add,
-    seal,
+    AddError, AddOptions, Case, CaseError, FileState, SealOptions, SealState, Timeline, add, seal,
 };
-
-fn case_in(dir: &Path) -> (PathBuf, PathBuf) {
-    let case = dir.join("a.case");
-    Case::create(&case, "etcd-rescue case new a.case").unwrap();
-    (case, testdata::snapshot_file("3.5.30", "s1-precompact", dir))
-}
-
-fn add_quietly(case: &Path, name: &str, source: &Path) -> Result<casefile::Added, AddError> {
-    add(case, name, source, &AddOptions { command: format!("case add {name}"), ..AddOptions::default() }, &())
-}
+use common::{add_quietly, ask_everything, case_in};
 
 #[test]
 fn what_is_there_is_not_made_again_and_what_changed_is_refused() {
@@ -101,33 +93,93 @@ fn a_second_writer_is_told_who_the_first_is() {
     add_quietly(&case, "n1", &source).unwrap();
 }
 
-/// Asks everything there is to ask; damage is an error, and nothing else is allowed to happen.
-fn ask_everything(path: &Path) -> Result<(), CaseError> {
-    let case = Case::open(path)?;
-    let go = |_: &_| ControlFlow::<()>::Continue(());
-    case.commands()?;
-    case.seals()?;
-    let life = case.key(b"/app/0001")?;
-    for row in life.steps {
-        // Values are not in this case, and the source may be what is damaged.
-        _ = case.value(&row);
-    }
-    case.timeline(&Timeline::default(), &mut |row| {
-        for held in &row.held {
-            _ = case.cite(held);
+/// Of two that come at once each is done or told to wait, and nothing that was done is lost.
+#[test]
+fn two_adds_at_once_lose_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (case, source) = case_in(scratch.path());
+    let mut done = Vec::new();
+    for round in 0..4 {
+        let names = [0, 1].map(|at| format!("n{round}{at}"));
+        let came = std::thread::scope(|scope| {
+            let adds = names.each_ref().map(|name| scope.spawn(|| add_quietly(&case, name, &source)));
+            adds.map(|add| add.join().unwrap())
+        });
+        for (name, came) in names.into_iter().zip(came) {
+            match came {
+                Ok(added) => done.push(added.source.name),
+                Err(AddError::Case(CaseError::Busy { .. })) => {}
+                Err(other) => panic!("{name}: {other}"),
+            }
         }
-        ControlFlow::Continue(())
-    })?;
-    case.at(100, b"", &mut |_| ControlFlow::Continue(()))?;
-    case.find(&Find { deleted: true, ..Find::default() }, &mut |_| ControlFlow::Continue(()))?;
-    case.log(&LogQuery::default(), &mut |_| ControlFlow::Continue(()))?;
-    for source in case.sources() {
-        case.page_runs(source)?;
-        case.diff(source, source, &mut |_| ControlFlow::Continue(()))?;
+        let found: Vec<String> =
+            Case::open(&case).unwrap().sources().iter().map(|source| source.name.clone()).collect();
+        let sorted = |mut names: Vec<String>| {
+            names.sort();
+            names
+        };
+        assert_eq!(sorted(found), sorted(done.clone()));
+        assert!(done.len() > round, "one of them is first");
     }
-    _ = go(&());
-    case.contents(&())?;
-    Ok(())
+}
+
+const SMALL_DISK: &str = "CASE_TEST_ON_THIS_SMALL_DISK";
+
+/// Runs itself in a mount namespace of its own, with small disks. It needs a kernel that allows user namespaces, or root; where
+/// neither is there this fails rather than passing untested.
+#[test]
+fn a_disk_that_is_too_small_leaves_the_case_as_it_was() {
+    if let Some(dir) = std::env::var_os(SMALL_DISK) {
+        return on_a_small_disk(Path::new(&dir));
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    testdata::snapshot_file("3.5.30", "s1-precompact", scratch.path());
+    let small = scratch.path().join("small");
+    fs::create_dir(&small).unwrap();
+    let mut needed = 0;
+    for kib in [8, 64, 128, 256, 512, 1024, 8192] {
+        let output = std::process::Command::new("unshare")
+            .args([if rustix::process::geteuid().is_root() { "-m" } else { "-rm" }, "sh", "-ec"])
+            .arg(
+                "mount -t tmpfs -o size=\"$3k\" small \"$1\"
+                exec \"$2\" --exact a_disk_that_is_too_small_leaves_the_case_as_it_was --nocapture",
+            )
+            .arg("sh")
+            .args([small.as_os_str(), std::env::current_exe().unwrap().as_os_str()])
+            .arg(kib.to_string())
+            .env(SMALL_DISK, scratch.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("1 passed"), "{kib} KiB: {said}\n{why}");
+        needed += u32::from(said.contains("too small"));
+    }
+    assert!((2..7).contains(&needed), "{needed}");
+}
+
+fn on_a_small_disk(dir: &Path) {
+    let source = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file());
+    let (source, small) = (source.unwrap(), dir.join("small"));
+    let case = small.join("a.case");
+    let left = || fs::read_dir(&small).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let says = |error: &dyn std::fmt::Display| {
+        println!("too small: {error}");
+        assert!(error.to_string().contains("No space left on device"), "{error}");
+    };
+    if let Err(error) = Case::create(&case, "") {
+        says(&error);
+        assert_eq!(left(), Vec::<std::ffi::OsString>::new());
+        return;
+    }
+    let before = fs::read(&case).unwrap();
+    if let Err(error) = add_quietly(&case, "n1", &source) {
+        says(&error);
+        assert_eq!(fs::read(&case).unwrap(), before);
+    } else {
+        ask_everything(&case).unwrap();
+    }
+    assert_eq!(left(), ["a.case"]);
 }
 
 #[test]
@@ -173,67 +225,6 @@ fn a_damaged_foreign_or_newer_case_is_refused_by_name() {
         assert!(custody.is_err(), "{at}: verify reads every byte");
     }
     assert!(refused > 3, "{refused}");
-}
-
-#[test]
-fn damaged_sources_are_added_with_what_is_wrong_with_them() {
-    for name in ["db-meta0-corrupt", "db-both-meta-corrupt", "wal-crc-mismatch-middle", "snap-corrupt-newest"]
-    {
-        let scratch = tempfile::tempdir().unwrap();
-        let case = scratch.path().join("a.case");
-        Case::create(&case, "").unwrap();
-        let data = scratch.path().join("data");
-        testdata::unpack(&format!("3.5.30/damaged/{name}.tar.zst"), &data);
-        let member =
-            fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
-        let member = if data.join("member").is_dir() { data.clone() } else { member.unwrap() };
-        let added = add_quietly(&case, name, &member).unwrap().source;
-        assert!(!added.findings.is_empty(), "{name}");
-        assert!(added.log.is_some_and(|log| log.entries > 0), "{name}");
-        assert_eq!(added.key_space.is_some(), name != "db-both-meta-corrupt", "{name}");
-        ask_everything(&case).unwrap();
-    }
-}
-
-#[test]
-fn a_leaf_that_is_lost_is_a_hole_and_the_rest_is_there() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (case, source) = case_in(scratch.path());
-    let whole = add_quietly(&case, "whole", &source).unwrap().source.key_space.unwrap();
-    let mut page = None;
-    let read = Case::open(&case).unwrap();
-    read.timeline(&Timeline::default(), &mut |row| {
-        page = Some(row.held[0].page);
-        if row.main > whole.last / 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-    .unwrap();
-    let mut bytes = fs::read(&source).unwrap();
-    let at = usize::try_from(page.unwrap()).unwrap() * 4096;
-    bytes[at..at + 4096].fill(0xee);
-    let damaged = scratch.path().join("damaged.db");
-    fs::write(&damaged, bytes).unwrap();
-    let found = add_quietly(&case, "damaged", &damaged).unwrap().source;
-    let space = found.key_space.clone().unwrap();
-    assert_eq!((space.is_whole(), space.holes.len()), (false, 1));
-    assert!(space.records < whole.records && space.records > whole.records / 2);
-    assert_eq!(found.pages.as_ref().unwrap().damaged_pages > 0, true);
-    let read = Case::open(&case).unwrap();
-    let (from, to) = space.holes[0];
-    let mut lost = 0;
-    let diff = read
-        .diff(&read.sources()[0], &read.sources()[1], &mut |each| {
-            let row = each.a.as_ref().unwrap();
-            assert!(
-                (from..to.unwrap()).contains(&row.main)
-                    && each.parting == casefile::rows::Parting::Unreadable
-            );
-            lost += 1;
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    // What lies below a damaged page is no difference of the histories.
-    let torn = whole.records - space.records;
-    assert_eq!((diff.missing, diff.part, diff.unreadable, lost), (0, None, torn, torn));
 }
 
 #[test]

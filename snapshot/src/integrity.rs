@@ -156,6 +156,20 @@ pub fn verify<S: Source>(source: &S, watch: &dyn Watch) -> Result<Verdict, Hashi
     Ok(verdict.compared(sha256(source, verdict.image_bytes, watch)?))
 }
 
+/// What [`verify`] says, and the SHA-256 of the whole file, its trailer included, of one read.
+///
+/// # Errors
+/// When the file cannot be read, or the user asked to stop.
+pub fn verify_whole<S: Source>(source: &S, watch: &dyn Watch) -> Result<(Verdict, Digest), HashingError> {
+    let verdict = unchecked(source)?;
+    let mut hasher = Sha256::new();
+    each_step(source, verdict.image_bytes, watch, |bytes| hasher.update(bytes))?;
+    let Some(trailer) = verdict.expected else { return Ok((verdict, Digest(hasher.finalize().into()))) };
+    let image = Digest(hasher.clone().finalize().into());
+    hasher.update(trailer.0);
+    Ok((verdict.compared(image), Digest(hasher.finalize().into())))
+}
+
 /// SHA-256 of the first `len_bytes` of `source`.
 ///
 /// # Errors
@@ -284,6 +298,17 @@ mod tests {
         let abc: &[u8] = b"abcdef";
         let sha256 = sha256(&abc, 3, &()).unwrap().to_string();
         assert_eq!(sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+    #[test]
+    fn one_read_is_enough_for_both_hashes() {
+        let mut bytes = vec![7u8; 1536];
+        for trailer in [None, Some(sha256(&bytes, 1536, &()).unwrap()), Some(Digest([9; 32]))] {
+            bytes.truncate(1536);
+            bytes.extend(trailer.iter().flat_map(|digest| digest.0));
+            let (verdict, whole) = verify_whole(&bytes, &()).unwrap();
+            assert_eq!(whole, sha256(&bytes, bytes.len() as u64, &()).unwrap());
+            assert_eq!(verdict.integrity, verify(&bytes, &()).unwrap().integrity);
+        }
     }
     #[test]
     fn a_chunk_that_reads_otherwise_is_found() {

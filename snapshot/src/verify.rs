@@ -11,7 +11,7 @@ mod verdict;
 
 use std::path::Path;
 
-use bbolt::{OpenError as BboltError, Source, Unmetered, Watch};
+use bbolt::{FileSource, OpenError as BboltError, Source, Unmetered, Watch};
 
 use crate::auth::Auth;
 use crate::facts::{Database, DatabaseError, Facts, FactsError, FactsOptions, What, gather};
@@ -115,6 +115,23 @@ impl VerifyError {
 /// # Errors
 /// When there is nothing of etcd's there, it is locked, somebody writes to it, or the user asked to stop. Damage is a finding.
 pub fn verify(path: &Path, options: &FactsOptions, watch: &dyn Watch) -> Result<Report, VerifyError> {
+    verify_hashed(path, options, &|source| integrity::verify(source, &Unmetered(watch)), watch)
+}
+
+/// How the hash of a db is held against its trailer.
+pub type Hash<'h> = dyn Fn(&FileSource) -> Result<integrity::Verdict, HashingError> + Sync + 'h;
+
+/// The same for whoever wants more of the db's bytes than [`verify`] does, and has them read once: `hash` is called for a db that
+/// opens, beside the pass over its pairs.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_hashed(
+    path: &Path,
+    options: &FactsOptions,
+    hash: &Hash<'_>,
+    watch: &dyn Watch,
+) -> Result<Report, VerifyError> {
     let mut facts = gather(path, options, watch)?;
     if let Some(what) = is_nothing(&facts) {
         return Err(VerifyError::Nothing { path: path.display().to_string(), what });
@@ -128,7 +145,7 @@ pub fn verify(path: &Path, options: &FactsOptions, watch: &dyn Watch) -> Result<
         log => log,
     };
     let mut checks = Checks::default();
-    let structure = checks.database(&facts, watch)?;
+    let structure = checks.database(&facts, hash, watch)?;
     checks.log(&facts);
     checks.agreements(&facts);
     let verdict = verdict(&facts, structure.as_deref());
@@ -195,7 +212,12 @@ impl Checks {
 
     /// The database: its hash, its structure, its key space, its rows. What is wrong with its structure is given back; `None`
     /// without a database.
-    fn database(&mut self, facts: &Facts, watch: &dyn Watch) -> Result<Option<Vec<Finding>>, VerifyError> {
+    fn database(
+        &mut self,
+        facts: &Facts,
+        hash: &Hash<'_>,
+        watch: &dyn Watch,
+    ) -> Result<Option<Vec<Finding>>, VerifyError> {
         let Some(database) = &facts.database else {
             self.not(STRUCTURE, "there is no database");
             return Ok(None);
@@ -212,13 +234,13 @@ impl Checks {
                 }
                 self.not(STRUCTURE, error.to_string());
             }
-            Ok(database) => self.opened(database, watch)?,
+            Ok(database) => self.opened(database, hash, watch)?,
         }
         let found = self.findings.get(begin..).unwrap_or_default();
         Ok(Some(found.to_vec()))
     }
 
-    fn opened(&mut self, database: &Database, watch: &dyn Watch) -> Result<(), VerifyError> {
+    fn opened(&mut self, database: &Database, hash: &Hash<'_>, watch: &dyn Watch) -> Result<(), VerifyError> {
         let source = database.input.source();
         let db = match database.input.db() {
             Ok(db) => db,
@@ -231,11 +253,8 @@ impl Checks {
             }
         };
         self.findings.extend(integrity::length_finding(db.source().len_bytes()));
-        let unmetered = Unmetered(watch);
-        let (hash, index) = rayon::join(
-            || integrity::verify(source, &unmetered),
-            || Index::build(&db, &IndexOptions::default(), watch),
-        );
+        let (hash, index) =
+            rayon::join(|| hash(source), || Index::build(&db, &IndexOptions::default(), watch));
         match hash {
             Ok(verdict) => match verdict.integrity {
                 Integrity::Absent => {

@@ -93,7 +93,7 @@ pub(super) fn hash(found: &[Found], io: Io, watch: &dyn Watch) -> Result<Vec<Sou
     found.par_iter().with_max_len(1).map(|file| hash_one(file, io, watch)).collect()
 }
 
-fn hash_one(found: &Found, io: Io, watch: &dyn Watch) -> Result<SourceFile, AddError> {
+pub(super) fn hash_one(found: &Found, io: Io, watch: &dyn Watch) -> Result<SourceFile, AddError> {
     let refused = |source| AddError::File { path: found.path.clone(), source };
     let file = open_read_only(&found.path).map_err(refused)?;
     let source = FileSource::new(file, &found.path, io).map_err(refused)?;
@@ -102,14 +102,21 @@ fn hash_one(found: &Found, io: Io, watch: &dyn Watch) -> Result<SourceFile, AddE
         Err(HashingError::Interrupted) => return Err(AddError::Interrupted),
         Err(HashingError::Source(error)) => (String::new(), Some(error.to_string())),
     };
-    Ok(SourceFile {
-        path: found.name.clone(),
-        len_bytes: found.len_bytes,
-        sha256,
-        modified: found.modified,
-        unpacked: None,
-        unreadable,
-    })
+    Ok(SourceFile { unreadable, ..found.hashed(sha256) })
+}
+
+impl Found {
+    /// The file, of which this is the hash.
+    pub(super) fn hashed(&self, sha256: String) -> SourceFile {
+        SourceFile {
+            path: self.name.clone(),
+            len_bytes: self.len_bytes,
+            sha256,
+            modified: self.modified,
+            unpacked: None,
+            unreadable: None,
+        }
+    }
 }
 
 /// Makes sure that nobody wrote to the files since they were found.

@@ -24,12 +24,39 @@ const LEAVES_PER_RUN: usize = 256;
 /// Most records of one source: an ordinal takes four bytes in memory.
 const MOST_RECORDS: u64 = u32::MAX as u64;
 
+/// Many short byte strings in one piece of memory.
+#[derive(Debug, Default)]
+struct Strings {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Strings {
+    fn push(&mut self, string: &[u8]) {
+        self.bytes.extend_from_slice(string);
+        self.ends.push(self.bytes.len());
+    }
+
+    const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn get(&self, at: usize) -> Option<&[u8]> {
+        let from = at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.bytes.get(from..*self.ends.get(at)?)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).filter_map(|at| self.get(at))
+    }
+}
+
 /// What a run of leaves comes to.
 #[derive(Debug, Default)]
 struct Run {
     blocks: Vec<Unkeyed>,
     /// The distinct keys, by the numbers that the blocks have.
-    keys: Vec<Box<[u8]>>,
+    keys: Strings,
     /// A bit a record: whether it is a tombstone.
     tombstones: Vec<bool>,
     first: Option<(i64, i64)>,
@@ -97,6 +124,7 @@ impl Run {
                         // There are fewer keys than elements in a run of leaves.
                         let number = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
                         numbers.insert(key.into(), number);
+                        run.keys.push(key);
                         number
                     }
                 };
@@ -109,9 +137,8 @@ impl Run {
             }
         }
         run.blocks = packer.finish();
-        let mut keys: Vec<(Box<[u8]>, u32)> = numbers.into_iter().collect();
-        keys.sort_unstable_by_key(|(_, number)| *number);
-        run.keys = keys.into_iter().map(|(key, _)| key).collect();
+        run.keys.bytes.shrink_to_fit();
+        run.keys.ends.shrink_to_fit();
         run
     }
 }
@@ -210,7 +237,7 @@ impl Records {
 
 fn key_at(runs: &[Run], run: u32, key: u32) -> &[u8] {
     let at = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    runs.get(at(run)).and_then(|run| run.keys.get(at(key))).map_or(&[], |key| key)
+    runs.get(at(run)).and_then(|run| run.keys.get(at(key))).unwrap_or_default()
 }
 
 /// All distinct keys in order, each by where it is first met, and the numbers that the keys of each run have among them.
@@ -218,7 +245,7 @@ fn number_keys(runs: &[Run]) -> (Vec<(u32, u32)>, Vec<Vec<u32>>) {
     let place = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let mut all: Vec<(&[u8], u32, u32)> = Vec::with_capacity(runs.iter().map(|run| run.keys.len()).sum());
     for (number, run) in runs.iter().enumerate() {
-        all.extend(run.keys.iter().enumerate().map(|(key, bytes)| (&**bytes, place(number), place(key))));
+        all.extend(run.keys.iter().enumerate().map(|(key, bytes)| (bytes, place(number), place(key))));
     }
     all.par_sort_unstable();
     let mut numbers: Vec<Vec<u32>> = runs.iter().map(|run| vec![0; run.keys.len()]).collect();

@@ -110,6 +110,8 @@ enum KeyShapeName {
     Kubernetes,
     /// Seven letters, nothing in common.
     Flat,
+    /// 60 bytes, nothing in common but the first nine.
+    Sixty,
     /// Many levels, 130 to 1023 bytes, much of them in common.
     Deep,
 }
@@ -175,6 +177,7 @@ impl Args {
         shape.keys = match self.key_shape {
             KeyShapeName::Kubernetes => KeyShape::Kubernetes,
             KeyShapeName::Flat => KeyShape::Flat,
+            KeyShapeName::Sixty => KeyShape::Sixty,
             KeyShapeName::Deep => KeyShape::Deep,
         };
         shape.written_by = self.etcd.unwrap_or(shape.written_by);

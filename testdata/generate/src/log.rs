@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn entries_are_of_the_kind_that_is_asked_for() {
-        for keys in [KeyShape::Kubernetes, KeyShape::Flat, KeyShape::Deep] {
+        for keys in [KeyShape::Kubernetes, KeyShape::Flat, KeyShape::Sixty, KeyShape::Deep] {
             let [plain, compared, ranges, larger] = count(keys, EntryKind::Mixed);
             assert!(plain > 6 && compared > plain && ranges == 0 && larger > 0);
             let put = count(keys, EntryKind::Put);

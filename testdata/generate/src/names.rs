@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `Kubernetes` | `/registry/<resource>/<namespace>/<name>` |
 //! | `Flat` | seven letters |
+//! | `Sixty` | `/objects/`, seven letters, `/`, 43 letters |
 //! | `Deep` | `/deep/<namespace>/<app>`, twelve levels that are the same for all, seven letters, up to 63 levels more |
 //!
 //! A key's name follows from the seed and the key's number, so none is kept in memory. Numbers are spread over
@@ -109,6 +110,7 @@ impl Names {
         match self.keys {
             KeyShape::Kubernetes => 50,
             KeyShape::Flat => 7,
+            KeyShape::Sixty => 60,
             KeyShape::Deep => 520,
         }
     }
@@ -157,7 +159,7 @@ impl Names {
         let within = (namespace << 40) | (part(place.app) << 32) | u64::from(place.suffix);
         match self.keys {
             KeyShape::Kubernetes => (part(place.resource) << 48) | within,
-            KeyShape::Flat => u64::from(place.suffix),
+            KeyShape::Flat | KeyShape::Sixty => u64::from(place.suffix),
             KeyShape::Deep => within,
         }
     }
@@ -168,6 +170,7 @@ impl Names {
         match self.keys {
             KeyShape::Kubernetes => place.push(out),
             KeyShape::Flat => push_letters(place.suffix, SUFFIX_BYTES, out),
+            KeyShape::Sixty => place.push_sixty(out),
             KeyShape::Deep => place.push_deep(out),
         }
     }
@@ -186,6 +189,19 @@ impl Place {
         self.push_namespace(out);
         out.push(b'/');
         self.push_name(out);
+    }
+
+    /// Appends a whole key of 60 bytes, of which no two have much in common.
+    fn push_sixty(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"/objects/");
+        push_letters(self.suffix, SUFFIX_BYTES, out);
+        out.push(b'/');
+        let mut bits = u64::from(self.tail);
+        for letters in [7, 7, 7, 7, 7, 7, 1] {
+            bits = mix(bits ^ u64::from(self.suffix));
+            let [a, b, c, d, ..] = bits.to_le_bytes();
+            push_letters(u32::from_le_bytes([a, b, c, d]), letters, out);
+        }
     }
 
     /// Appends the whole key of a deep store. Its letters are different from all others', so what follows them does not
@@ -282,9 +298,12 @@ mod tests {
 
     #[test]
     fn names_are_as_long_as_their_shape_says() {
-        for (keys, shortest, longest) in
-            [(KeyShape::Kubernetes, 30, 80), (KeyShape::Flat, 7, 8), (KeyShape::Deep, 130, 1_024)]
-        {
+        for (keys, shortest, longest) in [
+            (KeyShape::Kubernetes, 30, 80),
+            (KeyShape::Flat, 7, 8),
+            (KeyShape::Sixty, 60, 61),
+            (KeyShape::Deep, 130, 1_024),
+        ] {
             let names = names(1, keys);
             let all: BTreeSet<String> = (0..20_000).map(|number| text(names, number)).collect();
             assert_eq!(all.len(), 20_000);
@@ -298,7 +317,7 @@ mod tests {
     proptest! {
         #[test]
         fn ranks_order_as_texts_do(seed in any::<u64>(), a in any::<u32>(), b in any::<u32>()) {
-            for keys in [KeyShape::Kubernetes, KeyShape::Flat, KeyShape::Deep] {
+            for keys in [KeyShape::Kubernetes, KeyShape::Flat, KeyShape::Sixty, KeyShape::Deep] {
                 let names = names(seed, keys);
                 prop_assert_eq!(names.rank(a).cmp(&names.rank(b)), text(names, a).cmp(&text(names, b)));
             }

@@ -201,8 +201,8 @@ fn any_shape() -> impl Strategy<Value = Shape> {
                 value_max_bytes,
                 value_mean_bytes: value_max_bytes / 3,
                 leases: seed.leading_zeros() % 4,
-                keys: [KeyShape::Kubernetes, KeyShape::Flat, KeyShape::Deep]
-                    [usize::try_from(seed % 3).unwrap()],
+                keys: [KeyShape::Kubernetes, KeyShape::Flat, KeyShape::Sixty, KeyShape::Deep]
+                    [usize::try_from(seed % 4).unwrap()],
                 ..Shape::preset(Preset::Big, seed)
             }
         },
