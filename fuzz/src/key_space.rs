@@ -41,7 +41,7 @@ fn releases() -> [Release; 2] {
 
 /// A database of what the input says: a byte of flags, the revisions of two compactions, then three bytes a record. The records
 /// are those of a server, or, with some flags, such as no server writes.
-fn written(program: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn written(program: &[u8]) -> Option<Vec<u8>> {
     let (head, steps) = program.split_at_checked(3)?;
     let mut pairs: Vec<Pair> = Vec::new();
     let (mut main, mut sub) = (1i64, 0i64);

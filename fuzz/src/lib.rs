@@ -12,6 +12,8 @@ mod backup;
 mod bbolt_show;
 mod build;
 mod carve;
+mod case;
+mod case_report;
 mod compare;
 mod db;
 mod force_new;
@@ -78,6 +80,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("migrate", migrate::any),
     ("recover", recover::pair),
     ("v2tree", v2tree::tree),
+    ("case_open", case::open),
+    ("case_add", case::add_any),
+    ("case_report", case_report::any),
 ];
 
 /// Runs the target of this name on `input`. Panics when there is none: a bin that names no target finds nothing.
