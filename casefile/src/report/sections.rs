@@ -374,10 +374,10 @@ pub(super) fn custody(data: &Data, page: &mut Page) {
         return;
     }
     page.paragraph(&Html::text(
-        "These commands made the case; one that added several sources changed it as often. No time is recorded but what an examiner wrote: the clock of a desk proves nothing.",
+        "These commands made the case. No time is recorded but what an examiner wrote: the clock of a desk proves nothing.",
     ));
     let columns = [Column::text("No."), Column::text("Command"), Column::text("Program")];
-    // A command changes the case once for each source that it adds.
+    // The same command again stands there once.
     let runs = data.case.commands.chunk_by(|one, next| one == next);
     let rows: Vec<_> = runs
         .scan(0, |before, same: &[Command]| {
