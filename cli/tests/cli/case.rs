@@ -201,7 +201,7 @@ fn tables_and_lines_show_the_same() {
     "#);
     insta::assert_snapshot!(ok(&room, "case log c.case --index 1810 -w table").stdout, @r#"
     ┌────────┬───────┬──────┬──────┬───────────────┬──────────┬───────────┐
-    │ SOURCE │ INDEX │ TERM │ KIND │     KEYS      │ STANDING │ COMMITTED │
+    │ SOURCE │ INDEX │ TERM │ KIND │     NAMES     │ STANDING │ COMMITTED │
     ├────────┼───────┼──────┼──────┼───────────────┼──────────┼───────────┤
     │     n1 │  1810 │    2 │  put │ "/load/00174" │   counts │       yes │
     │     n2 │  1810 │    2 │  put │ "/load/00174" │   counts │           │
@@ -305,7 +305,7 @@ fn what_is_damaged_is_told_and_is_no_difference() {
     let torn = room.run("case diff c.case n1 damaged --tail -w json");
     assert!(lines(&torn).iter().all(|row| row["why"] == "unreadable" && row["change"] == "<"));
     assert_eq!(lines(&torn).len(), 46);
-    let at = ok(&room, "case at c.case 420");
+    let at = room.run("case at c.case 420");
     assert!(at.stderr.contains(" 0 contested") && at.stderr.contains("cut: has no key space"), "{at:?}");
     assert!(
         at.stderr.contains("damaged: revisions 384 to 406, 1787 to 1809 lie below damaged pages"),
@@ -325,6 +325,7 @@ fn a_case_is_not_part_of_its_own_evidence() {
     }
     let refused = room.run("case add c.case c=c.case");
     assert!(refused.code == 1 && refused.stderr.contains("is the case itself"), "{refused:?}");
+    fs::remove_file(room.path().join("n2/member/inside.case")).unwrap();
     // Beside a source it is nobody's evidence.
     room.write("snapshot.db", &testdata::snapshot("3.5.30", "s1-precompact"));
     ok(&room, "case add c.case s=snapshot.db");
@@ -387,7 +388,8 @@ fn a_reader_who_goes_away_is_no_error() {
             .unwrap();
         drop(child.stdout.take());
         let ran = child.wait_with_output().unwrap();
-        assert_eq!((ran.status.code(), ran.stderr.as_slice()), (Some(0), &b""[..]), "{format}");
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.code() == Some(0) && !told.contains("rror"), "{format}: {told}");
     }
 }
 
@@ -421,9 +423,12 @@ fn flip(path: &Path, at: usize) {
 #[test]
 fn a_seal_holds_until_something_changes() {
     let room = with_case();
-    let manifest = ok(&room, "case seal c.case --examiner somebody -w json");
-    let digest = testdata::sha256_hex(manifest.stdout.as_bytes());
-    assert!(manifest.stderr.contains(&digest), "{manifest:?}");
+    // As it is, and not with the paths that other tests are shown.
+    let sealed =
+        room.command().args("case seal c.case --examiner somebody -w json".split(' ')).output().unwrap();
+    let digest = testdata::sha256_hex(&sealed.stdout);
+    assert!(String::from_utf8_lossy(&sealed.stderr).contains(&digest), "{sealed:?}");
+    let manifest = Ran { code: 0, stdout: String::from_utf8(sealed.stdout).unwrap(), stderr: String::new() };
     let json: Value = serde_json::from_str(&manifest.stdout).unwrap();
     assert_eq!(json["examiner"], "somebody");
     assert!(json["commands"][1]["line"].as_str().unwrap().starts_with("etcd-rescue case add c.case n1=n1"));
