@@ -63,11 +63,14 @@ pub enum ValueError {
     },
 }
 
+/// A database, or why it cannot be opened.
+type Tried = Result<Rc<Opened>, Rc<OpenError>>;
+
 /// How values are read from sources, and those that are open: each is opened once.
 pub(crate) struct Values {
     input: InputOptions,
     watch: Arc<dyn Watch + Send + Sync>,
-    open: RefCell<BTreeMap<u32, Result<Rc<Opened>, Rc<OpenError>>>>,
+    open: RefCell<BTreeMap<u32, Tried>>,
 }
 
 impl Default for Values {
