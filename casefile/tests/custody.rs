@@ -142,7 +142,7 @@ fn half_a_member_leads_back_to_its_files() {
         let row = first_put(&read);
         assert_eq!(read.value(&row).unwrap().len() as u64, row.value_len);
         let cited = read.cite(&row.held[0]);
-        assert_eq!(cited.sha256, testdata::sha256_hex(&fs::read(root.join(&cited.file)).unwrap()));
+        assert_eq!(cited.sha256, testdata::sha256_hex(fs::read(root.join(&cited.file)).unwrap()));
     }
 }
 

@@ -163,6 +163,7 @@ fn on_a_small_disk(dir: &Path) {
     let (source, small) = (source.unwrap(), dir.join("small"));
     let case = small.join("a.case");
     let left = || fs::read_dir(&small).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    #[allow(clippy::print_stdout, reason = "what the test around this one reads")]
     let says = |error: &dyn std::fmt::Display| {
         println!("too small: {error}");
         assert!(error.to_string().contains("No space left on device"), "{error}");
@@ -218,7 +219,7 @@ fn a_damaged_foreign_or_newer_case_is_refused_by_name() {
             }
         }
         fs::write(&path, &bytes).unwrap();
-        if at >= 44 && at < 4096 {
+        if (44..4096).contains(&at) {
             continue;
         }
         let custody = Case::open(&path).and_then(|case| case.verify(&()));
@@ -245,7 +246,7 @@ fn a_seal_holds_until_something_is_not_what_was_sealed() {
     assert_eq!(manifest["examiner"], "R. Roe");
     assert_eq!(
         manifest["sources"][0]["files"][0]["sha256"],
-        testdata::sha256_hex(&fs::read(&source).unwrap())
+        testdata::sha256_hex(fs::read(&source).unwrap())
     );
     assert_eq!(manifest["commands"].as_array().unwrap().len(), 3);
     let custody = verify();

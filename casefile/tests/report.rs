@@ -190,7 +190,7 @@ fn what_is_left_out_of_a_report_is_nowhere_in_it() {
     }
     assert!(keys.contains("<code>etcd-rescue case add …</code>"), "{keys}");
     // What was examined is still told, and so is what is wrong with it.
-    let file = testdata::sha256_hex(&fs::read(dir.path().join("one")).unwrap());
+    let file = testdata::sha256_hex(fs::read(dir.path().join("one")).unwrap());
     for report in [&secrets, &values, &keys] {
         assert!(report.contains(&file) && report.contains("ETCD-"));
     }
@@ -249,7 +249,7 @@ fn a_report_on_three_members_says_what_is_known_of_them() {
     let told = report(&case, None);
     for name in ["n1", "n2", "n3"] {
         for file in ["member/snap/db", "member/wal/0000000000000000-0000000000000000.wal"] {
-            let digest = testdata::sha256_hex(&fs::read(dir.path().join(name).join(file)).unwrap());
+            let digest = testdata::sha256_hex(fs::read(dir.path().join(name).join(file)).unwrap());
             assert!(told.contains(&format!("<code>{digest}</code>")), "{name} {file}");
         }
     }

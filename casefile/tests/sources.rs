@@ -122,7 +122,7 @@ fn a_packed_snapshot_is_cited_by_what_was_in_it() {
     let of_packed = add_quietly(&case, "packed", &packed).unwrap().source;
     assert_eq!(of_plain.key_space, of_packed.key_space);
     let file = &of_packed.files[0];
-    assert_eq!(file.sha256, testdata::sha256_hex(&fs::read(&packed).unwrap()));
+    assert_eq!(file.sha256, testdata::sha256_hex(fs::read(&packed).unwrap()));
     assert_eq!(file.unpacked, Some((plain.len() as u64, testdata::sha256_hex(&plain))));
 
     let read = Case::open(&case).unwrap();
@@ -209,7 +209,7 @@ fn a_leaf_that_is_lost_is_a_hole_and_the_rest_is_there() {
     let space = found.key_space.clone().unwrap();
     assert_eq!((space.is_whole(), space.holes.len()), (false, 1));
     assert!(space.records < whole.records && space.records > 0);
-    assert_eq!(found.pages.as_ref().unwrap().damaged_pages > 0, true);
+    assert!(found.pages.as_ref().unwrap().damaged_pages > 0);
     let read = Case::open(&case).unwrap();
     let (from, to) = space.holes[0];
     let mut lost = 0;

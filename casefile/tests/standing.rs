@@ -1,6 +1,7 @@
 //! How far an answer may be believed: entries that do not count, databases that are damaged or behind their logs, other clusters.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as tests")]
 
+#[allow(dead_code, reason = "others compact it, too")]
 #[path = "../../snapshot/tests/common/space.rs"]
 mod space;
 
