@@ -153,6 +153,22 @@ pub(crate) fn member() -> &'static State {
     })
 }
 
+/// A case of [`source`]: one for all worlds, since a case knows where and when its sources were.
+fn case() -> &'static [u8] {
+    static CASE: OnceLock<Vec<u8>> = OnceLock::new();
+    CASE.get_or_init(|| {
+        let world = World::new();
+        world.put("source.db", source());
+        for line in ["case new in/source.case", "case add in/source.case s=in/source.db"] {
+            let mut command = world.command();
+            command.args(line.split_whitespace());
+            let ran = finish(command);
+            assert!(matches!(ran.code, Some(0 | 3)), "{ran:#?}");
+        }
+        fs::read(world.input("source.case")).unwrap()
+    })
+}
+
 /// A world in which `job` can run.
 pub(crate) fn world(job: &Job) -> World {
     let world = World::new();
@@ -170,12 +186,7 @@ pub(crate) fn world(job: &Job) -> World {
         add_learner(&world);
     }
     if job.input == Input::Case {
-        for line in ["case new in/source.case", "case add in/source.case s=in/source.db"] {
-            let mut command = world.command();
-            command.args(line.split_whitespace());
-            let ran = finish(command);
-            assert!(matches!(ran.code, Some(0 | 3)), "{ran:#?}");
-        }
+        world.put("source.case", case());
     }
     if job.input == Input::TornMember {
         tear(&world);
