@@ -1,5 +1,7 @@
 //! Numbers and bytes as the blocks of a case have them: LEB128 numbers, zigzag for those that may be negative.
 
+use std::io::{self, Read as _};
+
 /// A block of the case that is not what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a block in it cannot be decoded")]
@@ -26,6 +28,15 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Length of `number` as [`put`] writes it, in bytes.
 pub(crate) const fn len_of(number: u64) -> usize {
     (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// `len` bytes of what was packed with Zstandard, from `skip` on. The memory that is taken follows what is there, not what is asked for.
+pub(crate) fn unpacked(packed: &[u8], skip: u64, len: u64) -> Result<Vec<u8>, BadBlock> {
+    let mut plain = zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| BadBlock)?;
+    let skipped = io::copy(&mut plain.by_ref().take(skip), &mut io::sink()).map_err(|_| BadBlock)?;
+    let mut bytes = Vec::new();
+    plain.take(len).read_to_end(&mut bytes).map_err(|_| BadBlock)?;
+    if (skipped, bytes.len() as u64) == (skip, len) { Ok(bytes) } else { Err(BadBlock) }
 }
 
 /// Reads what was put; everything that does not fit is [`BadBlock`].

@@ -12,6 +12,9 @@ use crate::block::BLOCK_BYTES;
 use crate::codec::{BadBlock, Reader, put, put_bytes};
 use crate::error::CaseError;
 
+/// Most bytes that the keys of one row share with those before them: as many keys as a row has, of all of its length.
+const MOST_SHARED_BYTES: usize = BLOCK_BYTES * BLOCK_BYTES;
+
 /// A key and where it is met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keyed {
@@ -84,10 +87,15 @@ impl<'t, 'txn> KeyWriter<'t, 'txn> {
 pub(crate) fn unpack(first: u64, row: &[u8]) -> Result<Vec<Keyed>, BadBlock> {
     let mut reader = Reader::new(row);
     let mut keys: Vec<Keyed> = Vec::new();
+    let mut shared_bytes = 0usize;
     while !reader.is_done() {
         let shared = usize::try_from(reader.number()?).map_err(|_| BadBlock)?;
         let before = keys.last().map_or(&[][..], |keyed| keyed.key.as_slice());
         let mut key = before.get(..shared).ok_or(BadBlock)?.to_vec();
+        shared_bytes += shared;
+        if shared_bytes > MOST_SHARED_BYTES {
+            return Err(BadBlock);
+        }
         key.extend_from_slice(reader.bytes()?);
         let count = reader.count()?;
         let mut ordinals = Vec::with_capacity(count);

@@ -7,7 +7,7 @@
 //! key     = key, end of the range
 //! ```
 
-use crate::codec::{BadBlock, Reader, put, put_bytes, put_signed};
+use crate::codec::{BadBlock, Reader, put, put_bytes, put_signed, unpacked};
 use crate::rows::{EntryStanding, Touched};
 
 /// Most keys, and most leases and paths, that are kept of one entry. A server takes 128 operations a transaction unless told otherwise.
@@ -15,7 +15,11 @@ pub(crate) const MOST_TOUCHED: usize = 1 << 16;
 /// The kind of an entry that takes a lease, and with it all keys that have it.
 pub(crate) const REVOKE: &str = "lease_revoke";
 /// Longest block unpacked, in bytes.
-const MOST_BLOCK_BYTES: usize = 1 << 30;
+const MOST_BLOCK_BYTES: usize = 64 << 20;
+/// Most bytes that are kept of what one entry names.
+pub(crate) const MOST_NAMED_BYTES: usize = 8 << 20;
+/// Entries of a block.
+pub(crate) const ENTRIES_PER_BLOCK: usize = 256;
 
 /// An entry of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +102,11 @@ pub(crate) fn extent_of(block: &[u8]) -> Result<Extent, BadBlock> {
     Ok(extent(block)?.0)
 }
 
+/// A count of what one entry names.
+const fn few(count: usize) -> Result<usize, BadBlock> {
+    if count <= MOST_TOUCHED { Ok(count) } else { Err(BadBlock) }
+}
+
 pub(crate) fn unpack(block: &[u8]) -> Result<Vec<Entry>, BadBlock> {
     let (_, mut reader) = extent(block)?;
     let len =
@@ -105,11 +114,14 @@ pub(crate) fn unpack(block: &[u8]) -> Result<Vec<Entry>, BadBlock> {
     let packed = reader.take(reader.left())?;
     let plain = match packed.split_first() {
         Some((0, plain)) => plain.to_vec(),
-        _ => zstd::bulk::decompress(packed, len).map_err(|_| BadBlock)?,
+        _ => unpacked(packed, 0, len as u64)?,
     };
     let mut reader = Reader::new(&plain);
     let mut entries = Vec::new();
     while !reader.is_done() {
+        if entries.len() >= ENTRIES_PER_BLOCK {
+            return Err(BadBlock);
+        }
         let (index, term) = (reader.number()?, reader.number()?);
         let kind = String::from_utf8_lossy(reader.bytes()?).into_owned();
         let standing = match reader.byte()? {
@@ -121,12 +133,13 @@ pub(crate) fn unpack(block: &[u8]) -> Result<Vec<Entry>, BadBlock> {
         let segment = usize::try_from(reader.number()?).map_err(|_| BadBlock)?;
         let (offset, len_bytes) = (reader.number()?, reader.number()?);
         let mut touched = Vec::new();
-        for _ in 0..reader.count()? {
+        for _ in 0..few(reader.count()?)? {
             let key = reader.bytes()?.to_vec();
             touched.push(Touched { key, range_end: reader.bytes()?.to_vec() });
         }
-        let leases = (0..reader.count()?).map(|_| reader.signed()).collect::<Result<_, _>>()?;
-        let paths = (0..reader.count()?).map(|_| Ok(reader.bytes()?.to_vec())).collect::<Result<_, _>>()?;
+        let leases = (0..few(reader.count()?)?).map(|_| reader.signed()).collect::<Result<_, _>>()?;
+        let paths =
+            (0..few(reader.count()?)?).map(|_| Ok(reader.bytes()?.to_vec())).collect::<Result<_, _>>()?;
         let compacts = if reader.byte()? == 0 { None } else { Some(reader.signed()?) };
         entries.push(Entry {
             index,

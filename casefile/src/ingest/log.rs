@@ -17,12 +17,10 @@ use crate::case::Part;
 use crate::codec::put;
 use crate::error::CaseError;
 use crate::key_table::KeyWriter;
-use crate::log_block::{Entry, MOST_TOUCHED, REVOKE, pack};
+use crate::log_block::{ENTRIES_PER_BLOCK, Entry, MOST_NAMED_BYTES, MOST_TOUCHED, REVOKE, pack};
 use crate::rows::{EntryStanding, Touched};
 use crate::source::{LogSummary, TermRun};
 
-/// Entries of a block.
-const ENTRIES_PER_BLOCK: usize = 256;
 /// The name of a compaction, as a kind and as a field.
 const COMPACTION: &str = "compaction";
 /// What the keys in one block may come to before it is closed, in bytes.
@@ -123,15 +121,20 @@ fn asks_for(entry: &EntryRef<'_>) -> Asked {
     let mut asked = alone(decoded.kind().to_owned());
     let Some(request) = decoded.request() else { return asked };
     let mut seen = HashSet::new();
+    let mut left = MOST_NAMED_BYTES;
+    let mut has_room = |bytes: usize| left.checked_sub(bytes).inspect(|less| left = *less).is_some();
     let ranges = request.keys().filter(|range| seen.insert((range.key, range.range_end)));
     asked.touched.extend(
         ranges
             .take(MOST_TOUCHED)
+            .take_while(|range| has_room(range.key.len() + range.range_end.len()))
             .map(|range| Touched { key: range.key.to_vec(), range_end: range.range_end.to_vec() }),
     );
     let mut seen = HashSet::new();
     asked.leases.extend(request.leases().filter(|id| *id != 0 && seen.insert(*id)).take(MOST_TOUCHED));
-    asked.paths.extend(request.paths().take(MOST_TOUCHED).map(<[u8]>::to_vec));
+    asked.paths.extend(
+        request.paths().take(MOST_TOUCHED).take_while(|path| has_room(path.len())).map(<[u8]>::to_vec),
+    );
     if asked.kind == COMPACTION {
         let asks = request.message().children().find(|(field, _)| field.name == COMPACTION);
         asked.compacts = asks.map(|(_, message)| message.number(1).cast_signed());
