@@ -2,11 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use super::merge::{Merge, Met, revisions};
+use super::merge::Timeline;
 use crate::block::Record;
 use crate::case::Case;
 use crate::error::CaseError;
-use crate::key_table::numbers_with;
 use crate::rows::RevisionRow;
 
 /// What is looked for. All that is set must hold.
@@ -46,35 +45,7 @@ impl Case {
         asked: &Find,
         each: &mut dyn FnMut(&RevisionRow) -> ControlFlow<()>,
     ) -> Result<(), CaseError> {
-        let readings = self.readings()?;
-        let mut merge = Merge::new(&readings, &revisions(0..=i64::MAX))?;
-        let mut wanted = Vec::with_capacity(readings.len());
-        for reading in &readings {
-            let all = asked.prefix.is_empty();
-            wanted.push(if all { 0..u64::MAX } else { numbers_with(&reading.keys, &asked.prefix)? });
-        }
-        let is_wanted = |met: &Met| {
-            asked.takes(&met.record)
-                && wanted.get(met.at).is_some_and(|keys| keys.contains(&u64::from(met.record.key)))
-        };
-        let number = |met: &Met| readings.get(met.at).map(|reading| reading.source.number);
-        loop {
-            let (operations, contested) = merge.next_revision()?;
-            if operations.is_empty() {
-                return Ok(());
-            }
-            for met in operations.iter().filter(|met| met.iter().any(is_wanted)) {
-                for group in merge.groups(met)?.iter().filter(|group| group.iter().any(is_wanted)) {
-                    let is_only =
-                        asked.only_in.is_none_or(|only| group.iter().all(|met| number(met) == Some(only)));
-                    let row = if is_only { merge.row(group, contested)? } else { None };
-                    if let Some(row) = row
-                        && each(&row).is_break()
-                    {
-                        return Ok(());
-                    }
-                }
-            }
-        }
+        let all = Timeline { prefix: asked.prefix.clone(), ..Timeline::default() };
+        self.rows_where(&all, &|record| asked.takes(record), asked.only_in, each)
     }
 }

@@ -150,30 +150,35 @@ impl<'r, 'c> Merge<'r, 'c> {
         Ok(Self { readings, streams, keys })
     }
 
-    /// All records of the next revision, those of each operation together, and whether sources that should have the same there have
-    /// something else; empty at the end.
-    pub(super) fn next_revision(&mut self) -> Result<(Vec<Vec<Met>>, bool), CaseError> {
+    /// All records of the next revision, those of each operation together; empty at the end.
+    fn next_revision(&mut self) -> Result<Vec<Vec<Met>>, CaseError> {
         let mut operations: Vec<Vec<Met>> = Vec::new();
-        let mut main = None;
-        while let Some(next) = self.peek()
-            && main.is_none_or(|main| main == next)
-        {
-            main = Some(next);
+        let main = self.peek();
+        while main.is_some() && self.peek() == main {
             operations.push(self.next()?);
         }
-        let Some(main) = main else { return Ok((operations, false)) };
-        let can_tell = |met: &&Met| self.readings.get(met.at).is_some_and(|reading| is_kept(reading, main));
+        Ok(operations)
+    }
+
+    /// Whether sources that should have the same at a revision have something else there.
+    fn is_contested(&self, operations: &[Vec<Met>]) -> Result<bool, CaseError> {
+        let can_tell =
+            |met: &&Met| self.readings.get(met.at).is_some_and(|reading| is_kept(reading, met.record.main));
         let mut tellers: Vec<usize> =
             operations.iter().flatten().filter(can_tell).map(|met| met.at).collect();
         tellers.sort_unstable();
         tellers.dedup();
         // Whoever has one of a revision's operations and keeps history there has all of them.
         let lacks = |met: &Vec<Met>| tellers.iter().any(|at| !met.iter().any(|met| met.at == *at));
-        let mut is_contested = operations.iter().any(lacks) && tellers.len() > 1;
-        for met in &operations {
-            is_contested = is_contested || self.groups(met)?.len() > 1;
+        if operations.iter().any(lacks) && tellers.len() > 1 {
+            return Ok(true);
         }
-        Ok((operations, is_contested))
+        for met in operations {
+            if self.groups(met)?.len() > 1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The main number of the next revision.
@@ -249,29 +254,45 @@ impl Case {
         asked: &Timeline,
         each: &mut dyn FnMut(&RevisionRow) -> ControlFlow<()>,
     ) -> Result<(), CaseError> {
+        self.rows_where(asked, &|_| true, None, each)
+    }
+
+    /// Every revision that is asked for, that `takes` takes, and that no source but `only_in` has so, where that is given.
+    pub(super) fn rows_where(
+        &self,
+        asked: &Timeline,
+        takes: &dyn Fn(&Record) -> bool,
+        only_in: Option<u32>,
+        each: &mut dyn FnMut(&RevisionRow) -> ControlFlow<()>,
+    ) -> Result<(), CaseError> {
         let readings = self.readings()?;
         // A revision is contested also by a key that was not asked for.
-        let all = Timeline { prefix: Vec::new(), ..asked.clone() };
-        let mut merge = Merge::new(&readings, &all)?;
-        let wanted: Vec<Range<u64>> = readings
-            .iter()
-            .map(|reading| {
-                if asked.prefix.is_empty() {
-                    Ok(0..u64::MAX)
-                } else {
-                    numbers_with(&reading.keys, &asked.prefix)
-                }
-            })
-            .collect::<Result<_, _>>()?;
-        let is_wanted =
-            |met: &Met| wanted.get(met.at).is_some_and(|keys| keys.contains(&u64::from(met.record.key)));
+        let mut merge = Merge::new(&readings, &revisions(asked.from..=asked.to))?;
+        let mut wanted: Vec<Range<u64>> = Vec::with_capacity(readings.len());
+        for reading in &readings {
+            let all = asked.prefix.is_empty();
+            wanted.push(if all { 0..u64::MAX } else { numbers_with(&reading.keys, &asked.prefix)? });
+        }
+        let is_wanted = |met: &Met| {
+            takes(&met.record)
+                && wanted.get(met.at).is_some_and(|keys| keys.contains(&u64::from(met.record.key)))
+        };
+        let number = |met: &Met| readings.get(met.at).map(|reading| reading.source.number);
+        let is_shown = |group: &&Vec<Met>| {
+            group.iter().any(is_wanted)
+                && only_in.is_none_or(|only| group.iter().all(|met| number(met) == Some(only)))
+        };
         loop {
-            let (operations, contested) = merge.next_revision()?;
+            let operations = merge.next_revision()?;
             if operations.is_empty() {
                 return Ok(());
             }
-            for met in operations.iter().filter(|met| met.iter().any(is_wanted)) {
-                for group in merge.groups(met)?.iter().filter(|group| group.iter().any(is_wanted)) {
+            if !operations.iter().flatten().any(is_wanted) {
+                continue;
+            }
+            let contested = merge.is_contested(&operations)?;
+            for met in &operations {
+                for group in merge.groups(met)?.iter().filter(is_shown) {
                     let Some(row) = merge.row(group, contested)? else { continue };
                     if each(&row).is_break() {
                         return Ok(());
