@@ -114,6 +114,18 @@ pub enum FaultKind {
         /// The element's number.
         index: u16,
     },
+    /// The first key does not begin where the table ends.
+    #[error(
+        "declares {declared} elements, whose table ends at {table_end:#x} of the page; its first key begins at {position:#x}"
+    )]
+    Miscounted {
+        /// Elements declared.
+        declared: u16,
+        /// Where the first key begins, counted from the page's start.
+        position: u64,
+        /// Where the table ends, counted likewise.
+        table_end: u64,
+    },
     /// A branch page without elements.
     #[error("is a branch without children")]
     EmptyBranch,
@@ -279,7 +291,7 @@ impl FaultKind {
             Self::WrongId { .. } => "BBOLT-WRONG-ID",
             Self::NotATreePage { .. } => "BBOLT-PAGE-TYPE",
             Self::NotAFreelist { .. } => "BBOLT-FREELIST-TYPE",
-            Self::TooManyElements { .. } => "BBOLT-ELEMENT-COUNT",
+            Self::TooManyElements { .. } | Self::Miscounted { .. } => "BBOLT-ELEMENT-COUNT",
             Self::ElementOutOfPage { .. } => "BBOLT-ELEMENT-BOUNDS",
             Self::OverlappingElements { .. } => "BBOLT-ELEMENT-OVERLAP",
             Self::EmptyKey { .. } => "BBOLT-EMPTY-KEY",

@@ -9,9 +9,14 @@ use std::collections::HashMap;
 use crate::db::{OpenError, read_meta, search_meta1};
 use crate::fault::{Fault, FaultKind, Span};
 use crate::meta::{META_PAGE_BYTES, Meta, MetaFault};
-use crate::page::{FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META, HEADER_BYTES, Node, PageHeader, PageId};
+use crate::page::{
+    FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META, HEADER_BYTES, Node, PageHeader, PageId,
+    filled_overflow, told_overflow,
+};
 use crate::source::{Source, SourceError};
 
+/// Pages of which it is asked whether another page begins there, at most.
+const MOST_LOOKED_AT: usize = 16;
 /// Smallest page size a file may have, in bytes.
 pub const SMALLEST_PAGE_BYTES: u32 = 512;
 /// Largest page size a file may have, in bytes: 16 MiB.
@@ -242,6 +247,16 @@ impl<S: Source> PageFile<S> {
     pub fn whole(&self, id: PageId) -> Result<Cow<'_, [u8]>, Fault> {
         let first = self.first(id)?;
         let overflow = PageHeader::parse(&first).map_or(0, |header| header.overflow);
+        self.with_overflow(id, first, overflow)
+    }
+
+    /// Page `id`, which begins with `first`, with `overflow` further pages.
+    fn with_overflow<'s>(
+        &'s self,
+        id: PageId,
+        first: Cow<'s, [u8]>,
+        overflow: u32,
+    ) -> Result<Cow<'s, [u8]>, Fault> {
         if overflow == 0 {
             return Ok(first);
         }
@@ -262,6 +277,49 @@ impl<S: Source> PageFile<S> {
             return Err(self.fault(id, 0, FaultKind::WrongId { found }));
         }
         Node::parse(self.whole(id)?, id, self.offset_of(id))
+    }
+
+    /// As [`Self::node`], whatever bit of its header turned, as far as the rest of the page tells: for salvage
+    /// ([`Node::parse_mended`]).
+    ///
+    /// # Errors
+    /// As [`Self::node`].
+    pub fn mended_node(&self, id: PageId) -> Result<Node<'_>, Fault> {
+        let found = self.header(id)?.id;
+        if (found ^ id.0).count_ones() > 1 {
+            return Err(self.fault(id, 0, FaultKind::WrongId { found }));
+        }
+        Node::parse_mended(self.told(id)?, id, self.offset_of(id))
+    }
+
+    /// The bytes of page `id` with the overflow that its table tells of ([`Self::told_overflow`]).
+    ///
+    /// # Errors
+    /// As [`Self::whole`].
+    pub fn told(&self, id: PageId) -> Result<Cow<'_, [u8]>, Fault> {
+        let first = self.first(id)?;
+        let overflow = PageHeader::parse(&first).map_or(0, |header| self.told_overflow(id, &first, &header));
+        self.with_overflow(id, first, overflow)
+    }
+
+    /// How many further pages page `id` has, which begins with `first`: as many as its elements fill, where its header says another number
+    /// and is a bit off, or claims pages with heads of their own; as many as its header says, where its elements would have to fill such pages.
+    #[must_use]
+    pub fn told_overflow(&self, id: PageId, first: &[u8], header: &PageHeader) -> u32 {
+        let declared = header.overflow;
+        let Some(filled) = filled_overflow(first, header).filter(|filled| *filled != declared) else {
+            return declared;
+        };
+        let is_head = |page: PageId| {
+            let kinds = [FLAG_BRANCH, FLAG_LEAF, FLAG_FREELIST];
+            self.header(page).is_ok_and(|header| header.id == page.0 && kinds.contains(&header.flags))
+        };
+        let more = u64::from(filled.min(declared)) + 1..=u64::from(filled.max(declared));
+        let mut pages = more.take(MOST_LOOKED_AT).filter_map(|page| id.0.checked_add(page));
+        match pages.any(|page| is_head(PageId(page))) {
+            true => filled.min(declared),
+            false => told_overflow(first, header),
+        }
     }
 
     /// A fault about page `id` and its `overflow` further pages.

@@ -91,7 +91,7 @@ impl Reached {
             }
             Content::Tree(_) | Content::Unknown => None,
         };
-        inline.into_iter().chain(self.leaves.iter().filter_map(|id| pages.node(*id).ok()))
+        inline.into_iter().chain(self.leaves.iter().filter_map(|id| pages.mended_node(*id).ok()))
     }
 }
 

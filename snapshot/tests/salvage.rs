@@ -12,6 +12,8 @@ mod doubts;
 mod hazards;
 #[path = "salvage/member.rs"]
 mod member;
+#[path = "salvage/oddities.rs"]
+mod oddities;
 #[path = "salvage/sound.rs"]
 mod sound;
 #[path = "salvage/spoiled.rs"]

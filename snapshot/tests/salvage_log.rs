@@ -463,6 +463,9 @@ fn the_log_of_another_member_is_not_merged() {
                 assert_eq!(truth.get(at), Some(value), "{told}");
             }
             assert!(is_damaged || found == truth, "{told}");
+            assert_eq!(report.account.loses.entries, 0, "{told}");
+            let codes: Vec<&str> = report.findings.iter().map(|finding| finding.code).collect();
+            assert!(is_damaged || codes.contains(&"SALVAGE-LOG-FOREIGN"), "{codes:?} {told}");
         }
     }
 }

@@ -26,7 +26,7 @@ mod specimen;
 mod young;
 
 pub use damaged::{Damaged, Fill, Origin, Place};
-pub use damages::{Count, DAMAGES, Damage, Metas, What, Which};
+pub use damages::{Count, DAMAGES, Damage, Metas, Number, What, Which};
 pub use ledger::Ledger;
 pub use plain::{Pairs, PlainFile, PlainHead, PlainMeta, PlainNode, PlainPair, PlainTree, meta_checksum};
 pub use served::Served;

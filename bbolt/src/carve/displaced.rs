@@ -2,7 +2,7 @@
 
 use super::pass::Pass;
 use super::{Cut, Leaf, PageKind, Place, Run};
-use crate::page::{ELEMENT_BYTES, HEADER_BYTES, PageHeader};
+use crate::page::{HEADER_BYTES, PageHeader, laid_out};
 use crate::source::Source;
 
 /// Most pages of a candidate that came to nothing, of which those behind the first are looked at once more: no page is read more often
@@ -73,7 +73,7 @@ impl<S: Source, T> Pass<'_, S, T> {
     fn first_of_displaced(&self, index: u64) -> Option<PageHeader> {
         let page = self.bytes(index, self.len_of(index, 1)).ok()?;
         let header = PageHeader::parse(&page).filter(|header| self.is_displaced(index, header))?;
-        let end = laid_out(&page, header.count)?;
+        let end = laid_out(&page, header.flags, header.count)?;
         let needed = end.div_ceil(self.page_size());
         let declared = u64::from(header.overflow) + 1;
         // Old versions of bbolt took a page more where the last one was just full.
@@ -103,21 +103,4 @@ impl<S: Source, T> Pass<'_, S, T> {
         }
         self.all_of_it(index, header.overflow)
     }
-}
-
-/// Where the last of `count` elements ends that lie back to back behind their table, in bytes from the start of `page`.
-fn laid_out(page: &[u8], count: u16) -> Option<u64> {
-    let table = page.get(HEADER_BYTES..HEADER_BYTES + usize::from(count) * ELEMENT_BYTES)?;
-    let mut end = (HEADER_BYTES + table.len()) as u64;
-    for (entry, at) in table.chunks_exact(ELEMENT_BYTES).zip((HEADER_BYTES as u64..).step_by(ELEMENT_BYTES)) {
-        let word = |at: usize| {
-            let word = entry.get(at..at + 4).and_then(|word| word.try_into().ok());
-            u64::from(u32::from_le_bytes(word.unwrap_or_default()))
-        };
-        if at + word(4) != end || word(8) == 0 {
-            return None;
-        }
-        end += word(8) + word(12);
-    }
-    Some(end)
 }

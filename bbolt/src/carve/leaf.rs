@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{Cut, Run};
-use crate::page::{ELEMENT_BYTES, FLAG_BUCKET, HEADER_BYTES};
+use crate::page::{ELEMENT_BYTES, FLAG_BUCKET, FLAG_LEAF, HEADER_BYTES, PageHeader, mended_header};
 use crate::page_file::PageFile;
 use crate::source::Source;
 
+/// What a disk gives or refuses as a whole at least, in bytes.
+const SECTOR_BYTES: u64 = 512;
 /// Longest key that bbolt takes, in bytes.
 const MOST_KEY_BYTES: u32 = 32_768;
 
@@ -19,7 +21,7 @@ pub struct Leaf<'a> {
     offset: u64,
     /// Bytes that the run would have, were it not cut.
     declared_bytes: u64,
-    /// Bytes of the run, counted from its head, that could not be read: ascending, apart from each other, whole pages.
+    /// Bytes of the run, counted from its head, that could not be read: ascending, apart from each other, whole sectors.
     bad: Vec<Range<u64>>,
 }
 
@@ -95,10 +97,14 @@ impl<'a> Leaf<'a> {
             match pages.source().bytes(leaf.offset.saturating_add(start), page_len) {
                 Ok(page) => bytes.extend_from_slice(&page),
                 Err(_) => {
-                    bytes.resize(bytes.len() + usize::try_from(page_len).unwrap_or_default(), 0);
-                    match leaf.bad.last_mut().filter(|bad| bad.end == start) {
-                        Some(bad) => bad.end = start + page_len,
-                        None => leaf.bad.push(start..start + page_len),
+                    let (sectors, bad) = in_sectors(pages, leaf.offset.saturating_add(start), page_len);
+                    bytes.extend_from_slice(&sectors);
+                    for bad in bad {
+                        let (from, to) = (start + bad.start, start + bad.end);
+                        match leaf.bad.last_mut().filter(|bad| bad.end == from) {
+                            Some(bad) => bad.end = to,
+                            None => leaf.bad.push(from..to),
+                        }
                     }
                 }
             }
@@ -131,7 +137,7 @@ impl<'a> Leaf<'a> {
     /// them is damaged only those can tell who know what the keys and values mean.
     #[must_use]
     pub fn elements(&self) -> Elements<'_> {
-        let look = Look { end: self.table_end(), is_flawed: false, is_torn: false };
+        let look = Look { end: self.table_end(), follows: 0, is_flawed: false, is_torn: false };
         Elements { leaf: self, next: 0, last: &[], look }
     }
 
@@ -153,6 +159,10 @@ impl<'a> Leaf<'a> {
         }
         let at = HEADER_BYTES + usize::from(index) * ELEMENT_BYTES;
         let entry = self.bytes.get(at..at + ELEMENT_BYTES)?;
+        if !self.bad.is_empty() && self.there(at as u64, (at + ELEMENT_BYTES) as u64).len() < ELEMENT_BYTES {
+            // Of what is not known nothing is said.
+            return Some(Entry { start: 0, key_bytes: 0, value_bytes: 0, is_bucket: false });
+        }
         let word = |at: usize| {
             let word = entry.get(at..at + 4).and_then(|word| word.try_into().ok());
             u32::from_le_bytes(word.unwrap_or_default())
@@ -160,6 +170,15 @@ impl<'a> Leaf<'a> {
         let (flags, key_bytes, value_bytes) = (word(0), word(8), word(12));
         let start = at as u64 + u64::from(word(4));
         Some(Entry { start, key_bytes, value_bytes, is_bucket: flags & FLAG_BUCKET != 0 })
+    }
+
+    /// Takes the number of elements that the table has, where the head says another one: all of the table speaks for it.
+    fn mend_count(&mut self) {
+        let Some(header) = PageHeader::parse(&self.bytes) else { return };
+        let header = PageHeader { flags: FLAG_LEAF, count: self.run.count, ..header };
+        let first = usize::try_from(self.declared_bytes / u64::from(self.run.declared.max(1))).ok();
+        let first = first.and_then(|page_size| self.bytes.get(..page_size)).unwrap_or(&self.bytes);
+        self.run.count = mended_header(first, &header).count;
     }
 
     /// What is there of an element, which may be nothing.
@@ -193,6 +212,7 @@ impl<'a> Leaf<'a> {
 
     /// The leaf with what a look at all its elements says of the run: flaws, and whether the cut, if there is one, cost anything.
     pub(super) fn looked_at(mut self) -> Self {
+        self.mend_count();
         let mut elements = self.elements();
         while elements.next().is_some() {}
         let Look { is_flawed, is_torn, .. } = elements.look;
@@ -203,11 +223,40 @@ impl<'a> Leaf<'a> {
     }
 }
 
+/// What can be read of `len` bytes at byte `offset` of the file, sector by sector, with zeros where nothing can, and what that is, from
+/// the first of the bytes on.
+pub(super) fn in_sectors<S: Source>(
+    pages: &PageFile<S>,
+    offset: u64,
+    len: u64,
+) -> (Vec<u8>, Vec<Range<u64>>) {
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
+    let mut bad: Vec<Range<u64>> = Vec::new();
+    let mut start = 0;
+    while start < len {
+        let sector_len = SECTOR_BYTES.min(len - start);
+        match pages.source().bytes(offset.saturating_add(start), sector_len) {
+            Ok(sector) => bytes.extend_from_slice(&sector),
+            Err(_) => {
+                bytes.resize(bytes.len() + usize::try_from(sector_len).unwrap_or_default(), 0);
+                match bad.last_mut().filter(|bad| bad.end == start) {
+                    Some(bad) => bad.end = start + sector_len,
+                    None => bad.push(start..start + sector_len),
+                }
+            }
+        }
+        start += sector_len;
+    }
+    (bytes, bad)
+}
+
 /// What a look at the elements comes to.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     /// Where the last element ends that has bytes of its own, counted from the head, in bytes.
     end: u64,
+    /// The number of the element that should begin there.
+    follows: u16,
     /// Whether an element is at fault.
     is_flawed: bool,
     /// Whether an element that is not at fault is not whole.
@@ -244,21 +293,68 @@ pub struct Elements<'l> {
 }
 
 impl<'l> Elements<'l> {
+    /// The element where the one before it ends, if it does not say so itself and the one behind it begins where it then ends: every known
+    /// writer lays them back to back.
+    #[inline]
+    fn mended(&self, index: u16, entry: &Entry) -> Option<Entry> {
+        if entry.start == self.look.end || index != self.look.follows {
+            return None;
+        }
+        let start = self.look.end;
+        let mended = Entry { start, ..*entry };
+        let behind = self.leaf.entry(index + 1);
+        let is_impossible = entry.start < self.look.end || entry.end() > self.leaf.declared_bytes;
+        let is_wrong = match behind {
+            Some(behind) => behind.start == mended.end(),
+            None => is_impossible || self.is_likelier(index, entry, start, self.last),
+        };
+        is_wrong.then_some(mended)
+    }
+
+    /// Of the last element, behind which nothing tells where it ends: whether its key is more like that before it, `last`, if it begins
+    /// at `start`, than it is where it says.
+    fn is_likelier(&self, index: u16, entry: &Entry, start: u64, last: &[u8]) -> bool {
+        let alike = |start: u64| {
+            let key = self.leaf.part(index, &Entry { start, ..*entry }).key;
+            key.iter().zip(last).take_while(|(a, b)| a == b).count()
+        };
+        alike(start) > alike(entry.start)
+    }
+
+    /// Whether element `index`, which should begin at `start`, where the one with key `last` ends, and says otherwise, is the one that is
+    /// wrong: it ends where the one behind it begins, if it begins there.
+    fn is_misplaced(&self, index: u16, start: u64, last: &[u8]) -> bool {
+        let Some(entry) = self.leaf.entry(index).filter(|entry| entry.start != start) else { return false };
+        let end = Entry { start, ..entry }.end();
+        end <= self.leaf.declared_bytes
+            && match self.leaf.entry(index.saturating_add(1)) {
+                Some(behind) => behind.start == end,
+                None => self.is_likelier(index, &entry, start, last),
+            }
+    }
+
     /// What is there of the element, unless it cannot be. Where two elements share bytes, the one is held to be at fault that
     /// reaches into the other.
     #[inline]
     fn possible(&mut self, index: u16, entry: &Entry) -> Option<Element<'l>> {
-        let (leaf, end) = (self.leaf, entry.end());
+        let leaf = self.leaf;
+        let mended = self.mended(index, entry);
+        // Where the one before ends otherwise than this one begins, one of the two is damaged.
+        self.look.is_flawed |= index == self.look.follows && entry.start != self.look.end;
+        let entry = mended.as_ref().unwrap_or(entry);
+        let end = entry.end();
         let is_key = (1..=MOST_KEY_BYTES).contains(&entry.key_bytes);
         if !is_key || entry.start < self.look.end || end > leaf.declared_bytes {
             return None;
         }
         let behind = leaf.entry(index + 1).filter(|behind| behind.start >= entry.start);
-        if behind.is_some_and(|behind| behind.start < end) {
+        let element = leaf.part(index, entry);
+        if behind.is_some_and(|behind| behind.start < end) && !self.is_misplaced(index + 1, end, element.key)
+        {
             return None;
         }
         self.look.end = end;
-        let element = leaf.part(index, entry);
+        self.look.follows = index + 1;
         if element.has_key() {
             self.look.is_flawed |= self.last >= element.key;
             self.last = element.key;

@@ -1,11 +1,14 @@
 //! The pass over all pages: which of them are heads in their places, and what belongs to them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 
+use super::leaf::in_sectors;
 use super::{Cut, Leaf, PageKind, Place, Run};
 use crate::page::{
     ELEMENT_BYTES, FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META, HEADER_BYTES, PageHeader, PageId,
+    mended_header, told_overflow,
 };
 use crate::page_file::PageFile;
 use crate::page_use::PageUse;
@@ -40,6 +43,8 @@ struct Window<'s> {
     page_size: usize,
     whole: Option<Cow<'s, [u8]>>,
     pieces: Vec<Option<Cow<'s, [u8]>>>,
+    /// Of pages that cannot be read as a whole, and whose first sector can: what can be read, with zeros elsewhere, by index.
+    parts: HashMap<u64, Vec<u8>>,
 }
 
 impl Window<'_> {
@@ -94,8 +99,17 @@ impl<S: Source, T> Pass<'_, S, T> {
         let page_size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
         let whole = self.bytes(range.start, self.len_of(range.start, range.end - range.start)).ok();
         let one_by_one = if whole.is_some() { 0..0 } else { range.clone() };
-        let pieces = one_by_one.map(|index| self.bytes(index, self.len_of(index, 1)).ok()).collect();
-        Window { first: range.start, end: range.end, page_size, whole, pieces }
+        let pieces =
+            one_by_one.map(|index| self.bytes(index, self.len_of(index, 1)).ok()).collect::<Vec<_>>();
+        let mut parts = HashMap::new();
+        for (index, _) in (range.start..).zip(&pieces).filter(|(_, piece)| piece.is_none()) {
+            let (bytes, bad) =
+                in_sectors(self.pages, index.saturating_mul(self.page_size()), self.len_of(index, 1));
+            if bad.first().is_none_or(|bad| bad.start > 0) {
+                parts.insert(index, bytes);
+            }
+        }
+        Window { first: range.start, end: range.end, page_size, whole, pieces, parts }
     }
 
     /// The header of page `index`, if that is a head in its place. `bytes` begin with the page's first.
@@ -103,6 +117,7 @@ impl<S: Source, T> Pass<'_, S, T> {
         let id = index.checked_add(self.pages.first_page())?;
         let header = PageHeader::parse(bytes).filter(|header| header.id == id)?;
         let is_taken = || self.reached.is_some_and(|reached| reached.is_overflow(PageId(index)));
+        let header = mended_header(bytes, &header);
         (is_possible(&header, self.page_size()) && !is_taken()).then_some(header)
     }
 
@@ -114,7 +129,15 @@ impl<S: Source, T> Pass<'_, S, T> {
         while index < range.end {
             let mut next = index + 1;
             let kind = match window.page(index) {
-                None => PageKind::Unreadable,
+                None => match window.parts.get(&index).and_then(|page| self.head(index, page)) {
+                    None => PageKind::Unreadable,
+                    Some(header) => {
+                        let (kind, pages) = self.run(&window, index, &header, &mut part.runs);
+                        next = index + u64::from(pages);
+                        part.end = next;
+                        kind
+                    }
+                },
                 Some(page) => match self.head(index, page) {
                     None => self.loose(index, page),
                     Some(header) => {
@@ -143,7 +166,11 @@ impl<S: Source, T> Pass<'_, S, T> {
         header: &PageHeader,
         runs: &mut Vec<(Run, T)>,
     ) -> (PageKind, u32) {
-        let (pages, cut) = self.extent(window, index, header.overflow);
+        // What the header leaves out its table may have. What it has too many of ends where another head begins.
+        let told = window.page(index).map_or(0, |page| told_overflow(page, header));
+        let is_within = index.saturating_add(u64::from(told)) < self.page_count();
+        let told = if is_within { told } else { 0 };
+        let (pages, cut) = self.extent(window, index, header.overflow.max(told));
         let kind = match header.flags {
             FLAG_LEAF => PageKind::Leaf,
             FLAG_BRANCH => return (PageKind::Branch, pages),
@@ -154,7 +181,7 @@ impl<S: Source, T> Pass<'_, S, T> {
             Some(reached) if reached.is_head(PageId(index)) => Place::Reached,
             _ => Place::Placed,
         };
-        let (id, count, declared) = (header.id, header.count, header.overflow.saturating_add(1));
+        let (id, count, declared) = (header.id, header.count, header.overflow.max(told).saturating_add(1));
         let run = Run { index, id, pages, declared, count, place, cut, is_flawed: false };
         let leaf = match window.run(index, self.len_of(index, u64::from(pages))) {
             Some(bytes) => {
@@ -180,11 +207,12 @@ impl<S: Source, T> Pass<'_, S, T> {
             let ahead;
             let page = match window.page(next) {
                 None if next >= window.end => {
-                    ahead = self.bytes(next, self.len_of(next, 1).min(HEADER_BYTES as u64)).ok();
+                    ahead = self.bytes(next, self.len_of(next, 1)).ok();
                     ahead.as_deref()
                 }
                 page => page,
             };
+            let page = page.or_else(|| window.parts.get(&next).map(Vec::as_slice));
             if page.is_some_and(|page| self.head(next, page).is_some()) {
                 return (pages, Some(Cut::WrittenOver));
             }

@@ -8,7 +8,10 @@ use rayon::prelude::*;
 use super::{Content, Hole, Reached, Start};
 use crate::bucket::Root;
 use crate::fault::{Fault, FaultKind, readable};
-use crate::page::{FLAG_BRANCH, FLAG_LEAF, HEADER_BYTES, MAX_DEPTH, Node, NodeKind, PageHeader, PageId};
+use crate::page::{
+    FLAG_BRANCH, FLAG_LEAF, HEADER_BYTES, MAX_DEPTH, Node, NodeKind, PageHeader, PageId, is_laid_out,
+    mended_header,
+};
 use crate::page_file::PageFile;
 use crate::page_use::PageUse;
 use crate::source::Source;
@@ -102,7 +105,37 @@ impl<'w, S: Source> Walk<'w, S> {
 
     /// The tree page in the place of `page`, whatever it calls itself.
     pub(super) fn node(&self, page: PageId) -> Result<Node<'w>, Fault> {
-        Node::parse(self.pages.whole(page)?, page, self.pages.offset_of(page))
+        let node = Node::parse_mended(self.pages.told(page)?, page, self.pages.offset_of(page))?;
+        Ok(self.with_separators(node))
+    }
+
+    /// A branch whose keys do not ascend, if that is because one of them is not the first key of the child that it is for: with that key.
+    fn with_separators(&self, node: Node<'w>) -> Node<'w> {
+        if node.kind() == NodeKind::Leaf || node.check_order().is_ok() {
+            return node;
+        }
+        let mut wrong = (0..node.count()).filter_map(|index| {
+            let key = self.first_key_of(node.child(index))?;
+            (key != node.key(index)).then_some((index, key))
+        });
+        let (Some((index, key)), None) = (wrong.next(), wrong.next()) else { return node };
+        let mut bytes = node.bytes().to_vec();
+        let place = node.key_range(index);
+        let Some(place) = bytes.get_mut(place).filter(|place| place.len() == key.len()) else { return node };
+        place.copy_from_slice(&key);
+        match Node::parse(Cow::Owned(bytes), node.id(), node.offset()) {
+            Ok(mended) if mended.check_order().is_ok() => mended,
+            _ => node,
+        }
+    }
+
+    /// The first key of a page that is where it says that it is, and a tree page.
+    fn first_key_of(&self, page: PageId) -> Option<Vec<u8>> {
+        let first = self.pages.first(page).ok()?;
+        let header = PageHeader::parse(&first)
+            .map(|header| mended_header(&first, &header))
+            .filter(|header| header.id == page.0 && [FLAG_BRANCH, FLAG_LEAF].contains(&header.flags))?;
+        self.first_key(page, &first, &header).map(Cow::into_owned)
     }
 
     /// The bucket that an element of the root bucket's leaf describes, and its tree.
@@ -120,6 +153,10 @@ impl<'w, S: Source> Walk<'w, S> {
             }
             Ok((Root::Inline(node), _)) => match node.check_order() {
                 Err(fault) => Ok(lost(name, Some(fault))),
+                Ok(()) if inline_miscount(&node).is_some() => {
+                    let fault = inline_miscount(&node).map(|kind| node.fault(kind));
+                    Ok(lost(name, fault))
+                }
                 Ok(()) if !(self.judge)(&name, &node) => Ok(lost(name, None)),
                 Ok(()) => {
                     let content = Content::Inline { offset: node.offset(), len: node.len_bytes() };
@@ -219,6 +256,17 @@ impl<'w, S: Source> Walk<'w, S> {
                         }
                         look => look,
                     };
+                    // A branch's key that is a bit too high must not hide what its child begins with.
+                    let before = index.checked_sub(1).map(|before| node.key(before));
+                    let is_in_hole = matches!(parts.last(), Some(Part::Hole(_)));
+                    let begins = matches!(look, Look::Wrong { .. }) && !is_in_hole;
+                    let begins = before.filter(|_| begins).and_then(|_| self.first_key_of(named.page));
+                    let begins = begins.filter(|key| {
+                        key.as_slice() < named.low
+                            && before.is_some_and(|before| before < key.as_slice())
+                            && differs_by_a_bit(key, named.low)
+                    });
+                    named.low = begins.as_deref().unwrap_or(named.low);
                     parts.push(self.decide(named, look));
                 }
             }
@@ -284,8 +332,10 @@ impl<'w, S: Source> Walk<'w, S> {
         let Some(header) = PageHeader::parse(&first) else {
             return Look::Wrong { fault: None, was_tried: false };
         };
+        let header = mended_header(&first, &header);
         let wrong = |kind| Look::from(self.pages.fault(page, 0, kind));
-        if header.id != page.0 && !is_any {
+        let is_own = header.id == page.0 || self.is_a_bit_off(named, &first, &header);
+        if !is_own && !is_any {
             return wrong(FaultKind::WrongId { found: header.id });
         }
         if ![FLAG_BRANCH, FLAG_LEAF].contains(&header.flags) {
@@ -296,9 +346,11 @@ impl<'w, S: Source> Walk<'w, S> {
             Err(Some(fault)) => return fault.into(),
             Err(None) => return Look::Wrong { fault: None, was_tried: false },
         }
-        let bytes = if header.overflow == 0 { Ok(first) } else { self.pages.whole(page) };
-        let node = match bytes.and_then(|bytes| Node::parse(bytes, page, self.pages.offset_of(page))) {
-            Ok(node) => node,
+        // A damaged header must not claim the pages behind, nor leave its own ones to others.
+        let overflow = self.pages.told_overflow(page, &first, &header);
+        let bytes = if overflow == 0 { Ok(first) } else { self.pages.told(page) };
+        let node = match bytes.and_then(|bytes| Node::parse_mended(bytes, page, self.pages.offset_of(page))) {
+            Ok(node) => self.with_separators(node),
             Err(fault) => return Look::in_vain(fault),
         };
         self.watch.advance(node.len_bytes());
@@ -309,8 +361,16 @@ impl<'w, S: Source> Walk<'w, S> {
             return Look::Wrong { fault: None, was_tried: true };
         }
         // What is not in its place has no claim on the pages behind.
-        let overflow = if header.id == page.0 { header.overflow } else { 0 };
+        let overflow = if is_own { overflow } else { 0 };
         Look::Sound { kind: node.kind(), overflow }
+    }
+
+    /// Whether a page has a bit too many or too few in its number, and is in all else what it is named as.
+    fn is_a_bit_off(&self, named: Named<'_>, first: &[u8], header: &PageHeader) -> bool {
+        (header.id ^ named.page.0).count_ones() == 1
+            && is_laid_out(first, header)
+            && named.separator.is_some()
+            && named.separator == self.first_key(named.page, first, header).as_deref()
     }
 
     /// What is wrong with the first key of a page beside the branch above, found out before any work is done that grows with the
@@ -371,6 +431,19 @@ impl Branch {
         let page = node.child(index);
         Named { page, parent: self.page, is_any: false, separator: Some(separator), low: separator, high }
     }
+}
+
+/// Whether two keys are equal but for one bit.
+fn differs_by_a_bit(a: &[u8], b: &[u8]) -> bool {
+    let bits: u32 = a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum();
+    a.len() == b.len() && bits == 1
+}
+
+/// What is wrong with the count of an inline page: of one without elements nothing stands behind its header.
+fn inline_miscount(node: &Node<'_>) -> Option<FaultKind> {
+    let is_empty = node.count() == 0 && node.len_bytes() > HEADER_BYTES as u64;
+    let (position, table_end) = (node.len_bytes(), HEADER_BYTES as u64);
+    node.miscount().or_else(|| is_empty.then_some(FaultKind::Miscounted { declared: 0, position, table_end }))
 }
 
 /// The kind that most of the pages of one level are of; leaves when there are as many of both. All leaves of a bucket lie equally deep,

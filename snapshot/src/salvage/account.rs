@@ -22,6 +22,9 @@ use crate::finding::{Finding, Severity};
 
 /// Revisions with two values that may be damage, whatever share they are.
 const MOST_DISPUTES: u64 = 10;
+/// Places of one revision that are believed to be missing before one that was found. A transaction has 128 at most, unless a server was told
+/// otherwise; of more it is rather the place that is wrong, and one at least is missing.
+const MOST_SKIPPED: u64 = 1024;
 /// Most ways that are counted at once: a bit each.
 const MOST_COUNTED: usize = 32;
 
@@ -280,7 +283,8 @@ impl Counting<'_> {
             return;
         }
         if sub > self.next_sub && is_in(&rules.silent, self.main) {
-            self.absent += u64::try_from(sub - self.next_sub).unwrap_or_default();
+            let skipped = u64::try_from(sub - self.next_sub).unwrap_or_default();
+            self.absent += if skipped > MOST_SKIPPED { 1 } else { skipped };
         }
         self.next_sub = sub.saturating_add(1);
     }

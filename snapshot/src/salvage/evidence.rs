@@ -2,6 +2,7 @@
 
 mod marks;
 mod newer;
+mod parts;
 mod reports;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::finding::Finding;
 use crate::log_files::LogFiles;
 use crate::schema::KEY;
 use marks::mark_tree;
+use parts::{disown_parts, disown_remnants};
 use reports::{blank_report, complete, hash_finding, unknown_report};
 
 /// One database file, looked at page by page.
@@ -226,7 +228,14 @@ fn look_at(mut source: SourceFile, number: usize, watch: &dyn Watch) -> Result<F
     let followed = trees.len();
     follow_orphans(pages, number, &generations, &mut trees, watch)?;
     if trees.len() > followed {
+        disown_parts(pages, &carved.kinds, &mut trees);
         add_wanted(pages, &mut carved, &trees, watch)?;
+    }
+    for (run, judged) in &mut carved.runs {
+        // A leaf with one element that cannot be is damaged, and by how much is not known. What is wrong with one that was found damaged
+        // before is not that alone.
+        judged.is_odd &= !run.is_flawed && run.cut.is_none();
+        run.is_flawed |= judged.is_odd;
     }
     complete(&mut source.report, &source.pages, &carved);
     let (runs, judged): (Vec<Run>, Vec<Judged>) = carved.runs.into_iter().unzip();
@@ -316,7 +325,8 @@ fn follow_orphans(
 
 impl Evidence {
     /// Puts the trees in the order in which they are believed, and says whether the first of them stands in an intact file.
-    fn rank(&mut self, found: &[Found], trees: Vec<Candidate>) {
+    fn rank(&mut self, found: &[Found], mut trees: Vec<Candidate>) {
+        disown_remnants(&mut trees);
         // Of a tree whose end is lost, its index tells how far it went at least.
         let reached: Vec<(Option<u64>, i64)> =
             trees.iter().map(|tree| (tree.facts.consistent_index, tree.revision)).collect();
@@ -340,8 +350,23 @@ impl Evidence {
                 (!orphans.any(|orphan| is_rolled_back(newest, orphan))).then_some(newest.revision)
             })
             .collect();
+        // Revisions grow with the entries. A root that no valid meta names, of an earlier entry than a whole tree, and yet with later
+        // revisions, leads to pages that were used again for something newer.
+        let is_later = |later: &Candidate, orphan: &Candidate| {
+            let index = |of: &Candidate| of.facts.consistent_index;
+            later.source == orphan.source
+                && later.is_sound
+                && later.facts.compaction().is_none_or(|compaction| compaction <= later.revision)
+                && index(orphan).is_some()
+                && index(orphan) < index(later)
+        };
         let revision_of = |tree: &Candidate| {
             let revision = went_to(tree);
+            let later =
+                trees.iter().filter(|later| tree.origin == Origin::OrphanRoot && is_later(later, tree));
+            if let Some(bound) = later.map(|later| later.revision).min().filter(|bound| *bound < revision) {
+                return bound;
+            }
             match in_order.get(tree.source).copied().flatten().filter(|_| tree.origin == Origin::OrphanRoot) {
                 Some(newest) => revision.min(newest),
                 None => revision,
@@ -374,7 +399,7 @@ impl Evidence {
     fn mark(&mut self, found: Vec<Found>) {
         let mut leaves: Vec<KeyLeaf> = Vec::new();
         for (number, found) in found.into_iter().enumerate() {
-            let Found { source, judged, .. } = found;
+            let Found { mut source, judged, .. } = found;
             let first = leaves.len();
             for (at, judged) in judged.iter().enumerate() {
                 let Some((from, to)) = judged.span else { continue };
@@ -389,8 +414,13 @@ impl Evidence {
                 });
             }
             let mut of_source = leaves.split_off(first);
+            let mut in_doubt = Vec::new();
             for (bit, tree) in self.trees.iter_mut().enumerate().filter(|(_, tree)| tree.source == number) {
-                mark_tree(tree, 1 << bit, &source, &mut of_source);
+                mark_tree(tree, 1 << bit, &source, &judged, &mut of_source, &mut in_doubt);
+            }
+            for run in in_doubt {
+                let run = usize::try_from(run).ok().and_then(|run| source.runs.get_mut(run));
+                run.into_iter().for_each(|run| run.is_flawed = true);
             }
             leaves.append(&mut of_source);
             self.sources.push(source);
@@ -455,6 +485,7 @@ impl Found {
             && self.source.pages.first_page() == 0
             && report.bad_ranges.is_empty()
             && report.histogram.unreadable == 0
+            && report.ends_whole()
     }
 }
 

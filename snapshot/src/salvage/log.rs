@@ -1,7 +1,5 @@
 //! What the logs say: the ways out that lead over a log, each held against what survived.
 
-#![allow(dead_code, reason = "being built")]
-
 mod align;
 mod asked;
 mod bases;
@@ -22,6 +20,7 @@ use bbolt::Watch;
 use super::SalvageError;
 use super::ground::Ground;
 use super::ways::FromLogs;
+use bases::Tried;
 
 /// The ways that lead over a log.
 ///
@@ -34,10 +33,17 @@ pub(crate) fn ways(ground: &Ground<'_>, watch: &dyn Watch) -> Result<FromLogs, S
         return Ok(found);
     }
     found.readable = read.readable();
-    if bases::on_trees(ground, &read, &mut found, watch)? {
-        // The tree is sound in itself, and its records may be wrong all the same.
-        survivors::beside(ground, &read, true, &mut found, watch)?;
-        return Ok(found);
+    match bases::on_trees(ground, &read, &mut found, watch)? {
+        Tried::Held => {
+            // The tree is sound in itself, and its records may be wrong all the same.
+            survivors::beside(ground, &read, true, &mut found, watch)?;
+            return Ok(found);
+        }
+        // What it has says nothing of this database, neither that something is lost.
+        Tried::Foreign => {
+            return Ok(FromLogs { reports: found.reports, findings: found.findings, ..FromLogs::default() });
+        }
+        Tried::Broken | Tried::Refused => {}
     }
     if bases::on_nothing(ground, &read, &mut found, watch)? {
         return Ok(found);

@@ -100,7 +100,7 @@ impl Evidence {
             plan.offer_log(way, watch)?;
         }
         // A stable sort: among equals the simplest stays first.
-        plan.ways.sort_by_key(|way| way.account.loses);
+        plan.ways.sort_by_key(|way| (way.account.loses, way.account.suspect));
         Ok(plan)
     }
 }
@@ -122,7 +122,9 @@ impl Plan<'_> {
                 Selection::Leaves => {
                     let has_gaps =
                         self.ground.evidence.trees.first().is_some_and(|tree| !tree.has_all_keys());
-                    if !has_trees || (!has_gaps && has.records == first.records) {
+                    // A record whose copy in the tree is damaged may have a better one elsewhere.
+                    let is_no_better = has.records == first.records && has.suspect >= first.suspect;
+                    if !has_trees || !has_gaps && is_no_better {
                         continue;
                     }
                     (WayKind::Leaves, Some(0))

@@ -130,6 +130,16 @@ pub struct MetaReport {
     pub fault: Option<String>,
 }
 
+impl InputReport {
+    /// Whether it has all pages that its metas speak of, and ends with one, or with a snapshot's hash.
+    pub(crate) fn ends_whole(&self) -> bool {
+        let page_size = u64::from(self.page_size.max(1));
+        let most = self.metas.iter().filter_map(|meta| meta.high_water_mark).max();
+        (self.has_trailer || self.len_bytes.is_multiple_of(page_size))
+            && most.is_none_or(|most| most <= self.len_bytes / page_size)
+    }
+}
+
 /// What the pages of a file seem to be. Each page counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -498,7 +508,7 @@ pub struct OutputReport {
     pub len_bytes: u64,
     /// SHA-256 of the bytes before it, in hexadecimal digits: what the file ends with.
     pub sha256: String,
-    /// Its last revision, read back.
+    /// The revision that a server which starts from it has, read back.
     pub revision: i64,
     /// Keys that exist in it, read back.
     pub keys: u64,

@@ -9,12 +9,12 @@ use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 
 use bbolt::carve::{Element, Leaf, Place};
-use bbolt::page::{FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META};
+use bbolt::page::{FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META, is_laid_out};
 use bbolt::{Node, PageHeader, Watch};
 use serde::Serialize;
 
 use super::SalvageError;
-use super::classify::{Point, inline_records};
+use super::classify::{Entry, Point, entries, inline_records};
 use super::evidence::{Evidence, KeyLeaf, Place64};
 use crate::mvcc::KeyValue;
 
@@ -240,8 +240,10 @@ impl<'e> Open<'e> {
             (Entries::Inline(owned), offset)
         } else if run.is_flawed {
             let offset = opened.offset();
-            let mut listed: Vec<Head> =
-                opened.elements().filter_map(|element| Head::of(&element, offset)).collect();
+            let mut listed: Vec<Head> = entries(&opened)
+                .filter(|(_, entry)| *entry != Entry::Odd)
+                .filter_map(|(element, _)| Head::of(&element, offset))
+                .collect();
             listed.sort_by_key(|head| head.point);
             // What stands there twice says one of them wrongly, and only one can be right.
             listed.dedup_by_key(|head| head.point);
@@ -291,8 +293,8 @@ impl<'e> Open<'e> {
             }
             Entries::Listed(_, listed) => listed.get(at).copied(),
             Entries::Inline(node) => {
-                let (point, is_tombstone) =
-                    Point::parse(node.key(index)).filter(|_| !node.is_bucket(index))?;
+                let entry = Entry::of(node.key(index), node.value(index), node.is_bucket(index), true);
+                let Entry::At(point, is_tombstone) = entry else { return None };
                 let range = node.value_range(index);
                 Some(Head { point, is_tombstone, start: range.start, len: range.len(), is_whole: true })
             }
@@ -318,7 +320,9 @@ impl<'e> Open<'e> {
         let index = u16::try_from(at).unwrap_or(u16::MAX);
         let bound = from.max(0).to_be_bytes();
         match &self.entries {
-            Entries::Sound(leaf) => leaf.element(index).is_some_and(|element| element.key < &bound[..]),
+            Entries::Sound(leaf) => {
+                leaf.element(index).filter(Element::has_key).is_some_and(|element| element.key < &bound[..])
+            }
             Entries::Listed(_, listed) => listed.get(at).is_some_and(|head| head.point.main < from),
             Entries::Inline(node) => node.key(index) < &bound[..],
         }
@@ -380,7 +384,7 @@ impl<'e> Open<'e> {
     }
 
     /// Whether something else may have been written over a part of the bytes from `start` on: a sector of zeros or of ones, a
-    /// page that says that it is where it is, or a page in which what follows cannot be.
+    /// page that says that it is where it is, a tree page of elsewhere, or a page in which what follows cannot be.
     fn is_doubtful(&self, start: usize, len: usize) -> bool {
         if matches!(self.entries, Entries::Inline(_)) {
             return false;
@@ -413,7 +417,8 @@ impl<'e> Open<'e> {
             let is_head = |header: PageHeader| {
                 header.id == id && [FLAG_BRANCH, FLAG_LEAF, FLAG_META, FLAG_FREELIST].contains(&header.flags)
             };
-            if page > 0 && header.is_some_and(is_head) {
+            let is_foreign = |header: PageHeader| is_laid_out(bytes.get(page..).unwrap_or_default(), &header);
+            if page > 0 && header.is_some_and(|header| is_head(header) || is_foreign(header)) {
                 return true;
             }
             page += self.page_size;

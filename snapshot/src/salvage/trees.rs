@@ -8,7 +8,7 @@ use bbolt::reach::{Content, Hole, Reached, Start, Tree, reach};
 use bbolt::{Node, PageId, Unmetered, Watch};
 
 use super::SalvageError;
-use super::classify::{Class, Point, class_of, inline_page};
+use super::classify::{Class, Entry, Point, class_of, inline_page};
 use super::inputs::Pages;
 use super::report::Origin;
 use crate::mvcc::Revision;
@@ -69,12 +69,21 @@ pub(crate) struct Gap {
     pub(crate) page: u64,
     /// What is wrong with it.
     pub(crate) fault: String,
+    /// How many records certainly stood in it, where elements of a leaf are none; 0 where that is not known. Where it is not 0, no
+    /// record is known to have stood at its very beginning.
+    pub(crate) lost: u64,
 }
 
 impl Gap {
     fn of(hole: &Hole) -> Self {
         let from = if hole.from.is_empty() { Point::default() } else { Point::of_bound(&hole.from) };
-        Self { from, to: hole.to.as_deref().map(Point::of_bound), page: hole.page.0, fault: fault_of(hole) }
+        Self {
+            from,
+            to: hole.to.as_deref().map(Point::of_bound),
+            page: hole.page.0,
+            fault: fault_of(hole),
+            lost: 0,
+        }
     }
 
     pub(crate) fn contains(&self, point: Point) -> bool {
@@ -105,6 +114,8 @@ pub(crate) struct Candidate {
     pub(crate) root_holes: Vec<Hole>,
     /// What its bucket `meta` says.
     pub(crate) facts: Facts,
+    /// The first record it reaches.
+    pub(crate) first: Option<Point>,
     /// Revision of the last record it reaches; 0 for none.
     pub(crate) revision: i64,
     /// Parts of bucket `key` that it does not reach, ascending.
@@ -170,6 +181,7 @@ pub(crate) fn follow(
         root_page,
         root_holes: std::mem::take(&mut tree.holes),
         facts: Facts::default(),
+        first: None,
         revision: 0,
         gaps: Vec::new(),
         leaves: 0,
@@ -188,26 +200,35 @@ pub(crate) fn follow(
             Some(hole) => fault_of(hole),
             None => "its root bucket has no bucket key".to_owned(),
         };
-        candidate.gaps = vec![Gap { from: Point::default(), to: None, page: root_page, fault }];
+        candidate.gaps = vec![Gap { from: Point::default(), to: None, page: root_page, fault, lost: 0 }];
         candidate.is_sound = false;
         return Ok((candidate, tree));
     };
     let gaps = key.holes.iter().map(Gap::of).collect();
+    let first =
+        key.nodes(pages).next().filter(|node| node.count() > 0).map(|node| Point::of_bound(node.key(0)));
     let last = match key.content {
         Content::Inline { .. } => key.nodes(pages).last().and_then(|node| last_revision(&node)),
         Content::Tree(_) | Content::Unknown => {
-            let nodes = key.leaves.iter().rev().filter_map(|id| pages.node(*id).ok());
+            let nodes = key.leaves.iter().rev().filter_map(|id| pages.mended_node(*id).ok());
             nodes.filter_map(|node| last_revision(&node)).next()
         }
     };
     candidate.leaves = key.leaves.len() as u64;
     candidate.gaps = gaps;
+    candidate.first = first;
     candidate.revision = last.map_or(0, |point| point.main);
     Ok((candidate, tree))
 }
 
 fn last_revision(node: &Node<'_>) -> Option<Point> {
-    (0..node.count()).rev().find_map(|at| Point::parse(node.key(at))).map(|(point, _)| point)
+    // What says another revision than its key is not the last.
+    (0..node.count()).rev().find_map(|at| {
+        match Entry::of(node.key(at), node.value(at), node.is_bucket(at), true) {
+            Entry::At(point, _) => Some(point),
+            Entry::Odd => None,
+        }
+    })
 }
 
 /// A leaf of the root bucket: what a generation of the whole database left behind.
@@ -251,7 +272,7 @@ impl Looks {
         }
         let page = root_of(element)?;
         *self.facts.entry(page).or_insert_with(|| {
-            let node = pages.node(page).ok().filter(|node| node.kind() == NodeKind::Leaf);
+            let node = pages.mended_node(page).ok().filter(|node| node.kind() == NodeKind::Leaf);
             node.map(|node| Facts::of(&node))
         })
     }
@@ -270,7 +291,7 @@ impl Looks {
                 break;
             }
             passed.push(page);
-            let Ok(node) = pages.node(page) else { break };
+            let Ok(node) = pages.mended_node(page) else { break };
             if node.kind() == NodeKind::Leaf {
                 edge = last_revision(&node);
                 break;

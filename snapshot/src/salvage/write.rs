@@ -191,7 +191,8 @@ impl Job<'_> {
             path: self.output.to_owned(),
             len_bytes,
             sha256: digest.to_string(),
-            revision: contents.revision,
+            // A server that starts from it begins at the compaction, where no record is later.
+            revision: contents.revision.max(schema.finished_compact.unwrap_or_default()),
             keys: contents.live_keys,
             records,
             consistent_index: schema.consistent_index,

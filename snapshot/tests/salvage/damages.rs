@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use snapshot::salvage::Trust;
 use testdata::bbolt_damage::Base;
 use testdata::damage::Rng;
-use testdata::laboratory::{DAMAGES, Damage, Damaged, Parts, Specimen, What};
+use testdata::laboratory::{DAMAGES, Damage, Damaged, Number, Parts, Specimen, What};
 
 use crate::member::{Member, Outcome, show};
 
@@ -56,9 +56,9 @@ fn hold(specimen: &Specimen, damaged: &Damaged, what: &str) -> usize {
     };
     right(specimen, &outcome, what);
     let lost: Vec<_> = there.iter().filter(|key| !outcome.records.contains_key(**key)).collect();
-    // What is not there cannot be in order.
+    // What is not there cannot be in order. Whether the place within a revision is right nothing tells below the compaction.
     let ledger = specimen.ledger();
-    if ledger.truth.keys().any(|key| !outcome.records.contains_key(key)) {
+    if !what.contains("place-bit") && ledger.truth.keys().any(|key| !outcome.records.contains_key(key)) {
         assert!(!outcome.report.account.is_complete(), "{what}: something is missing and nothing said");
     }
     if let Some(first) = lost.first() {
@@ -108,9 +108,11 @@ fn seeded(specimen: &Specimen, damages: &[&Damage], round: u64) -> Option<(Damag
     done.then_some((damaged, what))
 }
 
-/// A page that was moved into a long value is looked for only where a branch names it, and that may be lost.
+/// A page that was moved into a long value is looked for only where a branch names it, and that may be lost. Of two records that say
+/// they stand at the same place of their revision one is wrong, and nothing tells which.
 fn is_moved(damages: &[&Damage]) -> bool {
-    damages.iter().any(|damage| matches!(damage.what, What::Swapped(_) | What::Duplicated(_)))
+    let may_hide = |what| matches!(what, What::Swapped(_) | What::Duplicated(_) | What::Bit(Number::Place));
+    damages.iter().any(|damage| may_hide(damage.what))
 }
 
 #[test]

@@ -100,15 +100,14 @@ fn what_cannot_be_read_is_salvaged_around() {
     assert_eq!(report.exit_code(), 3);
     let records = report.account.records;
     assert!(records > 800 && records < member.space.records.len() as u64, "{records}");
-    // What stands under the holes is not looked at: zeros there come to the same, but for what reaches into them, which is torn here
-    // and there may be right.
+    // Sector by sector more is left than where the whole page is gone.
     let mut zeroed = member.file.clone();
     for range in bad {
         let from = usize::try_from(range.start / 4096 * 4096).unwrap();
         zeroed[from..from + PAGE].fill(0);
     }
     let account = show(&[&zeroed]).unwrap().report.account;
-    assert_eq!(account.records - account.suspect, records - report.account.suspect);
+    assert!(records - report.account.suspect > account.records - account.suspect + 10);
     assert_eq!(std::fs::read(&path).unwrap(), member.file);
 }
 

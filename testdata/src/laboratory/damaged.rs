@@ -15,6 +15,8 @@ pub struct Place {
     pub origin: Option<Origin>,
     /// Bytes of it that were changed, by their offset in the page.
     pub spoiled: Vec<Range<usize>>,
+    /// Bytes of which one bit was turned and which the rest of the page tells, so that nothing of what it held is lost.
+    pub told: Vec<usize>,
 }
 
 /// What a page that is damaged is filled with.
@@ -41,7 +43,7 @@ impl Damaged {
     #[must_use]
     pub fn new(bytes: Vec<u8>, page_size: usize) -> Self {
         let pages = bytes.len().div_ceil(page_size);
-        let places = (0..pages).map(|page| Place { origin: Some((0, page)), spoiled: Vec::new() }).collect();
+        let places = (0..pages).map(|page| Place { origin: Some((0, page)), ..Place::default() }).collect();
         Self { bytes, page_size, places, is_booked: true }
     }
 
@@ -162,6 +164,14 @@ impl Damaged {
         }
     }
 
+    /// Turns a bit within the page at `at` of a number which all else in that page tells.
+    pub fn turn(&mut self, at: usize, within: usize, bit: u32) {
+        if let Some(byte) = self.bytes.get_mut(at * self.page_size + within) {
+            *byte ^= 1 << bit;
+            self.places[at].told.push(within);
+        }
+    }
+
     /// Appends a page that is none of a file's; returns where it lies.
     pub fn append(&mut self, page: &[u8]) -> usize {
         let at = self.places.len();
@@ -227,7 +237,8 @@ impl Damaged {
             let Some((number, page)) = place.origin else { continue };
             let (is, was) = (file.page(at), files[number].page(page));
             for (offset, (is, was)) in is.iter().zip(was).enumerate() {
-                let is_spoiled = place.spoiled.iter().any(|span| span.contains(&offset));
+                let is_spoiled =
+                    place.spoiled.iter().any(|span| span.contains(&offset)) || place.told.contains(&offset);
                 assert!(
                     is_spoiled || is == was,
                     "page at {at}, byte {offset}: not what page {page} of file {number} has"
@@ -258,6 +269,7 @@ mod tests {
         damaged.duplicate(4, 5);
         damaged.write(6, 10, &[0xff; 3]);
         damaged.flip(6, 15, 7);
+        damaged.turn(6, 400, 1);
         damaged.replace(0, 1, files[1], 8);
         let end = damaged.append(&[9; 5]);
         damaged.assert_booked(&files);

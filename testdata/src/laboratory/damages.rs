@@ -9,6 +9,10 @@ use crate::damage::Rng;
 const FIRST_BYTES: usize = 1 << 20;
 /// One page in so many rots.
 const ROTTEN_ONE_IN: usize = 10_000;
+/// Bytes of a page's header.
+const HEADER_BYTES: usize = 16;
+/// Bytes of a key of bucket `key` up to the place within its revision: the main revision and an underscore.
+const REVISION_BYTES: usize = 9;
 /// Bits that turn in a page that rots, at most.
 const MOST_BITS: u64 = 8;
 
@@ -49,6 +53,19 @@ pub enum Metas {
     Both,
 }
 
+/// Numbers in a tree page of bucket `key` by which its records are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// Those of its header.
+    Header,
+    /// Those of its table of elements.
+    Table,
+    /// The main revision of one of its keys, and the byte behind it.
+    Revision,
+    /// The place within the revision, and the mark of a deletion.
+    Place,
+}
+
 /// What is done to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -74,6 +91,8 @@ pub enum What {
     RootInKey,
     /// Bits are turned in one page of ten thousand.
     BitRot,
+    /// One bit is turned in such a number.
+    Bit(Number),
     /// The file ends at some byte.
     Truncated,
     /// The first MiB is zeros.
@@ -183,6 +202,10 @@ pub const DAMAGES: &[Damage] = &[
     row("cycle", "a branch names itself or one above it as its child", What::Cycle),
     row("root-in-key", "a branch of bucket `key` names the root bucket as its child", What::RootInKey),
     row("bit-rot", "up to 8 bits turned in one page of 10,000", What::BitRot),
+    row("header-bit", "a bit turned in the header of a page of bucket `key`", What::Bit(Number::Header)),
+    row("table-bit", "a bit turned in the table of elements of such a page", What::Bit(Number::Table)),
+    row("revision-bit", "a bit turned in the revision of one of its keys", What::Bit(Number::Revision)),
+    row("place-bit", "a bit turned in the place within that revision", What::Bit(Number::Place)),
     row("swapped-1", "a page of bucket `key` and any other swapped", What::Swapped(1)),
     row("swapped-10", "10 pages of bucket `key` and any others swapped", What::Swapped(10)),
     row("duplicated-1", "a page of bucket `key` written over any other", What::Duplicated(1)),
@@ -293,6 +316,7 @@ impl Damage {
                 }
                 !hit.is_empty()
             }
+            What::Bit(number) => turned(specimen, damaged, number, rng),
             What::Truncated => {
                 let end = specimen.meta().high_water_mark.min(damaged.places().len()) * specimen.page_size();
                 let from = 2 * specimen.page_size();
@@ -315,6 +339,38 @@ impl Damage {
             }
         }
     }
+}
+
+/// Turns one bit of such a number.
+fn turned(specimen: &Specimen, damaged: &mut Damaged, number: Number, rng: &mut Rng) -> bool {
+    let nodes: Vec<_> = specimen.nodes_of_key().collect();
+    if nodes.is_empty() {
+        return false;
+    }
+    let node = *rng.pick(&nodes);
+    let entries = specimen.files()[0].entries(node.page);
+    let start = node.page * specimen.page_size();
+    let bytes = if number == Number::Header || entries.is_empty() {
+        0..HEADER_BYTES
+    } else {
+        let (entry, key) = rng.pick(&entries).clone();
+        let of = match number {
+            Number::Header | Number::Table => entry,
+            Number::Revision => key.start..(key.start + REVISION_BYTES).min(key.end),
+            Number::Place => (key.start + REVISION_BYTES).min(key.end - 1)..key.end,
+        };
+        of.start - start..of.end - start
+    };
+    let within = bytes.start + below(bytes.len(), rng);
+    let Some(at) = damaged.find(node.page + within / specimen.page_size()) else { return false };
+    let within = within % specimen.page_size();
+    let bit = u32::try_from(rng.below(8)).expect("below 8");
+    if number == Number::Header {
+        damaged.turn(at, within, bit);
+    } else {
+        damaged.flip(at, within, bit);
+    }
+    true
 }
 
 /// Has one of the children of a branch be another page.

@@ -220,6 +220,20 @@ impl<'a> PlainFile<'a> {
         pairs_at(self.bytes, page * self.page_size, (page + head.pages) * self.page_size, head.count)
     }
 
+    /// The elements of the leaf or branch that starts at this page: where the entry of each lies, and its key.
+    #[must_use]
+    pub fn entries(&self, page: usize) -> Vec<(Range<usize>, Range<usize>)> {
+        let Some(head) = self.head(page).filter(|head| head.flags == BRANCH) else {
+            return self.leaf(page).into_iter().map(|pair| (pair.entry, pair.key)).collect();
+        };
+        let entry = |at: usize| {
+            let start = page * self.page_size + SIXTEEN + at * SIXTEEN;
+            let key = start + index::<4>(self.bytes, start)?;
+            Some((start..start + SIXTEEN, key..key + index::<4>(self.bytes, start + 4)?))
+        };
+        (0..head.count).filter_map(entry).collect()
+    }
+
     /// The children of a branch: where each pointer lies in the file, and the page it names.
     #[must_use]
     pub fn children(&self, page: usize) -> Vec<(usize, usize)> {

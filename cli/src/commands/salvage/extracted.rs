@@ -33,23 +33,29 @@ pub(super) fn run(
     let extracted = match &args.output {
         Some(output) => {
             let owner = args.write.owner()?;
-            extract::to_file(plan, way, &selection, output, owner, watch)?
+            Some(extract::to_file(plan, way, &selection, output, owner, watch)?)
         }
         None => {
             context.watch.finish();
             outcome::tell(&std::mem::take(&mut outcome.before), context.quiet);
-            let mut extracted = Ok(Extracted::default());
+            let mut extracted = None;
             stream::to_stdout(|out| match extract::write(plan, way, &selection, out, watch) {
                 Err(ExtractError::Out(error)) => Err(error),
                 other => {
-                    extracted = other;
+                    extracted = Some(other);
                     Ok(())
                 }
             })?;
-            extracted?
+            extracted.transpose()?
         }
     };
     context.watch.finish();
+    // Who reads had enough, as `head` has: of what was not written nothing is to be said.
+    let Some(extracted) = extracted else {
+        super::write_report(&report, Done::DryRun, args)?;
+        outcome.code = report.exit_code();
+        return Ok(outcome);
+    };
     super::write_report(&report, Done::DryRun, args)?;
     outcome.after = told(args, prefix, &report, &extracted);
     let is_certain = extracted.suspect == 0 && extracted.records > 0 && report.exit_code() == exit::DONE;

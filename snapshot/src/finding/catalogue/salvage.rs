@@ -90,6 +90,14 @@ pub(super) const SECTION: Section = Section {
             remedy: "`wal verify` says where the log breaks; a copy that `wal repair` mended can be given with `--wal-dir`.",
         },
         Entry {
+            code: "SALVAGE-LOG-FOREIGN",
+            title: "The log is that of another cluster",
+            cause: "None of the members that the log knows is in the database: a directory of another cluster was given, or files of two were \
+                    mixed.",
+            consequence: "The log was not used, neither for what it has nor to tell what is lost.",
+            remedy: "Give the log that goes with the database: `wal dump` shows whose it is, `member list` who is in the database.",
+        },
+        Entry {
             code: "SALVAGE-AUTH",
             title: "Users, roles or the setting of authentication are not what they were",
             cause: "The rows of these buckets were lost in part or as a whole, and older ones, or none, stand in their place.",

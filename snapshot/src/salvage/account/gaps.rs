@@ -27,7 +27,12 @@ fn is_named(from: Point) -> bool {
 impl Named {
     pub(super) fn of(ground: &Ground<'_>) -> Self {
         let gaps = ground.evidence.trees.first().map(|tree| tree.gaps.as_slice()).unwrap_or_default();
-        let points: Vec<Point> = gaps.iter().map(|gap| gap.from).filter(|from| is_named(*from)).collect();
+        let points: Vec<Point> = gaps
+            .iter()
+            .filter(|gap| gap.lost == 0)
+            .map(|gap| gap.from)
+            .filter(|from| is_named(*from))
+            .collect();
         Self { met: vec![false; points.len()], points }
     }
 
@@ -79,6 +84,16 @@ impl Counted {
         self.absent += self.unmet_compacted(ground).count() as u64;
         if !knows_compaction(ground, tree) {
             return;
+        }
+        for (at, gap) in tree.gaps.iter().enumerate() {
+            // Where a main revision above the compaction is missing, or a place in one, that was counted.
+            let is_counted = gap.to.is_some_and(|to| {
+                to.main > compaction && to.sub > 0
+                    || to.main.saturating_sub(gap.from.main.max(compaction)) > 1
+            });
+            if !is_counted {
+                self.absent += gap.lost.saturating_sub(self.filled.get(&at).copied().unwrap_or_default());
+            }
         }
         let first = tree.gaps.first().filter(|gap| gap.from.main <= 0 && !self.filled.contains_key(&0));
         if let Some(gap) = first

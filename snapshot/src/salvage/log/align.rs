@@ -49,12 +49,6 @@ impl Aligned {
         let place = usize::try_from(main.checked_sub(self.first)?).ok()?;
         self.edges.get(place).copied().flatten()
     }
-
-    /// Whether it is known of the step what it made.
-    pub(super) fn is_settled(&self, step: usize) -> bool {
-        self.settled.get(step).copied().unwrap_or_default()
-    }
-
     /// How many main revisions are known to have been made by which entry.
     pub(super) fn count(&self) -> usize {
         self.edges.iter().flatten().count()

@@ -20,6 +20,9 @@ use crate::salvage::sweep::Trust;
 use crate::salvage::ways::{Base, FromLogs, LogWay, Small};
 use crate::schema::{AUTH_REVISION, META, STORAGE_VERSION};
 
+/// That a log is of another cluster than the database.
+const FOREIGN_LOG: &str = "SALVAGE-LOG-FOREIGN";
+
 /// A base that is to be tried.
 pub(super) struct Attempt<'a> {
     pub(super) kind: WayKind,
@@ -41,6 +44,8 @@ pub(super) enum Tried {
     Broken,
     /// It is none.
     Refused,
+    /// The log is that of another cluster.
+    Foreign,
 }
 
 /// What the log has to do with the records of a base.
@@ -58,19 +63,20 @@ pub(super) struct Origin {
     pub(super) notes: Vec<String>,
 }
 
-/// Tries the log on every sound tree, the newest first, until it holds; whether it did.
+/// Tries the log on every sound tree, the newest first, until it holds; what came of it at best.
 pub(super) fn on_trees(
     ground: &Ground<'_>,
     read: &Read<'_>,
     found: &mut FromLogs,
     watch: &dyn Watch,
-) -> Result<bool, SalvageError> {
+) -> Result<Tried, SalvageError> {
     let trees = ground.evidence.trees.iter().enumerate();
     let mut sound: Vec<(usize, u64)> = trees
         .filter(|(_, tree)| tree.is_sound)
         .filter_map(|(number, tree)| Some((number, tree.facts.consistent_index?)))
         .collect();
     sound.sort_by_key(|(number, index)| (std::cmp::Reverse(*index), *number));
+    let mut is_foreign = false;
     for (number, index) in sound {
         let called = format!("the tree at entry {index}");
         let small = small::gather(ground, Selection::Tree(number), watch)?;
@@ -83,11 +89,13 @@ pub(super) fn on_trees(
         };
         // The release that wrote it is told by the base.
         let release = ground.evidence.options.as_etcd;
-        if attempt.run(ground, read, (Base::Tree(number), release), found, watch)? == Tried::Held {
-            return Ok(true);
+        match attempt.run(ground, read, (Base::Tree(number), release), found, watch)? {
+            Tried::Held => return Ok(Tried::Held),
+            Tried::Foreign => is_foreign = true,
+            Tried::Broken | Tried::Refused => {}
         }
     }
-    Ok(false)
+    Ok(if is_foreign { Tried::Foreign } else { Tried::Refused })
 }
 
 /// Tries the log on an empty store, where it has everything from the first entry on; whether that held.
@@ -157,6 +165,14 @@ impl Attempt<'_> {
                 self.refuse(found, &why);
                 return Ok(Tried::Refused);
             }
+            Err(NotMade::Foreign(why)) => {
+                let message = format!("{why}: it was not used");
+                if !found.findings.iter().any(|finding| finding.code == FOREIGN_LOG) {
+                    found.findings.push(Finding::new(FOREIGN_LOG, Severity::Error, message));
+                }
+                self.refuse(found, &why);
+                return Ok(Tried::Foreign);
+            }
             Err(NotMade::Broken(why, needed)) => {
                 found.committed = found.committed.max(needed).max(read.committed(false));
                 self.refuse(found, &why);
@@ -169,8 +185,12 @@ impl Attempt<'_> {
             found.committed = found.committed.max(committed);
             return Ok(Tried::Held);
         }
-        found.committed = found.committed.max(committed);
-        self.offer(ground, made, base_revision, found, watch)
+        let tried = self.offer(ground, made, base_revision, found, watch)?;
+        // What goes with an empty store and with nothing that survived is another member's.
+        if tried == Tried::Held || self.kind != WayKind::LogAlone {
+            found.committed = found.committed.max(committed);
+        }
+        Ok(tried)
     }
 
     /// Takes the base as it is, at entry `index`, with nothing of the log applied to it.

@@ -43,6 +43,8 @@ pub(super) struct Made {
 pub(super) enum NotMade {
     /// It does not go with it.
     Refused(String),
+    /// It is that of another cluster.
+    Foreign(String),
     /// It goes with it, but entries up to this one, which are committed, cannot be applied.
     Broken(String, u64),
     /// The job cannot go on.
@@ -79,6 +81,7 @@ impl From<RangeError> for NotMade {
             RangeError::Gap { found, .. } => Self::Broken(why, found.saturating_sub(1)),
             RangeError::Broken { needed, .. } => Self::Broken(why, needed),
             RangeError::Ahead { .. } => Self::Broken(why, 0),
+            RangeError::Foreign { .. } => Self::Foreign(why),
             _ => Self::Refused(why),
         }
     }

@@ -172,7 +172,8 @@ fn rows_of(pages: &Pages, bucket: Name, element: &Element<'_>, room: &mut usize)
         return Some(rows);
     }
     let root = u64::from_le_bytes(element.value.get(..8)?.try_into().ok()?);
-    let node = pages.node(PageId(root)).ok().filter(|node| root > 1 && node.kind() == NodeKind::Leaf)?;
+    let node =
+        pages.mended_node(PageId(root)).ok().filter(|node| root > 1 && node.kind() == NodeKind::Leaf)?;
     let found = (0..node.count()).map(|at| (node.key(at), node.value(at)));
     // The page may have been used again since.
     if bucket_of(found) != Some(bucket) || !has_room(&node, room) {
