@@ -24,6 +24,7 @@ pub mod goquote;
 pub mod graft;
 pub mod holes;
 pub mod map;
+pub mod mend;
 pub mod meta;
 pub mod page;
 pub mod page_file;

@@ -9,6 +9,7 @@ use nom::Parser;
 use nom::number::complete::{le_u16, le_u32, le_u64};
 
 use crate::fault::{Fault, FaultKind, Span, readable};
+use crate::mend::{mended_element, mended_header};
 
 /// A page's number; it starts at byte `number * page size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,100 +127,6 @@ pub fn overlap(bytes: &[u8], kind: NodeKind, count: u16) -> Option<FaultKind> {
     (declared_bytes > room_bytes).then_some(FaultKind::OverlappingElements { declared_bytes, room_bytes })
 }
 
-/// The header of a tree page as it was before a bit turned in its flags or its count, as far as the table behind it tells; otherwise as it
-/// is. Every known writer lays keys and values back to back, right behind the table, so that the first key tells the count, and the
-/// table the kind. `bytes` may be the first page of several.
-#[must_use]
-pub fn mended_header(bytes: &[u8], header: &PageHeader) -> PageHeader {
-    let there = (u64::from(header.overflow) + 1).saturating_mul(bytes.len() as u64);
-    let is_laid_out =
-        |flags: u16, count: u16| laid_out(bytes, flags, count).is_some_and(|end| count > 0 && end <= there);
-    let with_flags = |flags: u16| match told_count(bytes, flags) {
-        Some(count) if count != header.count && is_laid_out(flags, count) => {
-            PageHeader { flags, count, ..*header }
-        }
-        _ => PageHeader { flags, ..*header },
-    };
-    match header.flags {
-        FLAG_BRANCH | FLAG_LEAF => with_flags(header.flags),
-        FLAG_META | FLAG_FREELIST => *header,
-        unknown => {
-            let mut kinds =
-                [FLAG_LEAF, FLAG_BRANCH].into_iter().filter(|kind| (kind ^ unknown).count_ones() == 1);
-            let kind = kinds.find(|kind| is_laid_out(*kind, header.count));
-            kind.map_or(*header, |flags| PageHeader { flags, ..*header })
-        }
-    }
-}
-
-/// How many elements a page with these flags has by the place of its first key.
-fn told_count(bytes: &[u8], flags: u16) -> Option<u16> {
-    let at = HEADER_BYTES + if flags == FLAG_LEAF { 4 } else { 0 };
-    let word = bytes.get(at..at + 4)?;
-    let table_bytes = usize::try_from(u32::from_le_bytes(word.try_into().ok()?)).ok()?;
-    u16::try_from(table_bytes / ELEMENT_BYTES).ok().filter(|_| table_bytes.is_multiple_of(ELEMENT_BYTES))
-}
-
-/// Where the last of `count` elements of a page with these flags ends, in bytes from the start of `bytes`, if they lie back to back from
-/// the end of their table on, as every known writer leaves them. The table has to lie in `bytes`, what it tells of need not.
-#[must_use]
-pub fn laid_out(bytes: &[u8], flags: u16, count: u16) -> Option<u64> {
-    let at = match flags {
-        FLAG_BRANCH => 0,
-        FLAG_LEAF => 4,
-        _ => return None,
-    };
-    let table = bytes.get(HEADER_BYTES..HEADER_BYTES + usize::from(count) * ELEMENT_BYTES)?;
-    let mut end = (HEADER_BYTES + table.len()) as u64;
-    for (index, entry) in (0..count).zip(table.chunks_exact(ELEMENT_BYTES)) {
-        let word = |at: usize| {
-            let word = entry.get(at..at + 4).and_then(|word| word.try_into().ok());
-            u64::from(u32::from_le_bytes(word.unwrap_or_default()))
-        };
-        let place = (HEADER_BYTES + usize::from(index) * ELEMENT_BYTES) as u64;
-        let is_key = word(at + 4) > 0 || flags == FLAG_BRANCH && index == 0;
-        if place + word(at) != end || !is_key {
-            return None;
-        }
-        end += word(at + 4) + if flags == FLAG_LEAF { word(12) } else { 0 };
-    }
-    Some(end)
-}
-
-/// How many further pages a tree page has by where its last element ends, in pages of the length of `first`, its first one; `None` where
-/// its table does not tell. Old versions of bbolt took a page more where the last one was just full.
-#[must_use]
-pub fn filled_overflow(first: &[u8], header: &PageHeader) -> Option<u32> {
-    let page_bytes = first.len().max(1) as u64;
-    let PageHeader { flags, count, .. } = mended_header(first, header);
-    let end = laid_out(first, flags, count).filter(|_| count > 0)?;
-    let told = u32::try_from(end.div_ceil(page_bytes).saturating_sub(1)).ok()?;
-    let is_full = end.is_multiple_of(page_bytes) && told.checked_add(1) == Some(header.overflow);
-    Some(if is_full { header.overflow } else { told })
-}
-
-/// As [`filled_overflow`]; what its header declares where its table does not tell, or tells something that is more than a bit off.
-#[must_use]
-pub fn told_overflow(first: &[u8], header: &PageHeader) -> u32 {
-    let declared = header.overflow;
-    // A length in the table that is wrong tells of any number of pages; a header that is wrong by a bit is believed to be.
-    let told = filled_overflow(first, header).filter(|told| (told ^ declared).count_ones() == 1);
-    told.unwrap_or(declared)
-}
-
-/// Whether `bytes` begin with a tree page that has elements, laid out as every known writer does, within the pages that it declares.
-#[must_use]
-pub fn is_laid_out(bytes: &[u8], header: &PageHeader) -> bool {
-    let pages = u64::from(header.overflow) + 1;
-    let is_tree_page = [FLAG_BRANCH, FLAG_LEAF].contains(&header.flags) && header.count > 0 && header.id > 1;
-    is_tree_page
-        && laid_out(bytes, header.flags, header.count)
-            .is_some_and(|end| end <= pages.saturating_mul(bytes.len().min(MOST_PAGE_BYTES) as u64))
-}
-
-/// Longest page in bytes.
-const MOST_PAGE_BYTES: usize = 65_536;
-
 /// How long each element's key and value are together; 0 where they leave the page.
 fn lengths(bytes: &[u8], kind: NodeKind, count: u16) -> impl Iterator<Item = u64> {
     let page_bytes = bytes.len() as u64;
@@ -300,24 +207,27 @@ impl<'a> Node<'a> {
         Ok(node)
     }
 
-    /// As [`Self::parse`], of the kind and with as many elements as [`mended_header`] finds.
+    /// As [`Self::parse`], with the header that [`mended_header`] finds, and the element that [`mended_element`] does.
     ///
     /// # Errors
     /// As [`Self::parse`], and when the first key does not begin where the count says.
     pub fn parse_mended(bytes: Cow<'a, [u8]>, id: PageId, offset: u64) -> Result<Self, Fault> {
         let header = PageHeader::parse(&bytes);
-        let mended =
-            header.map(|header| mended_header(&bytes, &header)).filter(|mended| header != Some(*mended));
-        let Some(mended) = mended else {
+        let mended = header.map(|header| mended_header(&bytes, &header));
+        let element = mended.and_then(|mended| mended_element(&bytes, mended.flags, mended.count));
+        if mended == header && element.is_none() {
             let node = Self::parse(bytes, id, offset)?;
             return match node.miscount() {
                 Some(kind) => Err(node.fault(kind)),
                 None => Ok(node),
             };
-        };
+        }
         let mut bytes = bytes.into_owned();
-        if let Some(place) = bytes.get_mut(..HEADER_BYTES) {
+        if let (Some(place), Some(mended)) = (bytes.get_mut(..HEADER_BYTES), mended) {
             place.copy_from_slice(&mended.encode());
+        }
+        if let (Some(element), Some(mended)) = (element, mended) {
+            element.write(&mut bytes, mended.flags);
         }
         Self::parse(Cow::Owned(bytes), id, offset)
     }
@@ -509,8 +419,29 @@ impl<'a> Node<'a> {
         Fault { page: self.id, span: Span { offset, len: ELEMENT_BYTES as u64 }, kind }
     }
 
+    /// A branch with another key for its child `index`, where the one before ends; `None` where there is no room for it.
+    pub(crate) fn with_key(&self, index: u16, key: &[u8]) -> Option<Self> {
+        let element = HEADER_BYTES + usize::from(index) * ELEMENT_BYTES;
+        let start = match index.checked_sub(1) {
+            Some(before) => self.key_range(before).end,
+            None => HEADER_BYTES + usize::from(self.count) * ELEMENT_BYTES,
+        };
+        let end = start.checked_add(key.len())?;
+        let next = if index + 1 < self.count { self.key_range(index + 1).start } else { self.bytes.len() };
+        let (position, len) =
+            (u32::try_from(start.checked_sub(element)?).ok()?, u32::try_from(key.len()).ok()?);
+        if self.kind == NodeKind::Leaf || end > next {
+            return None;
+        }
+        let mut bytes = self.bytes.to_vec();
+        bytes.get_mut(start..end)?.copy_from_slice(key);
+        bytes.get_mut(element..element + 4)?.copy_from_slice(&position.to_le_bytes());
+        bytes.get_mut(element + 4..element + 8)?.copy_from_slice(&len.to_le_bytes());
+        Self::parse(Cow::Owned(bytes), self.id, self.offset).ok()
+    }
+
     #[inline]
-    pub(crate) fn key_range(&self, index: u16) -> Range<usize> {
+    fn key_range(&self, index: u16) -> Range<usize> {
         if index >= self.count {
             return 0..0;
         }

@@ -8,11 +8,9 @@ use std::collections::HashMap;
 
 use crate::db::{OpenError, read_meta, search_meta1};
 use crate::fault::{Fault, FaultKind, Span};
+use crate::mend::{filled_overflow, told_overflow};
 use crate::meta::{META_PAGE_BYTES, Meta, MetaFault};
-use crate::page::{
-    FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META, HEADER_BYTES, Node, PageHeader, PageId,
-    filled_overflow, told_overflow,
-};
+use crate::page::{FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META, HEADER_BYTES, Node, PageHeader, PageId};
 use crate::source::{Source, SourceError};
 
 /// Pages of which it is asked whether another page begins there, at most.

@@ -388,15 +388,15 @@ fn of_a_flawed_leaf_what_can_be_is_handed_out() {
         assert!(run.is_flawed);
         whole.iter().map(|(_, key, _)| String::from_utf8(key.clone()).unwrap()).collect::<Vec<_>>().join(" ")
     };
-    // Positions out of the page, before the table's end, into the next element: the elements around tell the right one. Lengths likewise,
-    // of which nothing tells; no key.
+    // Positions out of the page, before the table's end, into the next element: the elements around tell the right one. Lengths likewise
+    // where they are a bit off.
     assert_eq!(flawed(2, 1, 5000), "key0 key1 key2 key3 key4");
     assert_eq!(flawed(2, 1, 3), "key0 key1 key2 key3 key4");
     assert_eq!(flawed(2, 1, 16 * 3 + 2 * 9 + 4), "key0 key1 key2 key3 key4");
     assert_eq!(flawed(2, 3, 900), "key0 key1 key3 key4");
     assert_eq!(flawed(2, 3, 6), "key0 key1 key3 key4");
     assert_eq!(flawed(4, 3, u32::MAX), "key0 key1 key2 key3");
-    assert_eq!(flawed(0, 2, 0), "key1 key2 key3 key4");
+    assert_eq!(flawed(0, 2, 0), "key0 key1 key2 key3 key4");
     assert_eq!(flawed(0, 2, u32::MAX), "key1 key2 key3 key4");
     // The last element may be as long as the page: nothing speaks against it but what it holds.
     let mut file = long_leaf();

@@ -14,6 +14,8 @@ mod hazards;
 mod member;
 #[path = "salvage/oddities.rs"]
 mod oddities;
+#[path = "salvage/remnants.rs"]
+mod remnants;
 #[path = "salvage/sound.rs"]
 mod sound;
 #[path = "salvage/spoiled.rs"]

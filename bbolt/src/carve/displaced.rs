@@ -2,7 +2,8 @@
 
 use super::pass::Pass;
 use super::{Cut, Leaf, PageKind, Place, Run};
-use crate::page::{HEADER_BYTES, PageHeader, laid_out};
+use crate::mend::laid_out;
+use crate::page::{HEADER_BYTES, PageHeader};
 use crate::source::Source;
 
 /// Most pages of a candidate that came to nothing, of which those behind the first are looked at once more: no page is read more often

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{Cut, Run};
-use crate::page::{ELEMENT_BYTES, FLAG_BUCKET, FLAG_LEAF, HEADER_BYTES, PageHeader, mended_header};
+use crate::mend::{mended_element, mended_header};
+use crate::page::{ELEMENT_BYTES, FLAG_BUCKET, FLAG_LEAF, HEADER_BYTES, PageHeader};
 use crate::page_file::PageFile;
 use crate::source::Source;
 
@@ -68,7 +69,10 @@ impl<'a> Leaf<'a> {
     /// The leaf of a run that [`carve`](super::carve()) found in the same file; `None` when its head cannot be read any more.
     #[must_use]
     pub fn open<S: Source>(pages: &'a PageFile<S>, run: &Run) -> Option<Self> {
-        let leaf = Self::read(pages, *run);
+        let mut leaf = Self::read(pages, *run);
+        if run.is_flawed {
+            leaf.mend_element();
+        }
         let is_lost = leaf.bytes.is_empty() || leaf.bad.first().is_some_and(|bad| bad.start == 0);
         (!is_lost).then_some(leaf)
     }
@@ -181,6 +185,16 @@ impl<'a> Leaf<'a> {
         self.run.count = mended_header(first, &header).count;
     }
 
+    /// Puts the one element right that the others tell to be a bit off; whether there was one.
+    fn mend_element(&mut self) -> bool {
+        let bytes = self.bytes.get(..usize::try_from(self.declared_bytes).unwrap_or(usize::MAX));
+        let mended = bytes.and_then(|bytes| mended_element(bytes, FLAG_LEAF, self.run.count));
+        if let Some(element) = mended {
+            element.write(self.bytes.to_mut(), FLAG_LEAF);
+        }
+        mended.is_some()
+    }
+
     /// What is there of an element, which may be nothing.
     #[inline]
     fn part(&self, index: u16, entry: &Entry) -> Element<'_> {
@@ -210,12 +224,20 @@ impl<'a> Leaf<'a> {
         (HEADER_BYTES + usize::from(self.run.count) * ELEMENT_BYTES) as u64
     }
 
+    fn look(&self) -> Look {
+        let mut elements = self.elements();
+        while elements.next().is_some() {}
+        elements.look
+    }
+
     /// The leaf with what a look at all its elements says of the run: flaws, and whether the cut, if there is one, cost anything.
     pub(super) fn looked_at(mut self) -> Self {
         self.mend_count();
-        let mut elements = self.elements();
-        while elements.next().is_some() {}
-        let Look { is_flawed, is_torn, .. } = elements.look;
+        let mut look = self.look();
+        if look.is_flawed && self.mend_element() {
+            look = Look { is_flawed: true, ..self.look() };
+        }
+        let Look { is_flawed, is_torn, .. } = look;
         let unreadable = (!self.bad.is_empty()).then_some(Cut::Unreadable);
         self.run.is_flawed = is_flawed;
         self.run.cut = self.run.cut.or(unreadable).filter(|_| is_flawed || is_torn);
@@ -316,7 +338,7 @@ impl<'l> Elements<'l> {
     fn is_likelier(&self, index: u16, entry: &Entry, start: u64, last: &[u8]) -> bool {
         let alike = |start: u64| {
             let key = self.leaf.part(index, &Entry { start, ..*entry }).key;
-            key.iter().zip(last).take_while(|(a, b)| a == b).count()
+            key.iter().zip(last).filter(|(a, b)| a == b).count()
         };
         alike(start) > alike(entry.start)
     }

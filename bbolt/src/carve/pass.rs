@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use super::leaf::in_sectors;
 use super::{Cut, Leaf, PageKind, Place, Run};
+use crate::mend::{mended_header, told_overflow};
 use crate::page::{
     ELEMENT_BYTES, FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META, HEADER_BYTES, PageHeader, PageId,
-    mended_header, told_overflow,
 };
 use crate::page_file::PageFile;
 use crate::page_use::PageUse;

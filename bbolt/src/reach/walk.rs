@@ -8,10 +8,8 @@ use rayon::prelude::*;
 use super::{Content, Hole, Reached, Start};
 use crate::bucket::Root;
 use crate::fault::{Fault, FaultKind, readable};
-use crate::page::{
-    FLAG_BRANCH, FLAG_LEAF, HEADER_BYTES, MAX_DEPTH, Node, NodeKind, PageHeader, PageId, is_laid_out,
-    mended_header,
-};
+use crate::mend::{is_laid_out, laid_out, mended_header};
+use crate::page::{FLAG_BRANCH, FLAG_LEAF, HEADER_BYTES, MAX_DEPTH, Node, NodeKind, PageHeader, PageId};
 use crate::page_file::PageFile;
 use crate::page_use::PageUse;
 use crate::source::Source;
@@ -109,9 +107,11 @@ impl<'w, S: Source> Walk<'w, S> {
         Ok(self.with_separators(node))
     }
 
-    /// A branch whose keys do not ascend, if that is because one of them is not the first key of the child that it is for: with that key.
+    /// A branch whose keys do not ascend, or do not lie as every known writer leaves them, if that is because one of them is not the first
+    /// key of the child that it is for: with that key.
     fn with_separators(&self, node: Node<'w>) -> Node<'w> {
-        if node.kind() == NodeKind::Leaf || node.check_order().is_ok() {
+        let is_laid_out = || laid_out(node.bytes(), FLAG_BRANCH, node.count()).is_some();
+        if node.kind() == NodeKind::Leaf || node.check_order().is_ok() && is_laid_out() {
             return node;
         }
         let mut wrong = (0..node.count()).filter_map(|index| {
@@ -119,12 +119,8 @@ impl<'w, S: Source> Walk<'w, S> {
             (key != node.key(index)).then_some((index, key))
         });
         let (Some((index, key)), None) = (wrong.next(), wrong.next()) else { return node };
-        let mut bytes = node.bytes().to_vec();
-        let place = node.key_range(index);
-        let Some(place) = bytes.get_mut(place).filter(|place| place.len() == key.len()) else { return node };
-        place.copy_from_slice(&key);
-        match Node::parse(Cow::Owned(bytes), node.id(), node.offset()) {
-            Ok(mended) if mended.check_order().is_ok() => mended,
+        match node.with_key(index, &key) {
+            Some(mended) if mended.check_order().is_ok() => mended,
             _ => node,
         }
     }

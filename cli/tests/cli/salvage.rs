@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileExt, symlink};
+use std::process::{Command, Stdio};
 
 use rstest::rstest;
 use serde_json::Value;
@@ -310,6 +312,25 @@ fn what_is_refused(#[case] line: &str, #[case] code: i32, #[case] words: &[&str]
 
 fn lines(ran: &Ran) -> Vec<Value> {
     ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// As with `| head`.
+#[test]
+fn a_reader_who_goes_away_is_told_nothing_false() {
+    let room = room();
+    let args = ["salvage", "alone.db", "--extract", "/", "--revisions"];
+    for kept in [0, 200] {
+        let mut command = Command::new(crate::run::binary());
+        command.args(args).current_dir(room.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut vec![0; kept]).unwrap();
+        drop(stdout);
+        let ran = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(0), "{told}");
+        assert!(!told.contains("nothing that was found") && !told.contains("rror"), "{told}");
+    }
 }
 
 /// Somebody needs one key and nothing else.

@@ -68,8 +68,8 @@ impl Point {
         same || next.sub == 0 && self.main.checked_add(1) == Some(next.main)
     }
 
-    /// Whether the place within the revision is one that no transaction of the length which servers allow by default has, and that a bit
-    /// too many makes of one that it has; `other` is the record next to it.
+    /// Whether the place within the revision is one that hardly a transaction reaches, and that a bit too many makes of one that it
+    /// does; `other` is the record next to it.
     fn is_far_from(self, other: Option<Self>) -> bool {
         let is_bit_off = (self.sub >> PLACE_BITS).count_ones() == 1;
         let is_near =
@@ -131,8 +131,9 @@ impl Entry {
     }
 }
 
-/// Bits of the places within a revision: a server takes 128 operations in a transaction, if it is not told otherwise.
-const PLACE_BITS: u32 = 7;
+/// Bits of the places within a revision that are found: a server takes 128 operations in a transaction, if it is not told otherwise, and
+/// a deletion of a range has a place for each key.
+const PLACE_BITS: u32 = 16;
 /// Revisions that no two records next to each other are apart, but where a restore left a blank record.
 const MOST_APART: i64 = 1 << 32;
 /// Revisions that two records next to each other are rarely apart.
@@ -156,9 +157,16 @@ pub(crate) fn entries<'l>(leaf: &'l Leaf<'_>) -> impl Iterator<Item = (Element<'
         let element = elements.next()?;
         let mut entry = Entry::of(element.key, element.value, element.is_bucket, element.is_whole());
         if let Entry::At(point, is_tombstone) = entry {
+            // A put behind it, whose value says of which revision it is, speaks for it.
+            let mut is_next_later = || {
+                elements.peek().is_some_and(|next| {
+                    let entry = Entry::of(next.key, next.value, next.is_bucket, next.is_whole());
+                    matches!(entry, Entry::At(next, false) if next.main > point.main)
+                })
+            };
             let is_out = match before {
                 _ if !is_tombstone => false,
-                Some(before) => is_far_behind(before.main, point.main),
+                Some(before) => is_far_behind(before.main, point.main) && !is_next_later(),
                 None => {
                     let next = elements.peek().and_then(|next| Point::parse(next.key));
                     next.is_some_and(|(next, _)| is_far_behind(next.main, point.main))

@@ -219,16 +219,24 @@ fn look_at(mut source: SourceFile, number: usize, watch: &dyn Watch) -> Result<F
         carve(pages, newest_use.as_ref(), &judge, watch).map_err(|_| SalvageError::Interrupted)?;
     drop(newest_use);
     add_wanted(pages, &mut carved, &trees, watch)?;
+    let spans = carved.runs.iter().filter_map(|(_, judged)| judged.span);
+    let most = spans.map(|(_, last)| last.main).max().unwrap_or_default();
+    trees.iter_mut().for_each(|tree| tree.settle(most));
     let (mut generations, mut looks) = (Vec::new(), Looks::default());
     for (run, judged) in &carved.runs {
         if judged.class == Class::Root {
             generations.extend(Generation::of(pages, number, run, &mut looks));
         }
     }
+    for generation in &mut generations {
+        generation.facts.drop_impossible(most);
+        generation.revision = generation.facts.last_revision(generation.revision, most);
+    }
     let followed = trees.len();
     follow_orphans(pages, number, &generations, &mut trees, watch)?;
+    trees.iter_mut().skip(followed).for_each(|tree| tree.settle(most));
+    disown_parts(pages, &carved.kinds, &mut trees);
     if trees.len() > followed {
-        disown_parts(pages, &carved.kinds, &mut trees);
         add_wanted(pages, &mut carved, &trees, watch)?;
     }
     for (run, judged) in &mut carved.runs {
@@ -356,7 +364,7 @@ impl Evidence {
             let index = |of: &Candidate| of.facts.consistent_index;
             later.source == orphan.source
                 && later.is_sound
-                && later.facts.compaction().is_none_or(|compaction| compaction <= later.revision)
+                && later.facts.compaction().is_none_or(|compaction| compaction <= later.last)
                 && index(orphan).is_some()
                 && index(orphan) < index(later)
         };
@@ -382,13 +390,13 @@ impl Evidence {
             Origin::NewestMeta => 0,
             // The meta that is lost may have named it.
             Origin::OrphanRoot if tree.is_sound && has_lost_meta(tree.source) => 0,
-            Origin::OtherMeta => 1,
-            Origin::OrphanRoot => 2,
+            Origin::OtherMeta | Origin::OrphanRoot => 1,
         };
         keyed.sort_by_key(|(revision, tree)| {
             let index = tree.facts.consistent_index;
+            let is_orphan = tree.origin == Origin::OrphanRoot;
             // What has its end stands before what is only said to reach as far.
-            (std::cmp::Reverse(*revision), rank(tree), std::cmp::Reverse(index), tree.source)
+            (std::cmp::Reverse(*revision), rank(tree), std::cmp::Reverse(index), is_orphan, tree.source)
         });
         keyed.truncate(MOST_TREES);
         self.trees = keyed.into_iter().map(|(_, tree)| tree).collect();

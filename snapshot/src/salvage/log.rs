@@ -37,6 +37,7 @@ pub(crate) fn ways(ground: &Ground<'_>, watch: &dyn Watch) -> Result<FromLogs, S
         Tried::Held => {
             // The tree is sound in itself, and its records may be wrong all the same.
             survivors::beside(ground, &read, true, &mut found, watch)?;
+            bases::on_nothing(ground, &read, &mut found, watch)?;
             return Ok(found);
         }
         // What it has says nothing of this database, neither that something is lost.

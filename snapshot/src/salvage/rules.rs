@@ -303,8 +303,10 @@ impl Judge<'_> {
                     Standing::InTree(number) => rules.trees.get(usize::from(number)),
                     _ => None,
                 };
-                // Of one that was ordered and not finished a tree still has what it was to remove.
-                let knows = tree.is_some_and(|tree| tree.finished >= rules.compaction);
+                let point = Point { main: group.main, sub: group.sub };
+                // Of one that was ordered and not finished a tree still has what it was to remove; one that is not believed has anything.
+                let knows =
+                    tree.is_some_and(|tree| tree.finished >= rules.compaction && !tree.has_gap_at(point));
                 // A tree that had everything up to the compaction when it was written shows what the compaction did.
                 let was_seen = tree.is_some_and(|tree| {
                     tree.current >= rules.compaction
@@ -498,6 +500,8 @@ fn believe(group: &Group<'_>, is_of_stranger: &dyn Fn(&Copy<'_>) -> bool) -> Ver
             Trust::Confirmed
         }
         State::Whole if !verdict.is_disputed => Trust::Single,
+        // What makes one of two equal copies doubtful is hardly damage that hit both.
+        State::Doubtful if !is_alone && !verdict.is_disputed && !differs_from_stranger => Trust::Single,
         _ => Trust::Suspect,
     };
     verdict

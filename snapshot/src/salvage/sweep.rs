@@ -6,10 +6,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use bbolt::carve::{Element, Leaf, Place};
-use bbolt::page::{FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META, is_laid_out};
+use bbolt::mend::is_laid_out;
+use bbolt::page::{FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, FLAG_META};
 use bbolt::{Node, PageHeader, Watch};
 use serde::Serialize;
 
@@ -390,18 +391,19 @@ impl<'e> Open<'e> {
             return false;
         }
         let (bytes, end) = (self.bytes(), start + len);
-        let is_blank = |sector: &[u8]| match sector.first() {
-            Some(byte @ (0 | 0xff)) => sector.iter().all(|other| other == byte),
-            _ => false,
-        };
         let mut sector = start.next_multiple_of(SECTOR_BYTES);
         while sector < end {
             // The one in which it ends is lost as a whole too, with what is behind it.
             let sector_end = (sector + SECTOR_BYTES).min(bytes.len());
-            if bytes.get(sector..sector_end).is_some_and(is_blank) {
-                return true;
+            let blank = bytes.get(sector..sector_end).and_then(blank_byte);
+            let run =
+                blank.map(|byte| run_of(bytes.get(start..end).unwrap_or_default(), sector - start, byte));
+            match run {
+                Some(run) if is_of_sectors(&run, start, end) => return true,
+                Some(run) => sector = (start + run.end).max(sector_end),
+                None => sector = sector_end,
             }
-            sector += SECTOR_BYTES;
+            sector = sector.next_multiple_of(SECTOR_BYTES);
         }
         let last_page = end / self.page_size;
         if start / self.page_size < last_page
@@ -425,6 +427,27 @@ impl<'e> Open<'e> {
         }
         false
     }
+}
+
+/// The byte of which all of a sector is, if that is one which a lost sector has.
+fn blank_byte(sector: &[u8]) -> Option<u8> {
+    let byte = *sector.first().filter(|byte| [0, 0xff].contains(*byte))?;
+    sector.iter().all(|other| *other == byte).then_some(byte)
+}
+
+/// Where in `value` the run of `byte` begins and ends that stands at `at`.
+fn run_of(value: &[u8], at: usize, byte: u8) -> Range<usize> {
+    let is_other = |other: &u8| *other != byte;
+    let before = value.get(..at).and_then(|before| before.iter().rposition(is_other));
+    let behind = value.get(at..).and_then(|behind| behind.iter().position(is_other));
+    before.map_or(0, |last| last + 1)..behind.map_or(value.len(), |first| at + first)
+}
+
+/// Whether a run of one byte in a record from `start` to `end`, counted from the head of its page, begins or ends with a sector, as it
+/// does where one was lost, and as it hardly does where it is a part of the value.
+fn is_of_sectors(run: &Range<usize>, start: usize, end: usize) -> bool {
+    let (from, to) = (start + run.start, start + run.end);
+    from.is_multiple_of(SECTOR_BYTES) || to < end && to.is_multiple_of(SECTOR_BYTES)
 }
 
 /// What `value` is worth as the record of main revision `main`: the message fills it, a put says its own revision, a tombstone has a

@@ -52,11 +52,37 @@ impl Facts {
         facts
     }
 
+    /// The last revision of a database whose last record is of revision `last`: the compaction may have removed what was there behind it.
+    pub(crate) fn last_revision(&self, last: i64, most: i64) -> i64 {
+        self.compaction().filter(|compaction| *compaction <= most).unwrap_or_default().max(last)
+    }
+
+    /// What of it cannot be, where no record at all is later than revision `most`: a compaction far beyond that, or one that was finished
+    /// and never ordered. That row is dropped; whether there was one.
+    pub(crate) fn drop_impossible(&mut self, most: i64) -> bool {
+        let is_far = |of: Option<i64>| of.is_some_and(|main| main.saturating_sub(most) > RARELY_BEYOND);
+        let (is_finished_far, is_scheduled_far) = (is_far(self.finished), is_far(self.scheduled));
+        if is_finished_far {
+            self.finished = self.scheduled.filter(|_| !is_scheduled_far);
+        }
+        if is_scheduled_far {
+            self.scheduled = self.finished;
+        }
+        let is_never_ordered = self.scheduled.is_some() && self.finished > self.scheduled;
+        if is_never_ordered {
+            self.scheduled = self.finished;
+        }
+        is_finished_far || is_scheduled_far || is_never_ordered
+    }
+
     /// The last compaction it knows of, finished or not: a server goes on with one that is not.
     pub(crate) fn compaction(&self) -> Option<i64> {
         self.scheduled.max(self.finished)
     }
 }
+
+/// Revisions that a compaction is rarely beyond the last record: those behind were all deletions, and removed.
+const RARELY_BEYOND: i64 = 1 << 16;
 
 /// A part of a tree's key space that cannot be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,9 +140,9 @@ pub(crate) struct Candidate {
     pub(crate) root_holes: Vec<Hole>,
     /// What its bucket `meta` says.
     pub(crate) facts: Facts,
-    /// The first record it reaches.
-    pub(crate) first: Option<Point>,
     /// Revision of the last record it reaches; 0 for none.
+    pub(crate) last: i64,
+    /// Its last revision: that of its last record, or of its compaction, which may have removed that.
     pub(crate) revision: i64,
     /// Parts of bucket `key` that it does not reach, ascending.
     pub(crate) gaps: Vec<Gap>,
@@ -127,6 +153,19 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
+    /// Holds bucket `meta` against the records of its file, the last of which is of revision `most`: with a row that cannot be the bucket
+    /// is damaged.
+    pub(crate) fn settle(&mut self, most: i64) {
+        if self.facts.drop_impossible(most) {
+            let page = PageId(self.root_page);
+            if let Some(meta) = self.buckets.iter_mut().find(|bucket| bucket.name == META) {
+                meta.holes.push(Hole { from: Vec::new(), to: None, page, fault: None });
+            }
+            self.is_sound = false;
+        }
+        self.revision = self.facts.last_revision(self.last, most);
+    }
+
     /// Its bucket `name`.
     pub(crate) fn bucket(&self, name: &[u8]) -> Option<&Reached> {
         self.buckets.iter().find(|bucket| bucket.name == name)
@@ -181,7 +220,7 @@ pub(crate) fn follow(
         root_page,
         root_holes: std::mem::take(&mut tree.holes),
         facts: Facts::default(),
-        first: None,
+        last: 0,
         revision: 0,
         gaps: Vec::new(),
         leaves: 0,
@@ -205,8 +244,6 @@ pub(crate) fn follow(
         return Ok((candidate, tree));
     };
     let gaps = key.holes.iter().map(Gap::of).collect();
-    let first =
-        key.nodes(pages).next().filter(|node| node.count() > 0).map(|node| Point::of_bound(node.key(0)));
     let last = match key.content {
         Content::Inline { .. } => key.nodes(pages).last().and_then(|node| last_revision(&node)),
         Content::Tree(_) | Content::Unknown => {
@@ -216,8 +253,8 @@ pub(crate) fn follow(
     };
     candidate.leaves = key.leaves.len() as u64;
     candidate.gaps = gaps;
-    candidate.first = first;
-    candidate.revision = last.map_or(0, |point| point.main);
+    candidate.last = last.map_or(0, |point| point.main);
+    candidate.revision = candidate.last;
     Ok((candidate, tree))
 }
 

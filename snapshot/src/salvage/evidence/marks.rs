@@ -56,6 +56,7 @@ pub(super) fn mark_tree(
     let mut lost: Vec<Gap> = Vec::new();
     // Of a leaf that is cut or damaged, what it held up to where the next one begins is not known.
     let mut is_open = false;
+    let mut ends: Vec<Point> = Vec::new();
     for id in std::mem::take(&mut key.leaves) {
         let index = pages.index_of(id).unwrap_or(u64::MAX);
         let found = leaves.binary_search_by_key(&index, index_of).ok();
@@ -94,6 +95,7 @@ pub(super) fn mark_tree(
                 lost.extend(gap);
             }
             reached = last.main;
+            ends.push(last);
             let is_broken = seen.is_some_and(|seen| seen.broken_at > compaction);
             if is_whole && has_meta && is_broken {
                 let Some(leaf) = run.and_then(|run| Leaf::open(pages, run)) else { continue };
@@ -128,6 +130,9 @@ pub(super) fn mark_tree(
             lost.sort_by_key(|gap| gap.from);
         }
     }
+    if has_meta {
+        extend_gaps(&mut tree.gaps, &ends, compaction);
+    }
     if !lost.is_empty() {
         tree.is_sound = false;
         tree.gaps.append(&mut lost);
@@ -144,6 +149,21 @@ pub(super) fn mark_tree(
             }
             is_new
         });
+    }
+}
+
+/// Has gaps above the compaction begin right behind the last record of the leaf before, `ends` of which ascend: nothing is missing there, and
+/// the key of a branch by which a gap is known may be damaged.
+fn extend_gaps(gaps: &mut [Gap], ends: &[Point], compaction: i64) {
+    let mut covered = Point::default();
+    for gap in gaps {
+        let before = ends.partition_point(|end| *end < gap.from).checked_sub(1).and_then(|at| ends.get(at));
+        let before = before.copied().unwrap_or_default().max(behind(compaction));
+        let start = following(before, gap.from);
+        if before >= covered && start < gap.from {
+            gap.from = start;
+        }
+        covered = gap.to.unwrap_or(Point { main: i64::MAX, sub: i64::MAX });
     }
 }
 

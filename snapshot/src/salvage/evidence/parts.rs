@@ -19,11 +19,33 @@ struct Part {
     has_more: bool,
 }
 
-/// Takes from the roots that no valid meta names the claim to be whole trees, where their bucket `key` begins with a page that a branch in
+/// Takes from roots the claim to be those of whole trees, where their bucket `key` begins with a page that a branch in
 /// the file, `kinds` of which says where those are, names as a child that is not its first: what comes before it, and behind, is missing.
 pub(super) fn disown_parts(pages: &Pages, kinds: &[PageKind], trees: &mut [Candidate]) {
+    // The newest is asked about only where another whole tree with the same compaction, which removes what comes first, begins earlier.
+    let first_of = |tree: &Candidate| {
+        let key = tree.bucket(KEY)?;
+        let node = key.leaves.first().and_then(|leaf| pages.mended_node(*leaf).ok())?;
+        (node.count() > 0).then(|| Point::of_bound(node.key(0)))
+    };
+    let begins = |tree: &Candidate| Some((tree.facts.finished, first_of(tree)?));
+    let earlier: Vec<(Option<i64>, Point)> = trees
+        .iter()
+        .filter(|tree| tree.is_sound && tree.facts.finished == tree.facts.scheduled)
+        .filter_map(begins)
+        .collect();
+    let begins_late = |tree: &Candidate| {
+        begins(tree).is_some_and(|(finished, first)| {
+            tree.facts.scheduled == finished
+                && earlier.iter().any(|(other, other_first)| *other == finished && *other_first < first)
+        })
+    };
     let root_of = |tree: &Candidate| match tree.bucket(KEY).map(|key| key.content) {
-        Some(Content::Tree(root)) if tree.origin == Origin::OrphanRoot && tree.has_all_keys() => Some(root),
+        Some(Content::Tree(root))
+            if tree.has_all_keys() && (tree.origin != Origin::NewestMeta || begins_late(tree)) =>
+        {
+            Some(root)
+        }
         _ => None,
     };
     // The first key of each, by its number.
@@ -63,7 +85,7 @@ pub(super) fn disown_parts(pages: &Pages, kinds: &[PageKind], trees: &mut [Candi
                 lost: 0,
             };
             let first = roots.get(&root).map(|first| Point::of_bound(first));
-            let end = Point { main: tree.revision, sub: i64::MAX };
+            let end = Point { main: tree.last, sub: i64::MAX };
             tree.gaps.push(gap(Point::default(), first));
             tree.gaps.extend(part.has_more.then(|| gap(end, None)));
             tree.is_sound = false;
@@ -72,13 +94,13 @@ pub(super) fn disown_parts(pages: &Pages, kinds: &[PageKind], trees: &mut [Candi
 }
 
 /// Takes the claim to be whole from trees that end before their own compaction, where another one of the file, of an earlier entry, goes
-/// beyond it: revisions do not become fewer, so that the page with which its bucket `key` begins holds something older.
+/// beyond it: revisions do not become fewer, so that the page with which its bucket `key` begins holds something older. What it has says
+/// nothing then.
 pub(super) fn disown_remnants(trees: &mut [Candidate]) {
     let known: Vec<(usize, Option<u64>, i64)> =
-        trees.iter().map(|tree| (tree.source, tree.facts.consistent_index, tree.revision)).collect();
+        trees.iter().map(|tree| (tree.source, tree.facts.consistent_index, tree.last)).collect();
     for tree in trees.iter_mut().filter(|tree| tree.has_all_keys()) {
-        let Some(compaction) = tree.facts.compaction().filter(|compaction| *compaction > tree.revision)
-        else {
+        let Some(compaction) = tree.facts.compaction().filter(|compaction| *compaction > tree.last) else {
             continue;
         };
         let goes_beyond = |(source, index, revision): &&(usize, Option<u64>, i64)| {
@@ -88,22 +110,9 @@ pub(super) fn disown_remnants(trees: &mut [Candidate]) {
         let Some((.., revision)) = known.iter().find(goes_beyond) else { continue };
         let fault = format!(
             "page {}: its last revision is {}, below its compaction at {compaction}; an earlier root leads to {revision}",
-            tree.root_page, tree.revision
+            tree.root_page, tree.last
         );
-        let gap = |from: Point, to: Option<Point>| Gap {
-            from,
-            to,
-            page: tree.root_page,
-            fault: fault.clone(),
-            lost: 0,
-        };
-        tree.gaps = match tree.first {
-            Some(first) => {
-                let end = Point { main: tree.revision, sub: i64::MAX };
-                vec![gap(Point::default(), Some(first)), gap(end, None)]
-            }
-            None => vec![gap(Point::default(), None)],
-        };
+        tree.gaps = vec![Gap { from: Point::default(), to: None, page: tree.root_page, fault, lost: 0 }];
         tree.is_sound = false;
     }
 }

@@ -239,6 +239,17 @@ impl Attempt<'_> {
         }
         let way = self.way(made, base_revision, &verified)?;
         found.last_revision = found.last_revision.max(way.last_revision);
+        if self.kind == WayKind::LogAlone {
+            // It says all that there ever was. What survived and differs is damaged, and so is what was made with it.
+            if verified.differing > 0 || verified.absent > 0 {
+                found.ways.clear();
+            }
+            found.missing = found.missing.max(verified.absent);
+            found.says.told = vec![(1, way.last_revision)];
+            found.says.denied.extend(verified.denied);
+            found.says.denied.sort_unstable();
+            found.says.denied.dedup();
+        }
         found.ways.push(way);
         Ok(Tried::Held)
     }

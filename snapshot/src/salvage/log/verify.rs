@@ -12,14 +12,17 @@ use crate::mvcc::Revision;
 use crate::salvage::SalvageError;
 use crate::salvage::ground::Ground;
 use crate::salvage::rules::Standing;
-use crate::salvage::sweep::State;
+use crate::salvage::sweep::{Group, State};
 use crate::schema::{KEY, Schema};
 
 /// Of so many records that are held against the log one may differ.
 const MOST_DIFFERING_IN: u64 = 20;
 
+/// Most records that differ of which it is kept which they are.
+const MOST_DENIED: usize = 1 << 16;
+
 /// What was found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Verified {
     /// Revisions of which a whole copy says the same as the log.
     pub(super) equal: u64,
@@ -33,6 +36,10 @@ pub(super) struct Verified {
     last_equal: i64,
     /// The last revision of which there is a whole copy, whether the log comes to it or not.
     pub(super) last_seen: i64,
+    /// Records that differ, by main revision and the place in it, ascending: so many as may differ where it holds.
+    pub(super) denied: Vec<(i64, i64)>,
+    /// Records that the log made, up to the last revision of the newest tree, and of which there is no copy at all.
+    pub(super) absent: u64,
 }
 
 impl Verified {
@@ -56,10 +63,20 @@ pub(super) fn verify(
     let schema = Schema::read(&db).map_err(|fault| unreadable(fault.to_string()))?;
     let compacted = schema.scheduled_compact.max(schema.finished_compact).unwrap_or_default();
     let mut verified = Verified::default();
+    let upto = ground.evidence.trees.first().map_or(0, |tree| tree.revision);
+    // Releases differ in what they do with a deletion at the compaction.
+    let is_expected =
+        |revision: &Revision| revision.main <= upto && !(revision.tombstone && revision.main <= compacted);
     let Some(bucket) = db.bucket(KEY).map_err(|fault| unreadable(fault.to_string()))? else {
         return Ok(verified);
     };
-    let mut failed = None;
+    // What the compaction removed in the log's database, and not in the tree.
+    let is_finished =
+        ground.evidence.trees.first().is_some_and(|tree| tree.facts.finished == Some(compacted));
+    let is_kept = |group: &Group<'_>| {
+        is_finished && group.copies.iter().any(|copy| copy.trees & 1 != 0 && !copy.is_tombstone)
+    };
+    let (mut failed, mut met) = (None, None);
     let mut records = bucket.cursor();
     let first = Revision { main: base.saturating_add(1), sub: 0, tombstone: false }.encode();
     let mut at = match records.seek(&first) {
@@ -72,12 +89,18 @@ pub(super) fn verify(
         ground.sweep.walk(range, watch, &mut |group| {
             let verdict = judge.verdict(group);
             let mut whole = group.copies.iter().filter(|copy| copy.state == State::Whole).peekable();
-            if group.main <= base || whole.peek().is_none() {
+            if group.main <= base {
                 return ControlFlow::Continue(());
             }
             let point = (group.main, group.sub);
-            verified.last_seen = verified.last_seen.max(group.main);
-            while at.as_ref().is_some_and(|(revision, _)| (revision.main, revision.sub) < point) {
+            if whole.peek().is_some() {
+                verified.last_seen = verified.last_seen.max(group.main);
+            }
+            while let Some((revision, _)) =
+                at.as_ref().filter(|(revision, _)| (revision.main, revision.sub) < point)
+            {
+                let is_met = met == Some((revision.main, revision.sub));
+                verified.absent += u64::from(!is_met && is_expected(revision));
                 at = match records.next() {
                     Ok(item) => item.and_then(|item| Some((Revision::parse(item.key)?, item.value.to_vec()))),
                     Err(fault) => {
@@ -85,6 +108,10 @@ pub(super) fn verify(
                         return ControlFlow::Break(());
                     }
                 };
+            }
+            met = Some(point);
+            if whole.peek().is_none() {
+                return ControlFlow::Continue(());
             }
             let Some((revision, value)) = &at else {
                 // Behind the last record of the log: it may not have come so far.
@@ -97,10 +124,10 @@ pub(super) fn verify(
                     verified.equal += 1;
                     verified.last_equal = group.main;
                 } else {
-                    verified.differs(group.main);
+                    verified.differs(point);
                 }
-            } else if group.main > compacted && verdict.standing != Standing::Foreign {
-                verified.differs(group.main);
+            } else if (group.main > compacted || is_kept(group)) && verdict.standing != Standing::Foreign {
+                verified.differs(point);
             }
             ControlFlow::Continue(())
         })?;
@@ -108,12 +135,23 @@ pub(super) fn verify(
             return Err(error);
         }
     }
+    while let Some((revision, _)) = &at {
+        let is_met = met == Some((revision.main, revision.sub));
+        verified.absent += u64::from(!is_met && is_expected(revision));
+        at = match records.next() {
+            Ok(item) => item.and_then(|item| Some((Revision::parse(item.key)?, item.value.to_vec()))),
+            Err(fault) => return Err(unreadable(fault.to_string())),
+        };
+    }
     Ok(verified)
 }
 
 impl Verified {
-    fn differs(&mut self, main: i64) {
+    fn differs(&mut self, (main, sub): (i64, i64)) {
         self.differing += 1;
+        if self.denied.len() < MOST_DENIED {
+            self.denied.push((main, sub));
+        }
         self.first_differing.get_or_insert(main);
         self.last_differing = main;
     }
@@ -127,7 +165,7 @@ mod tests {
     fn what_differs_alone_is_rot_and_what_differs_from_there_on_is_another_history() {
         let of = |equal, differing: &[i64], last_equal| {
             let mut verified = Verified { equal, last_equal, ..Verified::default() };
-            differing.iter().for_each(|main| verified.differs(*main));
+            differing.iter().for_each(|main| verified.differs((*main, 0)));
             verified.holds()
         };
         assert!(of(0, &[], 0));
