@@ -79,11 +79,30 @@ pub fn laid_out(bytes: &[u8], flags: u16, count: u16) -> Option<u64> {
 #[must_use]
 pub fn filled_overflow(first: &[u8], header: &PageHeader) -> Option<u32> {
     let page_bytes = first.len().max(1) as u64;
+    // Most pages are one, and their last element ends in it.
+    if header.overflow == 0 && last_end(first, header).is_some_and(|end| end <= page_bytes) {
+        return Some(0);
+    }
     let PageHeader { flags, count, .. } = mended_header(first, header);
     let end = laid_out(first, flags, count).filter(|_| count > 0)?;
     let told = u32::try_from(end.div_ceil(page_bytes).saturating_sub(1)).ok()?;
     let is_full = end.is_multiple_of(page_bytes) && told.checked_add(1) == Some(header.overflow);
     Some(if is_full { header.overflow } else { told })
+}
+
+/// Where the last element ends by what its own entry says, in bytes from the start of `bytes`.
+fn last_end(bytes: &[u8], header: &PageHeader) -> Option<u64> {
+    let at = HEADER_BYTES + usize::from(header.count.checked_sub(1)?) * ELEMENT_BYTES;
+    let entry = bytes.get(at..at + ELEMENT_BYTES)?;
+    let word = |at: usize| {
+        let word = entry.get(at..at + 4).and_then(|word| word.try_into().ok());
+        u64::from(u32::from_le_bytes(word.unwrap_or_default()))
+    };
+    match header.flags {
+        FLAG_LEAF => Some(at as u64 + word(4) + word(8) + word(12)),
+        FLAG_BRANCH => Some(at as u64 + word(0) + word(4)),
+        _ => None,
+    }
 }
 
 /// As [`filled_overflow`]; what its header declares where its table does not tell, or tells something that is more than a bit off.
@@ -142,6 +161,9 @@ fn is_a_bit_off(a: u32, b: u32) -> bool {
 /// those around it tell; `None` where there is none, or more is wrong. `bytes` have the table, and what they tell of has to lie in them.
 #[must_use]
 pub fn mended_element(bytes: &[u8], flags: u16, count: u16) -> Option<MendedElement> {
+    if laid_out(bytes, flags, count).is_some_and(|end| end <= bytes.len() as u64) {
+        return None;
+    }
     let (at, is_leaf) = match flags {
         FLAG_BRANCH => (0, false),
         FLAG_LEAF => (4, true),

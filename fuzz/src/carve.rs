@@ -48,7 +48,8 @@ fn of_pages<S: Source>(pages: &PageFile<S>) {
             let Some((run, _)) = with_tree.run(index) else {
                 panic!("leaf {leaf} is reached and not carved")
             };
-            assert_eq!((run.pages, run.cut), (run.declared, None), "a leaf that is reached is whole");
+            // Its head may claim more than its elements fill.
+            assert_eq!(run.cut, None, "a leaf that is reached is whole");
         }
     }
 }

@@ -211,7 +211,10 @@ pub fn grown(small: &[u8], values: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
         (Revision { main, sub: 0, tombstone: false }.encode(), record)
     };
     let mut graft = Graft::new(&db);
-    graft.append(b"key", (1_000..).zip(values).map(record).collect()).unwrap();
+    let last =
+        graft.pairs(b"key").unwrap().and_then(|pairs| pairs.last_key_value().map(|(key, _)| key.clone()));
+    let last = last.map_or(1, |key| Revision::parse(&key).unwrap().main);
+    graft.append(b"key", (last + 1..).zip(values).map(record).collect()).unwrap();
     let mut file = small.to_vec();
     graft.finish().unwrap().apply_to_vec(&mut file);
     file

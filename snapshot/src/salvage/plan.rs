@@ -99,8 +99,9 @@ impl Evidence {
         for way in from_logs.ways {
             plan.offer_log(way, watch)?;
         }
-        // A stable sort: among equals the simplest stays first.
-        plan.ways.sort_by_key(|way| (way.account.loses, way.account.suspect));
+        // A stable sort: among equals the simplest stays first, but for older trees: what beside the keys goes with those is as old.
+        let is_older = |way: &Way| matches!(way.taking, Taking::Found(Selection::Tree(number)) if number > 0);
+        plan.ways.sort_by_key(|way| (way.account.loses, way.account.suspect, is_older(way)));
         Ok(plan)
     }
 }
